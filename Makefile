@@ -1,0 +1,40 @@
+# Targets that need the environment make it first: .venv, from requirements.lock. PYTHON=… chooses another Python 3.11+.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help env repro test lint lock photos
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: .venv/installed ## make the environment in .venv
+
+repro: .venv/installed ## check params.yaml and run what has changed of the pipeline
+	@quarterturn check
+	dvc repro
+
+test: lint ## check style and types, run all tests, show coverage
+	pytest --cov --cov-report=term:skip-covered
+
+lint: .venv/installed ## check style and types only
+	ruff check
+	ruff format --check
+	mypy
+
+photos: .venv/installed ## the recipe photos, fine-tuned and frozen, on DATA=folder-or-zip; results in studies/photos
+	python studies/photos/run.py "$(DATA)"
+
+lock: ## pin what a fresh installation gets now
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet '.[dev]'
+	{ sed -n '/^#/p' requirements.lock; build/lock/bin/python -m pip freeze --all --exclude pip --exclude quarterturn \
+	  | sed -E '/^(nvidia-|cuda-|triton)/s/$$/ ; sys_platform == "linux" and platform_machine == "x86_64"/'; } > build/requirements.lock
+	mv build/requirements.lock requirements.lock
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Quarterturn needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name one: make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
