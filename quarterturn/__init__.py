@@ -1,0 +1,1 @@
+"""Rotation pretraining, transfer to few labels, and the evidence for it."""
