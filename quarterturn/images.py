@@ -1,0 +1,110 @@
+"""Opening and squaring pictures: from a file's bytes to upright pixels."""
+
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+
+import imagehash
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from quarterturn.errors import UnreadableImage, one_line
+
+# What is decoded: nothing that Pillow hands to an outside program, as EPS, and nothing that hardly anyone photographs
+# in. MPO, phones' JPEG with a second picture inside, counts as JPEG.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
+MAX_PIXELS = 200_000_000  # 0.6 GB as RGB; the largest phone sensors have this many
+MIN_SIDE = 8  # pixels; what is smaller shows nothing
+HASH_SIDE = 16  # a 16×16 perceptual hash: 256 bits
+DRAFT_MARGIN = 2  # JPEGs are decoded at no less than this many times the wanted side, then resized
+# What Pillow's readers raise on damaged files.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, OverflowError, KeyError, TypeError, RuntimeError, struct.error)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What `examine` finds: stored width and height in pixels, 1 (grey) or 3 channels, hash as 64 hex digits."""
+
+    width: int
+    height: int
+    channels: int
+    perceptual_hash: str
+
+
+def examine(data: bytes) -> ImageFacts:
+    """Open a picture's bytes, decode all of them, and say what is in them.
+
+    Raises:
+        UnreadableImage: with the reason.
+    """
+    image, width, height = _open(data, HASH_SIDE * 4)
+    phash = imagehash.phash(image, hash_size=HASH_SIDE)
+    return ImageFacts(width, height, len(image.getbands()), np.packbits(phash.hash).tobytes().hex())
+
+
+def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8]:
+    """Decode to the centred square, resized with antialiasing.
+
+    JPEGs are decoded at the smallest DCT scale that leaves at least twice the wanted side.
+
+    Returns:
+        uint8 array of shape (size, size, channels).
+
+    Raises:
+        UnreadableImage: with the reason.
+    """
+    image, _, _ = _open(data, size * DRAFT_MARGIN)
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    # Cropped first: `resize` with a box would look over its edges, where there is something, so on two sides only. On
+    # noise, that alone told landscape pictures that lie on their side from upright ones in four of five cases.
+    square = image.convert("L" if channels == 1 else "RGB").crop((left, top, left + side, top + side))
+    resized = square.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(resized, dtype=np.uint8).reshape(size, size, channels)
+
+
+def _open(data: bytes, side: int) -> tuple[Image.Image, int, int]:
+    """The first frame, upright, in mode L or RGB, no side reduced below ``side``; and the stored width and height."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise UnreadableImage(f"{width}×{height} is more than {MAX_PIXELS:,} pixels")
+            if min(width, height) < MIN_SIDE:
+                raise UnreadableImage(f"{width}×{height} has a side under {MIN_SIDE} pixels")
+            draft = image.draft(None, (side, side))  # for a JPEG: the mode, and the box that the picture fills
+            image.load()
+            stored: Image.Image = image
+            if draft is not None:
+                # The last row and column may be filled in part only. On noise, that told where a picture's bottom was.
+                stored = image.crop((0, 0, int(draft[1][2]), int(draft[1][3])))
+            return _without_alpha(ImageOps.exif_transpose(stored)), width, height
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("no picture in a format that can be read") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels") from error
+    except _DAMAGED as error:
+        raise UnreadableImage(f"damaged: {one_line(error, 100)}") from error
+
+
+def _without_alpha(image: Image.Image) -> Image.Image:
+    """Mode L for grey pictures, else RGB; what is transparent becomes white."""
+    if image.mode.startswith("I"):  # 16 bits a pixel, in 16 or 32
+        values = np.asarray(image).astype(np.int64) >> 8
+        return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    if image.mode == "F":
+        raise UnreadableImage("floating-point pixels have no known range")
+    grey = image.mode in ("1", "L", "LA", "La")
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
+    return image.convert("L" if grey else "RGB")
+
+
+# Pillow's own limit warns at once its value and refuses at twice it; ours refuses, at the size named above.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+# Of damaged metadata beside good pixels; the warning would not say in which file.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")

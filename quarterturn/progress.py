@@ -1,0 +1,54 @@
+"""Progress: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+QUIET_SECONDS = 10.0  # between two plain lines that only say how far it is
+
+
+class Progress:
+    """Counts steps; use it as a context manager.
+
+    Args:
+        name: what goes on.
+        total: number of steps.
+    """
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name, self._total, self._done = name, total, 0
+        self._bar = tqdm(total=total, desc=name, disable=not sys.stderr.isatty(), leave=False)
+        self._spoke = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def advance(self) -> None:
+        """One step is done."""
+        self._done += 1
+        self._bar.update()
+        if self._bar.disable and time.monotonic() - self._spoke >= QUIET_SECONDS:
+            self.note(f"{self._done}/{self._total}")
+
+    def note(self, text: str) -> None:
+        """Say something: a line of its own, above the bar if there is one."""
+        tqdm.write(f"{self._name}: {text}", file=sys.stderr)
+        self._spoke = time.monotonic()
+
+
+def watched(items: Iterable[T], name: str, total: int) -> Iterator[T]:
+    """The items, while progress is shown."""
+    with Progress(name, total) as progress:
+        for item in items:
+            yield item
+            progress.advance()

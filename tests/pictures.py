@@ -1,0 +1,108 @@
+"""Pictures for tests, drawn as they are needed."""
+
+import io
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+
+def scene(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
+    """Clouds of all sizes, the larger the stronger, as in photos (amplitude about 1/frequency); one picture a seed."""
+    random = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3))
+    for cells in (3, 6, 12, 24, 48):
+        grid = Image.fromarray(random.integers(0, 256, (cells, cells, 3), dtype=np.uint8))
+        total += (np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC)) - 127.5) * 1.3 / cells
+    return Image.fromarray((127.5 + total).clip(0, 255).astype(np.uint8))
+
+
+def noise(width: int, height: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """(height, width, 3) uint8 in which every value is drawn alone."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def plain(color: Any, mode: str = "RGB", size: tuple[int, int] = (16, 16)) -> Image.Image:
+    """A picture of one colour."""
+    return Image.new(mode, size, color)
+
+
+def encoded(image: Image.Image | npt.NDArray[Any], kind: str = "PNG", **options: Any) -> bytes:
+    """The file that Pillow writes in format ``kind``."""
+    file = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def oriented(orientation: int) -> Image.Exif:
+    """EXIF that says how the camera was held, 1 to 8."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def as_stored(upright: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+    """What a camera stores of ``upright``, (height, width, …), with that EXIF orientation (EXIF 2.3, tag 0x0112)."""
+    match orientation:
+        case 2:
+            return upright[:, ::-1]
+        case 3:
+            return upright[::-1, ::-1]
+        case 4:
+            return upright[::-1]
+        case 5:
+            return upright.swapaxes(0, 1)
+        case 6:
+            return np.rot90(upright, 1)
+        case 7:
+            return upright[::-1, ::-1].swapaxes(0, 1)
+        case 8:
+            return np.rot90(upright, -1)
+    return upright
+
+
+def fill(folder: Path, files: dict[str, bytes]) -> Path:
+    """Write files below ``folder``, by their relative paths."""
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def pack(path: Path, files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+    """Write a .zip of files, with an entry for each folder, as most programs do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for folder in sorted({str(PurePosixPath(name).parent) for name in files} - {"."}):
+            archive.writestr(folder + "/", b"")
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def patch_headers(path: Path, local_offset: int, central_offset: int, value: int) -> None:
+    """Overwrite 16 bits in every header of a .zip: what zipfile itself does not write (PKWARE's APPNOTE, 4.3)."""
+    data = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", local_offset), (b"PK\x01\x02", central_offset)):
+        start = data.find(signature)
+        while start >= 0:
+            data[start + offset : start + offset + 2] = value.to_bytes(2, "little")
+            start = data.find(signature, start + 4)
+    path.write_bytes(data)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG of a hundred bytes that claims any size; its pixels are missing."""
+    tiny = bytearray(encoded(plain("white")))
+    tiny[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    tiny[29:33] = _crc(bytes(tiny[12:29]))
+    return bytes(tiny)
+
+
+def _crc(data: bytes) -> bytes:
+    return (zlib.crc32(data)).to_bytes(4, "big")
