@@ -1,0 +1,65 @@
+"""Exact duplicates by content, near-duplicates by perceptual hash."""
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+# Of 256 bits. On photos, saving again as JPEG (quality 50), halving the side or brightening by a tenth moves at most
+# 16; different photos are 80 apart. Of 9,716 distinct silhouettes, 4 have another within 16.
+NEAR_DISTANCE = 16
+
+
+def exact_duplicates(sha256: pd.Series, label: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Find files with the same bytes.
+
+    Args:
+        sha256: content hash of each file, as hex.
+        label: its class, "" for unlabelled.
+
+    Returns:
+        Two boolean series: files that only repeat another, which is kept (a labelled one before an unlabelled, then
+        the first), and files whose copies have different labels, none of which is kept.
+    """
+    labelled = label != ""
+    classes = label.where(labelled).groupby(sha256).transform("nunique")
+    contradictory = (classes > 1) & labelled
+    order = (~labelled).sort_values(kind="stable").index
+    repeated = sha256.loc[order].duplicated().reindex(sha256.index)
+    # An unlabelled copy of contradictory files is a fine unlabelled picture; only its labels are in doubt.
+    first_unlabelled = ~labelled & ~sha256.where(~labelled).duplicated()
+    repeated &= ~((classes > 1) & first_unlabelled)
+    return repeated & ~contradictory, contradictory
+
+
+def near(hashes: npt.NDArray[np.uint8], marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which pictures are nearly one of the marked, themselves or others (Hamming distance ≤ `NEAR_DISTANCE`).
+
+    Two hashes that differ in at most d bits agree in at least one of d + 1 blocks of bits, so only pictures that
+    share a block are compared (multi-index hashing: Norouzi, Punjani and Fleet, CVPR 2012).
+
+    Args:
+        hashes: (n, 32) uint8, 256 bits each.
+        marked: (n,) bool.
+
+    Returns:
+        (n,) bool.
+    """
+    distinct, group = np.unique(hashes, axis=0, return_inverse=True)
+    group_marked = np.zeros(len(distinct), dtype=bool)
+    group_marked[group[marked]] = True
+    result = group_marked.copy()
+    bits = np.unpackbits(distinct, axis=1)
+    words = np.ascontiguousarray(distinct).view(np.uint64)
+    for block in np.array_split(np.arange(bits.shape[1]), NEAR_DISTANCE + 1):
+        key = bits[:, block] @ (1 << np.arange(len(block), dtype=np.int64))
+        order = np.argsort(key, kind="stable")
+        for step in range(1, len(order)):
+            same = key[order[step:]] == key[order[:-step]]
+            if not same.any():
+                break
+            left, right = order[:-step][same], order[step:][same]
+            close = np.bitwise_count(words[left] ^ words[right]).sum(axis=1) <= NEAR_DISTANCE
+            left, right = left[close], right[close]
+            result[left] |= group_marked[right]
+            result[right] |= group_marked[left]
+    return result[group]

@@ -1,0 +1,38 @@
+"""Writing outputs so that a half-written file is never taken for a whole one."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; when the block ends well, it takes its place."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(values: dict[str, Any], path: str | Path) -> None:
+    """Write a metrics file: nested dictionaries and finite numbers, six significant digits, a newline at the end.
+
+    Raises:
+        ValueError: for NaN or infinity, which JSON does not have.
+    """
+    with atomic(path) as temporary:
+        temporary.write_text(
+            json.dumps(_rounded(values), indent=2, allow_nan=False, ensure_ascii=False) + "\n", "utf-8"
+        )
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _rounded(item) for key, item in value.items()}
+    return float(f"{value:.6g}") if isinstance(value, float) else value

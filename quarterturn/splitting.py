@@ -1,0 +1,122 @@
+"""Which picture goes where: a stable split by content."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from quarterturn.duplicates import exact_duplicates, near
+from quarterturn.errors import UserError
+from quarterturn.table import DUPLICATE, NEAR_DUPLICATE, PARTS, REJECTED, TEST, TRAIN, UNLABELLED, VAL
+
+MIN_IMAGES = 2  # of a class in a part: with fewer there is neither an accuracy nor a spread to speak of
+
+
+def position(sha256: str, seed: int, purpose: str) -> float:
+    """A number in [0, 1) that a file's content, a seed and a purpose decide, and nothing else."""
+    digest = hashlib.sha256(f"{purpose}:{seed}:{sha256}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def assign(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "hash") -> pd.DataFrame:
+    """Give every picture a part, and every training label its rank.
+
+    By hash, a labelled picture goes where a hash of its content falls between fixed thresholds, so no other picture can
+    move it. By position, each class is cut in the order of its names, numbers by value: val first, then train, test
+    last; so that pictures taken one after the other stay together. Of near-duplicates on different sides, test keeps
+    its own, then validation; the others are left out, the unlabelled ones too.
+
+    Args:
+        table: one row a file with `label` ("" for unlabelled), `sha256`, `perceptual_hash` and `reason` ("" for
+            readable ones).
+        val: share of the labelled pictures for validation.
+        test: share for the test.
+        seed: of the split.
+        by: "hash" or "position".
+
+    Returns:
+        A copy with `part` (one of `PARTS`, rejected, duplicate, near-duplicate), `reason` completed, and `rank`: the
+        order within its class in which a training label is used, from 0; -1 for other pictures.
+    """
+    table = table.copy()
+    readable = table["reason"] == ""
+    repeated, contradictory = exact_duplicates(table.loc[readable, "sha256"], table.loc[readable, "label"])
+    table["part"] = REJECTED
+    table.loc[readable, "part"] = UNLABELLED
+    copies = repeated.index[repeated]
+    table.loc[copies, "part"] = DUPLICATE
+    kept = table.loc[repeated.index[~repeated & ~contradictory]].set_index("sha256")["image"]
+    table.loc[copies, "reason"] = [f"the same bytes as {image}" for image in kept.loc[table.loc[copies, "sha256"]]]
+    clash = contradictory.index[contradictory]
+    table.loc[clash, ["part", "reason"]] = [REJECTED, "the same picture has different labels"]
+    for _, rows in table[(table["part"] == UNLABELLED) & (table["label"] != "")].groupby("label"):
+        table.loc[rows.index, "part"] = (
+            _by_position(rows, val, test) if by == "position" else _by_hash(rows, val, test, seed)
+        )
+
+    used = table.index[table["part"].isin(PARTS)]
+    hashes = _hash_matrix(table.loc[used, "perceptual_hash"])
+    for holder, others in ((TEST, (VAL, TRAIN, UNLABELLED)), (VAL, (TRAIN, UNLABELLED))):
+        part = table.loc[used, "part"]
+        leaves = near(hashes, (part == holder).to_numpy()) & part.isin(others).to_numpy()
+        table.loc[used[leaves], ["part", "reason"]] = [NEAR_DUPLICATE, f"nearly a {holder} picture"]
+
+    table["rank"] = -1
+    for _, rows in table[table["part"] == TRAIN].groupby("label"):
+        order = np.argsort([position(sha256, seed, "label") for sha256 in rows["sha256"]], kind="stable")
+        table.loc[rows.index[order], "rank"] = np.arange(len(order))
+    return table
+
+
+def check_counts(table: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Raise a `UserError` where a class has no pictures, or too few in train, val or test."""
+    for label in labels:
+        parts = table.loc[table["label"] == label, "part"]
+        if parts.isin((TRAIN, VAL, TEST, NEAR_DUPLICATE)).sum() == 0:
+            raise UserError(
+                f"data.labels: class {label!r} has no usable pictures; expected a folder {label}/, or files like"
+                f" {label}.0.jpg if no folder is named after a class, or that label in labels.csv"
+            )
+        for part in (TRAIN, VAL, TEST):
+            count = int((parts == part).sum())
+            if count < MIN_IMAGES:
+                raise UserError(
+                    f"too few pictures to split: class {label!r} has {count} in {part}, at least {MIN_IMAGES} are"
+                    f" needed; add pictures, or change split.{part if part != TRAIN else 'val'} or split.seed"
+                )
+
+
+def summary(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, object]:
+    """Counts for metrics/split.json: pictures per class and part, and what was left out."""
+    counts = table["part"].value_counts()
+    per_class = {
+        label: {part: int(((table["label"] == label) & (table["part"] == part)).sum()) for part in (TRAIN, VAL, TEST)}
+        for label in labels
+    }
+    return {
+        "images": {**per_class, UNLABELLED: int(counts.get(UNLABELLED, 0))},
+        "rejected": int(counts.get(REJECTED, 0)),
+        "duplicates": int(counts.get(DUPLICATE, 0)),
+        "near_duplicates": int(counts.get(NEAR_DUPLICATE, 0)),
+    }
+
+
+def _by_hash(rows: pd.DataFrame, val: float, test: float, seed: int) -> list[str]:
+    places = [position(sha256, seed, "part") for sha256 in rows["sha256"]]
+    return [TEST if place < test else VAL if place < test + val else TRAIN for place in places]
+
+
+def _by_position(rows: pd.DataFrame, val: float, test: float) -> list[str]:
+    keys = [[int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in rows["image"]]
+    parts = [TRAIN] * len(keys)
+    for place, row in enumerate(sorted(range(len(keys)), key=keys.__getitem__)):
+        share = (place + 0.5) / len(keys)
+        parts[row] = VAL if share < val else TEST if share >= 1 - test else TRAIN
+    return parts
+
+
+def _hash_matrix(hexadecimal: pd.Series) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(bytes.fromhex("".join(hexadecimal)), dtype=np.uint8).reshape(-1, 32)
