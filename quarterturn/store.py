@@ -1,0 +1,81 @@
+"""The pixel store: every picture as a uint8 square in one memory-mapped .npy file."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from tokenize import TokenError
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from quarterturn.errors import UserError, one_line
+from quarterturn.files import atomic
+from quarterturn.table import read_table, used_rows
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def write_store(path: str | Path, squares: Iterable[Pixels], shape: tuple[int, int, int, int]) -> None:
+    """Write uint8 squares of shape (height, width, channels) one after another; ``shape`` is that of all."""
+    with atomic(path) as temporary:
+        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        for row, square in zip(range(shape[0]), squares, strict=True):
+            pixels[row] = square
+        pixels.flush()
+
+
+class Store:
+    """The used pictures: `table`, one row each, and `pixels`, (n, height, width, channels) uint8, mapped.
+
+    Args:
+        folder: outputs folder, holding split/images.csv and rotate-augment/pixels.npy.
+        image_size: side that the pixels must have.
+
+    Raises:
+        UserError: the store is missing, damaged, or does not fit the table or ``image_size``.
+    """
+
+    def __init__(self, folder: str | Path, image_size: int) -> None:
+        path = Path(folder, "rotate-augment", "pixels.npy")
+        self.table: pd.DataFrame = used_rows(read_table(Path(folder, "split", "images.csv")))
+        try:
+            pixels = np.lib.format.open_memmap(path, mode="r")  # np.load would also take an .npz
+        except (OSError, ValueError, OverflowError, TokenError) as error:
+            reason = one_line(error)
+            raise UserError(
+                f"{path} cannot be read ({reason}); `dvc repro -f -s rotate-augment` makes it anew"
+            ) from error
+        expected = (len(self.table), image_size, image_size)
+        if (
+            pixels.dtype != np.uint8
+            or pixels.ndim != 4
+            or pixels.shape[:3] != expected
+            or pixels.shape[3] not in (1, 3)
+        ):
+            raise UserError(
+                f"{path} holds {pixels.dtype} {pixels.shape}, but the table and data.image_size say"
+                f" uint8 ({len(self.table)}, {image_size}, {image_size}, 1 or 3); `dvc repro` makes it anew"
+            )
+        self.pixels: Pixels = pixels
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for RGB."""
+        return int(self.pixels.shape[3])
+
+
+def channel_statistics(
+    pixels: Pixels, rows: npt.NDArray[np.int64], most: int = 4096
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over the given rows, in units of full scale (0 to 1).
+
+    More than ``most`` rows are thinned out evenly: the figures only centre the network's input.
+    """
+    counts = np.zeros((pixels.shape[3], 256), dtype=np.int64)  # how often each value occurs: exact, and small
+    for row in rows[:: max(1, -(-len(rows) // most))]:
+        for channel in range(len(counts)):
+            counts[channel] += np.bincount(pixels[row, :, :, channel].ravel(), minlength=256)
+    share, value = counts / counts.sum(axis=1, keepdims=True), np.arange(256) / 255
+    mean = share @ value
+    deviation = np.sqrt((share * (value - mean[:, None]) ** 2).sum(axis=1))
+    return mean.tolist(), np.maximum(deviation, 1 / 255).tolist()
