@@ -1,0 +1,118 @@
+"""Model files: weights as safetensors, with what is needed to rebuild the network."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from quarterturn.errors import UserError, one_line
+from quarterturn.files import atomic
+from quarterturn.network import Network
+from quarterturn.params import Model
+
+# One key: safetensors keeps no order among several, and the bytes of a model file must not change from run to run.
+_KEY = "quarterturn"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model file says of itself.
+
+    Attributes:
+        task: "rotation" or "classes".
+        outputs: name of each output: degrees, or classes.
+        model: the params.yaml section that sizes the network.
+        channels: 1 (grey) or 3 (RGB).
+        image_size: side of the pictures it was trained on, pixels.
+        block: block whose features the head sees, from 1.
+        grid: cells a side that the features are averaged over.
+    """
+
+    task: str
+    outputs: list[str]
+    model: dict[str, object]
+    channels: int
+    image_size: int
+    block: int
+    grid: int
+
+
+def save_network(
+    network: Network, task: str, outputs: list[str], model: Model, image_size: int, path: str | Path
+) -> None:
+    """Write the weights and buffers, fp32, and their `Description`."""
+    description = Description(
+        task, outputs, model.model_dump(), network.mean.numel(), image_size, network.block, network.grid
+    )
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata={_KEY: json.dumps(asdict(description))})
+
+
+def load_network(path: str | Path) -> tuple[Network, Description]:
+    """Rebuild a network from its file, in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: no such file, not a model file of this project, or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no model file {path}; `dvc repro` makes the pipeline's own, `dvc pull` fetches them")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if _KEY not in metadata:
+                raise UserError(f"{path} holds safetensors, but not a model that this project wrote")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        description = TypeAdapter(Description).validate_json(metadata[_KEY])
+        zeros, ones = [0.0] * description.channels, [1.0] * description.channels
+        network = Network(
+            Model.model_validate(description.model),
+            description.channels,
+            len(description.outputs),
+            zeros,
+            ones,
+            description.block,
+            description.grid,
+        )
+        network.load_state_dict(tensors)
+    except (SafetensorError, ValidationError, RuntimeError, OSError, IndexError) as error:
+        raise UserError(f"{path} is damaged or not a model file: {one_line(error)}") from error
+    return network.eval(), description
+
+
+def load_fitting(
+    path: str | Path, model: Model, channels: int, image_size: int, outputs: list[str] | None = None
+) -> Network:
+    """`load_network`, refusing a file that does not fit.
+
+    Args:
+        path: of the model file.
+        model: section of params.yaml that its network must have.
+        channels: of the pixel store.
+        image_size: of params.yaml, pixels.
+        outputs: names its outputs must have; None: any, since only the features are wanted.
+
+    Raises:
+        UserError: naming what the file has and what is asked for.
+    """
+    network, found = load_network(path)
+    expected = {"channels": channels, "image_size": image_size, "model": model.model_dump()}
+    if outputs is not None:
+        expected["outputs"] = outputs
+    for name, value in expected.items():
+        actual = getattr(found, name)
+        if actual != value:
+            raise UserError(f"{path} does not fit: its {name} is {actual}, but params.yaml and data ask for {value}")
+    return network
+
+
+def blank_network(model: Model, channels: int, outputs: int, mean: list[float], std: list[float], seed: int) -> Network:
+    """An untrained network whose initial weights ``seed`` decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(model, channels, outputs, mean, std)
