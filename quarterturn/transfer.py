@@ -1,0 +1,78 @@
+"""From a rotation classifier to a classifier of classes: a new head, on features that are frozen or fine-tuned."""
+
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from quarterturn.compute import Compute
+from quarterturn.examples import LabelledPictures
+from quarterturn.modelfile import blank_network
+from quarterturn.network import Network, make_head
+from quarterturn.params import Model, TrainingPlan
+from quarterturn.probe import Standardised, block_features, fit_heads
+from quarterturn.training import Best, Log, say_cost
+
+GRID = 4  # cells a side that features are averaged over for a linear head; less where a block has fewer
+
+
+def with_new_head(pretrained: Network, model: Model, outputs: int, seed: int) -> Network:
+    """A network with ``pretrained``'s backbone and input statistics, and an untrained head for ``outputs`` classes."""
+    mean, std = pretrained.mean.flatten().tolist(), pretrained.std.flatten().tolist()
+    network = blank_network(model, len(mean), outputs, mean, std, seed)
+    network.backbone.load_state_dict(pretrained.backbone.state_dict())
+    return network
+
+
+def probe_frozen(
+    pretrained: Network,
+    training: LabelledPictures,
+    validation: LabelledPictures,
+    model: Model,
+    outputs: int,
+    plan: TrainingPlan,
+    seed: int,
+    compute: Compute,
+    log: Log,
+) -> tuple[Network, Best]:
+    """Leave ``pretrained``'s backbone as it is, buffers included, and train a head on it.
+
+    A linear head is tried on every block, whose features are averaged over `GRID` × `GRID` cells and standardised; the
+    block is chosen on validation. A head with hidden layers goes where the model has it, on the last block.
+
+    Returns:
+        The network with its new head in place, and its validation result; `Network.block` is the block that was chosen.
+    """
+    started = time.monotonic()
+    images, _ = training.batch(np.arange(1))
+    with torch.no_grad():
+        sides = [min(block.shape[2:]) for block in pretrained.cpu().eval().features(images)]
+    last = len(sides) - 1
+    grids = [min(GRID, side) for side in sides] if not model.head else [0] * last + [model.grid]
+    features = block_features(pretrained, training.pixels, training.rows, grids, compute)
+    checks = block_features(pretrained, validation.pixels, validation.rows, grids, compute)
+    targets, expected = torch.from_numpy(training.targets), torch.from_numpy(validation.targets)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        heads = [make_head(model, block.shape[1], outputs) for block in features]
+        if model.head:
+            _, best = fit_heads(heads, features, targets, checks, expected, plan, seed, log)
+            pretrained.attach(heads[0], last + 1, model.grid)
+        else:
+            scales = [Standardised(block) for block in features]
+            linear = [zeroed(head) for head in heads]
+            features = [scale(block) for scale, block in zip(scales, features, strict=True)]
+            checks = [scale(block) for scale, block in zip(scales, checks, strict=True)]
+            chosen, best = fit_heads(linear, features, targets, checks, expected, plan, seed, log)
+            pretrained.attach(scales[chosen].fold(linear[chosen]), chosen + 1, grids[chosen])
+    say_cost("transfer", started, len(training) + len(validation), compute)
+    return pretrained.eval(), best
+
+
+def zeroed(head: nn.Module) -> nn.Linear:
+    """A linear head that prefers no class: whatever never varies in training then never counts."""
+    assert isinstance(head, nn.Linear)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
