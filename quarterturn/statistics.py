@@ -1,0 +1,141 @@
+"""How sure is it? Intervals for accuracies, and the paired comparison of two classifiers on the same pictures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """First minus second, on the same pictures.
+
+    Attributes:
+        difference: of the accuracies, in [-1, 1].
+        low: lower end of the 95 % interval.
+        high: upper end.
+        mcnemar_p: exact two-sided McNemar p.
+    """
+
+    difference: float
+    low: float
+    high: float
+    mcnemar_p: float
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a difference: the interval is clear of zero and the exact test agrees."""
+        return (self.low > 0 or self.high < 0) and self.mcnemar_p < 1 - LEVEL
+
+
+def accuracy_interval(correct: int, count: int) -> tuple[float, float]:
+    """95 % interval of an accuracy (Wilson, 1927), from ``correct`` of ``count`` pictures."""
+    interval = binomtest(correct, count).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def clustered_interval(correct: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """95 % interval of an accuracy over pictures that were each asked several times, (pictures, times) bool.
+
+    Answers about one picture are alike, so they count for less than as many pictures: Wilson's interval at the
+    effective sample size (Kish, 1965), which lies between the number of pictures and that of answers.
+    """
+    pictures, times = correct.shape
+    accuracy = float(correct.mean())
+    variance_of_mean = float(correct.mean(axis=1).var()) / pictures
+    effective = accuracy * (1 - accuracy) / variance_of_mean if variance_of_mean > 0 else pictures
+    count = round(min(max(effective, pictures), pictures * times))
+    return accuracy_interval(round(accuracy * count), count)
+
+
+def compare_paired(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> PairedComparison:
+    """Compare two classifiers by which pictures, (n,) bool each, they got right.
+
+    The interval inverts Tango's score test (Statistics in Medicine 17:891, 1998); p is McNemar's, exact: the pictures
+    that only one got right, against a fair coin.
+    """
+    count = len(first)
+    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    difference = (only_first - only_second) / count
+    low, high = tango_interval(only_first, only_second, count)
+    discordant = only_first + only_second
+    p = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    return PairedComparison(difference, low, high, p)
+
+
+def tango_interval(only_first: int, only_second: int, count: int) -> tuple[float, float]:
+    """95 % score interval of the difference of two paired proportions.
+
+    Args:
+        only_first: pairs in which only the first succeeded.
+        only_second: pairs in which only the second did.
+        count: all pairs.
+    """
+    critical = float(norm.ppf((1 + LEVEL) / 2))
+    difference = (only_first - only_second) / count
+
+    def excess(delta: float, sign: int) -> float:
+        """Zero where the score statistic for ``delta`` is ``sign`` times the critical value."""
+        # The share of pairs that only the second wins, at its most likely under the hypothesis: a quadratic's root.
+        a = 2 * count
+        b = (2 * count - only_first + only_second) * delta - only_first - only_second
+        c = -only_second * delta * (1 - delta)
+        share = (np.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+        variance = count * (2 * share + delta * (1 - delta))
+        return only_first - only_second - count * delta - sign * critical * float(np.sqrt(max(variance, 0.0)))
+
+    # Where no pair differs, or all do, the variance is zero at the difference itself: the root sought lies beyond.
+    beside = 1e-9
+    low = -1.0 if difference <= -1 else float(brentq(excess, -1, difference - beside, args=(1,)))
+    high = 1.0 if difference >= 1 else float(brentq(excess, difference + beside, 1, args=(-1,)))
+    return low, high
+
+
+def confusion(
+    actual: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], names: list[str]
+) -> dict[str, dict[str, int]]:
+    """Counts as {true: {predicted: count}}, from (n,) class indices each. (DVC drops lists from metrics files.)"""
+    counts = confusion_matrix(actual, predicted, labels=range(len(names)))
+    return {
+        name: {other: int(value) for other, value in zip(names, row, strict=True)}
+        for name, row in zip(names, counts, strict=True)
+    }
+
+
+def classifier_metrics(
+    actual: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], names: list[str]
+) -> dict[str, object]:
+    """All that metrics/evaluate.json says of one classifier.
+
+    Args:
+        actual: (n,) class indices; every class occurs.
+        probabilities: (n, classes), rows that add up to 1, or nearly.
+        names: of the classes.
+
+    Returns:
+        accuracy with its 95 % interval, ROC AUC (of one class against the rest, averaged, if there are more than two),
+        precision and recall per class (precision is 0 for a class that is never predicted), confusion matrix.
+    """
+    predicted = probabilities.argmax(axis=1)
+    correct = int((predicted == actual).sum())
+    low, high = accuracy_interval(correct, len(actual))
+    precision, recall, _, _ = precision_recall_fscore_support(
+        actual, predicted, labels=range(len(names)), zero_division=0
+    )
+    # Class by class, since sklearn's own average over several refuses rows that rounding keeps from adding up to 1.
+    against_rest = [1] if len(names) == 2 else range(len(names))
+    areas = [roc_auc_score(actual == number, probabilities[:, number]) for number in against_rest]
+    return {
+        "accuracy": correct / len(actual),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "roc_auc": float(np.mean(areas)),
+        "precision": dict(zip(names, precision.tolist(), strict=True)),
+        "recall": dict(zip(names, recall.tolist(), strict=True)),
+        "confusion_matrix": confusion(actual, predicted, names),
+    }
