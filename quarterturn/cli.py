@@ -1,0 +1,69 @@
+"""The command `quarterturn`: what there is to do beside the pipeline.
+
+Each subcommand imports what it needs when it is called, so that `--help` and `check` answer at once.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from quarterturn.errors import run
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one subcommand; a `UserError` ends it with one line on stderr and exit code 1."""
+    options = _parser().parse_args(arguments)
+    run(lambda: options.command(options), "quarterturn")
+
+
+def check(_: argparse.Namespace) -> None:
+    from quarterturn.params import load_params
+
+    load_params()
+
+
+def recipe(options: argparse.Namespace) -> None:
+    from quarterturn.recipes import apply, list_recipes
+
+    if options.name is None:
+        recipes = list_recipes()
+        width = max(map(len, recipes), default=0)
+        for name, comment in recipes.items():
+            print(f"{name:{width}}  {comment}".rstrip())
+    else:
+        changes = apply(options.name)
+        print("\n".join(changes) or f"params.yaml already holds recipe {options.name}")
+
+
+def fetch(options: argparse.Namespace) -> None:
+    from quarterturn.fetch import fetch_oxford_pets
+
+    fetch_oxford_pets(options.folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quarterturn",
+        description="What there is to do beside the pipeline, which `dvc repro` runs. Run it in the project's folder.",
+        epilog="example: quarterturn recipe quick",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(command: Callable[[argparse.Namespace], None], summary: str, example: str) -> argparse.ArgumentParser:
+        description = f"{summary[0].upper()}{summary[1:]}."
+        added = commands.add_parser(
+            command.__name__, help=summary, description=description, epilog=f"example: {example}"
+        )
+        added.set_defaults(command=command)
+        return added
+
+    add(check, "check params.yaml: unknown keys, types and ranges; say nothing if it is valid", "quarterturn check")
+
+    added = add(recipe, "write a recipe's values into params.yaml and print what changed", "quarterturn recipe quick")
+    added.add_argument("name", nargs="?", metavar="NAME", help="recipes/NAME.yaml; without it, the recipes are listed")
+
+    added = add(fetch, "fetch a dataset from the internet into one .zip", "quarterturn fetch oxford-pets")
+    added.add_argument("dataset", choices=["oxford-pets"], help="oxford-pets: 7,349 photos of cats and dogs, 800 MB")
+    added.add_argument(
+        "--folder", default="data/oxford-pets", help="where to put oxford-pets.zip (default: %(default)s)"
+    )
+    return parser
