@@ -1,0 +1,65 @@
+"""Make silhouettes.zip: the pictures of the animal-shape-mnist package, one folder per animal.
+
+10,000 grey pictures of 28×28 pixels, 1,000 of each of ten animals (Sina Mohammadi, MIT licence). The package stores
+them as gzipped pickles of numpy arrays; they are read with an unpickler that admits nothing else.
+"""
+
+import gzip
+import importlib.metadata
+import io
+import pickle
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from tqdm import tqdm
+
+# In the order of the package's class numbers.
+ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
+OUTPUT = Path("data/silhouettes/silhouettes.zip")
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Admits numpy's array types only, so that no pickle can run code."""
+
+    ADMITTED = frozenset({"_reconstruct", "ndarray", "dtype"})
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.split(".")[0] != "numpy" or name not in self.ADMITTED:
+            raise pickle.UnpicklingError(f"{module}.{name} is not admitted")
+        return {"_reconstruct": np._core.multiarray._reconstruct, "ndarray": np.ndarray, "dtype": np.dtype}[name]
+
+
+def read_array(name: str) -> npt.NDArray[np.integer[Any]]:
+    """The array in one of the package's files."""
+    for file in importlib.metadata.files("animal-shape-mnist") or []:
+        if file.name == name:
+            array = ArrayUnpickler(io.BytesIO(gzip.decompress(file.read_binary()))).load()
+            if not isinstance(array, np.ndarray):
+                raise TypeError(f"{name} holds {type(array).__name__}, not an array")
+            return array
+    sys.exit(f"animal-shape-mnist 0.39 has no {name}; install the pinned requirements: make repro")
+
+
+def main() -> None:
+    pictures, classes = read_array("animal_data_version_3.gz"), read_array("animal_label_version_3.gz")
+    number = dict.fromkeys(range(len(ANIMALS)), 0)
+    with zipfile.ZipFile(OUTPUT, "w", zipfile.ZIP_STORED) as archive:
+        for picture, animal in tqdm(
+            zip(pictures, classes.tolist(), strict=True), "silhouettes", len(pictures), disable=None
+        ):
+            png = io.BytesIO()
+            Image.fromarray(picture).save(png, "PNG", compress_level=0)  # deflate differs between builds of zlib
+            # ZipInfo without a date: the same bytes whenever it is made.
+            member = zipfile.ZipInfo(f"{ANIMALS[animal]}/{number[animal]:04d}.png")
+            member.create_system = 3  # Unix, wherever it is made
+            archive.writestr(member, png.getvalue())
+            number[animal] += 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Stage evaluate: all three models on the test set, in evaluation mode, and the comparison."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from quarterturn.compute import choose
+from quarterturn.errors import run
+from quarterturn.evaluation import (
+    CLASSIFIERS,
+    angle_probabilities,
+    class_probabilities,
+    metrics_of,
+    predictions_table,
+    surest_mistakes,
+    verdict,
+)
+from quarterturn.examples import labelled_pictures
+from quarterturn.figures import draw_confusion, draw_overview, draw_sheet
+from quarterturn.files import atomic, write_json
+from quarterturn.modelfile import load_fitting
+from quarterturn.network import Network
+from quarterturn.params import load_params
+from quarterturn.rotation import drawn_targets, read_task
+from quarterturn.store import Pixels, Store
+from quarterturn.table import TEST, rows_of
+
+OUTPUTS, METRICS = Path("outputs"), Path("metrics")
+MISTAKES, COLUMNS = 24, 8  # tiles on a sheet of mistakes, and in its rows
+
+
+def main() -> None:
+    params = load_params()
+    labels, size = params.data.labels, params.data.image_size
+    store = Store(OUTPUTS, size)
+    angles = read_task(OUTPUTS / "rotate-augment/rotation.json")
+    test = labelled_pictures(store.pixels, store.table, rows_of(store.table, TEST), labels)
+    compute = choose().exact()
+
+    def load(stage: str, outputs: list[str]) -> Network:
+        return load_fitting(OUTPUTS / stage / "model.safetensors", params.model, store.channels, size, outputs)
+
+    probabilities = {name: class_probabilities(load(name, labels), test, compute) for name in CLASSIFIERS}
+    rotation = load("pretrain", [str(angle) for angle in angles])
+    turned = angle_probabilities(rotation, store.pixels, test.rows, angles, compute)
+    one = params.pretrain.angles_per_image == "one"
+    drawn = drawn_targets(len(test), angles, params.seed).numpy() if one else None
+    images = store.table["image"].iloc[test.rows].tolist()
+    predictions = predictions_table(images, test.targets, probabilities, labels, turned, angles, drawn)
+    with atomic(METRICS / "predictions.csv") as temporary:
+        predictions.to_csv(temporary, index=False, lineterminator="\n")
+
+    metrics = metrics_of(predictions, labels, angles)
+    for name in CLASSIFIERS:
+        metrics[name]["labels"] = json.loads((METRICS / f"{name}.json").read_text("utf-8"))["labels"]
+    write_json(metrics, METRICS / "evaluate.json")
+    sentence = verdict(metrics)
+    with atomic(METRICS / "verdict.txt") as temporary:
+        temporary.write_text(sentence + "\n", "utf-8")
+
+    models = {name: metrics[name] for name in ("rotation", *CLASSIFIERS)}
+    draw_overview(sentence, models, METRICS / "overview.png")
+    for name, values in models.items():
+        draw_confusion(values["confusion_matrix"], f"{name}, test pictures", METRICS / f"confusion/{name}.png")
+    for name in CLASSIFIERS:
+        draw_mistakes(name, probabilities[name], test.targets, test.rows, store.pixels, labels)
+    true = np.repeat(np.arange(len(angles)), len(test))
+    asked = np.flatnonzero(np.full(len(true), True) if drawn is None else true == np.tile(drawn, len(angles)))
+    answers, rows = np.concatenate(turned.swapaxes(0, 1))[asked], np.tile(test.rows, len(angles))[asked]
+    names = [f"{angle}°" for angle in angles]
+    draw_mistakes("rotation", answers, true[asked], rows, store.pixels, names, angles)
+    print(sentence)
+
+
+def draw_mistakes(
+    model: str,
+    probabilities: npt.NDArray[np.float64],
+    targets: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+    pixels: Pixels,
+    names: Sequence[str],
+    angles: Sequence[int] | None = None,
+) -> None:
+    """The mistakes a model was surest of, as "true → predicted, probability"; turned by their true angle, if any."""
+    tiles = []
+    for example in surest_mistakes(probabilities, targets)[:MISTAKES]:
+        true, predicted = targets[example], probabilities[example].argmax()
+        picture = np.rot90(pixels[rows[example]], angles[true] // 90 if angles else 0)
+        tiles.append((picture, f"{names[true]} → {names[predicted]} {probabilities[example].max():.2f}"))
+    sheet = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
+    title = f"{model}: the {len(tiles)} surest mistakes on test pictures (true → predicted, probability)"
+    draw_sheet(title, sheet, OUTPUTS / f"evaluate/mistakes-{model}.png")
+
+
+if __name__ == "__main__":
+    run(main, "evaluate")

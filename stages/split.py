@@ -1,0 +1,68 @@
+"""Stage split: find, check and de-duplicate the pictures; draw train, val and test."""
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pandas as pd
+
+from quarterturn.errors import UnreadableImage, UserError, run
+from quarterturn.files import atomic, write_json
+from quarterturn.images import examine
+from quarterturn.params import load_params
+from quarterturn.progress import watched
+from quarterturn.source import ImageSource, labels_by_path, shown
+from quarterturn.splitting import assign, check_counts, summary
+from quarterturn.table import write_table
+
+
+def main() -> None:
+    params = load_params()
+    source = ImageSource(params.data.path)
+    names = source.names()
+    if not names:
+        raise UserError(f"data.path: there are no pictures in {params.data.path}")
+    with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
+        rows = list(watched(pool.map(partial(describe, source), names), "split", len(names)))
+    table = pd.DataFrame(rows)
+
+    given = source.labels()
+    if given is None:
+        table["label"] = [label or "" for label in labels_by_path(names, params.data.labels)]
+    else:
+        by_name = {label.casefold(): label for label in params.data.labels}
+        table["label"] = [by_name.get(given.get(name, "").casefold(), "") for name in names]
+        others = sorted({label for label in given.values() if label and label.casefold() not in by_name})
+        if others:
+            print(f"split: labels.csv has {', '.join(others[:10])}, not among data.labels: those are unlabelled here")
+
+    rejected = int((table["reason"] != "").sum())
+    if rejected > params.data.max_rejected * len(names):
+        first = table[table["reason"] != ""].iloc[0]
+        raise UserError(
+            f"{rejected} of {len(names)} pictures cannot be used, more than data.max_rejected ="
+            f" {params.data.max_rejected}; the first is {first['image']!r}: {first['reason']}"
+        )
+    table = assign(table, params.split.val, params.split.test, params.split.seed, params.split.by)
+    check_counts(table, params.data.labels)
+
+    with atomic("outputs/split/images.csv") as temporary:
+        write_table(table, temporary)
+    write_json(summary(table, params.data.labels), "metrics/split.json")
+
+
+def describe(source: ImageSource, name: str) -> dict[str, object]:
+    """One row of the table: what is in the file, or why it cannot be used."""
+    row: dict[str, object] = {"image": shown(name), "reason": "", "width": 0, "height": 0, "channels": 0, "bytes": 0}
+    row |= {"sha256": "", "perceptual_hash": ""}
+    try:
+        data = source.read(name)
+        row |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        row |= vars(examine(data))
+    except UnreadableImage as reason:
+        row["reason"] = str(reason)
+    return row
+
+
+if __name__ == "__main__":
+    run(main, "split")

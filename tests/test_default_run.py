@@ -1,0 +1,79 @@
+"""The default run, on silhouettes, as a newcomer meets it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_1samp
+
+from quarterturn.compute import choose
+from quarterturn.examples import labelled_pictures
+from quarterturn.modelfile import blank_network, load_network
+from quarterturn.network import Network
+from quarterturn.params import load_params
+from quarterturn.store import Store
+from quarterturn.table import TEST, TRAIN, VAL, rows_of
+from quarterturn.training import evaluate
+from quarterturn.transfer import probe_frozen
+from tests.conftest import copy_project, shell
+
+LABELS = ["cat", "dog"]
+
+
+@pytest.fixture(scope="module")
+def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy_project(tmp_path_factory.mktemp("default"))
+    shell("dvc", "repro", cwd=folder)
+    return folder
+
+
+def test_it_reaches_what_is_promised(default_run: Path) -> None:
+    metrics = json.loads((default_run / "metrics/evaluate.json").read_text("utf-8"))
+    assert metrics["rotation"]["accuracy"] >= 0.93
+    assert metrics["transfer"]["accuracy"] >= 0.95
+    assert metrics["transfer"]["labels"] < 0.51 * metrics["baseline"]["labels"]
+    assert metrics["baseline"]["accuracy"] >= 0.95
+
+
+def test_the_verdict_says_what_the_numbers_say(default_run: Path) -> None:
+    metrics = json.loads((default_run / "metrics/evaluate.json").read_text("utf-8"))
+    verdict = (default_run / "metrics/verdict.txt").read_text("utf-8")
+    comparison = metrics["comparison"]
+    shown = comparison["mcnemar_p"] < 0.05 and not comparison["low"] <= 0 <= comparison["high"]
+    assert ("no difference shown" in verdict) == (not shown)
+    assert f"{metrics['transfer']['accuracy']:.3f}" in verdict
+
+
+def test_with_16_labels_a_probe_of_the_pretrained_beats_one_of_an_untrained_network(default_run: Path) -> None:
+    params = load_params(default_run / "params.yaml")
+    store = Store(default_run / "outputs", params.data.image_size)
+    validation, test = (
+        labelled_pictures(store.pixels, store.table, rows_of(store.table, part), LABELS) for part in (VAL, TEST)
+    )
+
+    def untrained(seed: int) -> Network:
+        mean, std = pretrained().mean.flatten().tolist(), pretrained().std.flatten().tolist()
+        return blank_network(params.model, store.channels, 4, mean, std, seed).eval()
+
+    def pretrained() -> Network:
+        return load_network(default_run / "outputs/pretrain/model.safetensors")[0]
+
+    gains = []
+    for draw in range(10):
+        random = np.random.default_rng(draw)
+        of_class = [
+            np.intersect1d(rows_of(store.table, TRAIN), np.flatnonzero(store.table["label"] == label))
+            for label in LABELS
+        ]
+        rows = np.sort(np.concatenate([random.choice(rows, 8, replace=False) for rows in of_class]))
+        training = labelled_pictures(store.pixels, store.table, rows, LABELS)
+        accuracies = []
+        for network in (pretrained(), untrained(draw)):
+            probed, _ = probe_frozen(
+                network, training, validation, params.model, 2, params.transfer, draw, choose(), lambda *_: None
+            )
+            accuracies.append(evaluate(probed, test, choose())[0])
+        gains.append(accuracies[0] - accuracies[1])
+    low = ttest_1samp(gains, 0).confidence_interval(0.95).low
+    assert low > 0, gains

@@ -1,0 +1,202 @@
+"""The stages: what they leave behind, and how they end on input that a user can put right."""
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from quarterturn.errors import run
+from quarterturn.evaluation import metrics_of
+from quarterturn.modelfile import load_network
+from quarterturn.table import read_table, used_rows
+from tests.conftest import commit, make_pictures, set_params, shell
+
+
+def failure(stage: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a stage that must end with exit code 1 and one line on stderr; return the line."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ending:
+        run(importlib.import_module(f"stages.{stage}").main, stage)
+    assert ending.value.code == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_metrics_are_finite_numbers_in_nested_dictionaries(finished: Path) -> None:
+    def check(value: object) -> None:
+        if isinstance(value, dict):
+            for item in value.values():
+                check(item)
+        else:
+            assert type(value) in (int, float)
+            assert np.isfinite(value)
+
+    for path in sorted((finished / "metrics").glob("*.json")):
+        check(json.loads(path.read_text("utf-8")))
+
+
+def test_every_metric_can_be_recomputed_from_the_predictions(finished: Path) -> None:
+    written = json.loads((finished / "metrics/evaluate.json").read_text("utf-8"))
+    for name in ("transfer", "baseline"):
+        assert (
+            written[name].pop("labels") == json.loads((finished / f"metrics/{name}.json").read_text("utf-8"))["labels"]
+        )
+    predictions = pd.read_csv(finished / "metrics/predictions.csv")
+    computed = metrics_of(predictions, ["cat", "dog"], [0, 90, 180, 270])
+    flat_written, flat_computed = pd.json_normalize(written).iloc[0], pd.json_normalize(computed).iloc[0]
+    assert sorted(flat_written.index) == sorted(flat_computed.index)
+    for key, value in flat_computed.items():
+        assert flat_written[key] == pytest.approx(value, rel=1e-5), key
+
+
+def test_the_numbers_of_pictures_agree_everywhere(finished: Path) -> None:
+    split = json.loads((finished / "metrics/split.json").read_text("utf-8"))
+    table = used_rows(read_table(finished / "outputs/split/images.csv"))
+    parts = [count for label in ("cat", "dog") for count in split["images"][label].values()]
+    assert sum(parts) + split["images"]["unlabelled"] == len(table)
+    assert len(np.load(finished / "outputs/rotate-augment/pixels.npy", mmap_mode="r")) == len(table)
+    test = set(table["image"][table["part"] == "test"])
+    assert set(pd.read_csv(finished / "metrics/predictions.csv")["image"]) == test
+
+
+def test_the_frozen_backbone_is_bit_equal_to_the_pretrained(workspace: Path) -> None:
+    set_params(workspace, transfer__trainable="head")
+    shell("dvc", "repro", "--quiet", "transfer", cwd=workspace)
+    pretrained, _ = load_network("outputs/pretrain/model.safetensors")
+    transferred, _ = load_network("outputs/transfer/model.safetensors")
+    kept = {name: tensor for name, tensor in pretrained.state_dict().items() if not name.startswith("head.")}
+    assert len(kept) > 10
+    for name, tensor in kept.items():
+        assert torch.equal(tensor, transferred.state_dict()[name]), name
+
+
+def test_a_run_repeats_itself_bit_for_bit_in_a_fresh_clone(finished: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shell("git", "clone", "--quiet", str(finished), str(clone), cwd=tmp_path)
+    shutil.copytree(finished / "data/arrows", clone / "data/arrows")
+    shell("dvc", "repro", "--quiet", cwd=clone)
+    assert shell("git", "status", "--porcelain", cwd=clone) == ""
+    assert (clone / "dvc.lock").read_bytes() == (finished / "dvc.lock").read_bytes()
+
+
+def test_a_zip_gives_what_its_folder_gives(workspace: Path) -> None:
+    before = Path("metrics/split.json").read_text("utf-8")
+    with zipfile.ZipFile("data/arrows.zip", "w") as archive:
+        for path in sorted(Path("data/arrows").rglob("*.png")):
+            archive.write(path, Path("top") / path.relative_to("data"))
+    set_params(workspace, data__path="data/arrows.zip")
+    importlib.import_module("stages.split").main()
+    assert Path("metrics/split.json").read_text("utf-8") == before
+
+
+def test_queued_experiments_use_their_own_code_and_data(workspace: Path) -> None:
+    shell("dvc", "exp", "run", "--queue", "--name", "longer", "-S", "baseline.epochs=3", cwd=workspace)
+    shell("dvc", "exp", "run", "--run-all", cwd=workspace)
+    shown = json.loads(shell("dvc", "metrics", "diff", "--json", "--all", "HEAD", "longer", cwd=workspace))
+    assert shown["metrics/baseline.json"]
+    params = json.loads(shell("dvc", "params", "diff", "--json", "HEAD", "longer", cwd=workspace))
+    assert params == {"params.yaml": {"baseline.epochs": {"old": 2, "new": 3, "diff": 1}}}
+    assert "longer" in shell("dvc", "exp", "show", "--csv", cwd=workspace)
+
+
+@pytest.mark.parametrize(
+    ("values", "stage", "told"),
+    [
+        ({"data__path": "data/none"}, "split", "data.path: there is no data/none"),
+        ({"data__path": "params.yaml"}, "split", "no readable .zip"),
+        ({"data__labels": ["cat", "horse"]}, "split", "class 'horse' has no usable pictures"),
+        ({"split__val": 0.01}, "split", "too few pictures to split: class"),
+        ({"transfer__label_fraction": 0.01}, "transfer", "transfer.label_fraction is 0.01"),
+        ({"baseline__label_fraction": 0.01}, "baseline", "baseline.label_fraction is 0.01"),
+        ({"transfer__weights": "none.safetensors"}, "transfer", "no model file none.safetensors"),
+        ({"data__image_size": 64}, "pretrain", "pixels.npy holds uint8"),
+        ({"model__widths": [4, 9]}, "transfer", "its model is"),
+        ({"model__widths": [4, 9]}, "evaluate", "its model is"),
+        ({"seed": "one"}, "baseline", "seed is 'one'; allowed:"),
+        ({"baseline__epoch": 3}, "baseline", "unknown key baseline.epoch; did you mean baseline.epochs?"),
+        ({"split__test": 1.5}, "split", "split.test is 1.5; allowed: less than 1"),
+    ],
+)
+def test_bad_params_end_in_one_line(
+    values: dict[str, object], stage: str, told: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_params(workspace, **values)
+    assert told in failure(stage, capsys)
+
+
+def test_an_empty_folder_and_too_many_bad_files_end_in_one_line(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("data/empty").mkdir()
+    set_params(workspace, data__path="data/empty")
+    assert "no pictures in data/empty" in failure("split", capsys)
+    make_pictures(Path("data/some"), {"cat": 20, "dog": 20})
+    for number in range(3):
+        Path(f"data/some/cat/bad{number}.jpg").write_text("not a picture")
+    set_params(workspace, data__path="data/some")
+    assert "3 of 43 pictures cannot be used" in failure("split", capsys)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_some_bad_files_are_borne_and_stand_in_the_table_with_the_reason() -> None:
+    Path("data/arrows/cat/bad.jpg").write_text("not a picture")
+    importlib.import_module("stages.split").main()
+    table = read_table("outputs/split/images.csv").set_index("image")
+    assert table.loc["cat/bad.jpg", ["part", "reason"]].tolist() == [
+        "rejected",
+        "no picture in a format that can be read",
+    ]
+    assert json.loads(Path("metrics/split.json").read_text("utf-8"))["rejected"] == 1
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_picture_that_changed_since_the_split_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+    path = next(Path("data/arrows/cat").glob("*.png"))
+    other = next(Path("data/arrows/dog").glob("*.png")).read_bytes()
+    path.unlink()  # it may be a link into DVC's cache
+    path.write_bytes(other)
+    assert "has changed since the split" in failure("rotate_augment", capsys)
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_damaged_store_or_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, stage in (
+        ("outputs/rotate-augment/pixels.npy", "pretrain"),
+        ("outputs/pretrain/model.safetensors", "transfer"),
+    ):
+        whole = Path(name).read_bytes()
+        Path(name).unlink()
+        Path(name).write_bytes(whole[: len(whole) // 2])
+        assert name in failure(stage, capsys)
+        Path(name).write_bytes(whole)
+
+
+def test_many_classes_grey_pictures_and_one_angle_each(workspace: Path) -> None:
+    make_pictures(Path("data/three"), {"ant": 30, "bee": 30, "cow": 30})
+    shell("dvc", "add", "--quiet", "data/three", cwd=workspace)
+    set_params(workspace, data__path="data/three", data__labels=["ant", "bee", "cow"], pretrain__angles_per_image="one")
+    set_params(workspace, rotate_augment__angles=[90, 180])
+    commit(workspace, "Three classes")
+    shell("dvc", "repro", "--quiet", cwd=workspace)
+    metrics = json.loads(Path("metrics/evaluate.json").read_text("utf-8"))
+    assert list(metrics["transfer"]["confusion_matrix"]) == ["ant", "bee", "cow"]
+    assert list(metrics["rotation"]["confusion_matrix"]) == ["90", "180"]
+
+
+def test_the_wrong_python_is_told_in_one_line(workspace: Path) -> None:
+    # -S: without site-packages, as a Python outside the environment.
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "stages.split"], cwd=workspace, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert ". .venv/bin/activate" in done.stderr
