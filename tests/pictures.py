@@ -3,12 +3,17 @@
 import io
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from PIL import Image
+
+from quarterturn.errors import UnreadableImage, UserError
+from quarterturn.table import COLUMNS
 
 
 def scene(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
@@ -106,3 +111,16 @@ def png_header(width: int, height: int) -> bytes:
 
 def _crc(data: bytes) -> bytes:
     return (zlib.crc32(data)).to_bytes(4, "big")
+
+
+def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:
+    return pd.DataFrame([dict.fromkeys(COLUMNS, "") | {"rank": -1} | row for row in rows])
+
+
+def reason_of(call: Callable[[], object]) -> str:
+    """The message of the error that a damaged file may cause, "" where it causes none; any other is a bug."""
+    try:
+        call()
+    except (UserError, UnreadableImage) as reason:
+        return str(reason)
+    return ""

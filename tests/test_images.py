@@ -2,11 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,10 +12,9 @@ from PIL import ImageEnhance
 
 from quarterturn import images
 from quarterturn.duplicates import NEAR_DISTANCE
-from quarterturn.errors import UnreadableImage, UserError
+from quarterturn.errors import UnreadableImage
 from quarterturn.images import decode_square, examine
 from quarterturn.source import ImageSource
-from quarterturn.table import COLUMNS
 from stages.split import describe
 from tests.pictures import (
     as_stored,
@@ -27,28 +24,11 @@ from tests.pictures import (
     oriented,
     plain,
     png_header,
+    reason_of,
     scene,
 )
 
-LABELS = ["cat", "dog"]
 JPG = encoded(scene(), "JPEG")
-Place = Callable[[dict[str, bytes]], ImageSource]
-
-
-def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:
-    return pd.DataFrame([dict.fromkeys(COLUMNS, "") | {"rank": -1} | row for row in rows])
-
-
-def reason_of(call: Callable[[], object]) -> str:
-    """The message of the error that a damaged file may cause, "" where it causes none; any other is a bug."""
-    try:
-        call()
-    except (UserError, UnreadableImage) as reason:
-        return str(reason)
-    return ""
-
-
-# Layout: which files are pictures, and of which class.
 
 
 KINDS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "MPO"]

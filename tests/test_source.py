@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,13 +12,15 @@ from hypothesis import strategies as st
 from quarterturn import source as source_module
 from quarterturn.errors import UnreadableImage, UserError
 from quarterturn.source import SUFFIXES, ImageSource, labels_by_path, shown
-from quarterturn.table import COLUMNS, read_table, write_table
+from quarterturn.table import read_table, write_table
 from stages.split import describe
 from tests.pictures import (
     encoded,
     fill,
+    images_table,
     pack,
     patch_headers,
+    reason_of,
     scene,
 )
 
@@ -43,19 +44,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 def without_top(source: ImageSource) -> list[str]:
     return [name.removeprefix("pictures/") for name in source.names()]
-
-
-def images_table(rows: list[dict[str, object]]) -> pd.DataFrame:
-    return pd.DataFrame([dict.fromkeys(COLUMNS, "") | {"rank": -1} | row for row in rows])
-
-
-def reason_of(call: Callable[[], object]) -> str:
-    """The message of the error that a damaged file may cause, "" where it causes none; any other is a bug."""
-    try:
-        call()
-    except (UserError, UnreadableImage) as reason:
-        return str(reason)
-    return ""
 
 
 # Layout: which files are pictures, and of which class.
