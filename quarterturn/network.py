@@ -98,7 +98,10 @@ def as_logits(output: Tensor) -> Tensor:
 
 
 def _convnet(model: Model, channels: int) -> tuple[list[nn.Module], list[int]]:
-    """Blocks of `depth` × (3×3 convolution, batch normalisation if wanted, ReLU), then a 2×2 maximum."""
+    """Blocks of `depth` × (3×3 convolution, batch normalisation if wanted, ReLU) and a 2×2 maximum.
+
+    The maximum comes before the last ReLU: the same result, and the ReLU has a quarter of the work.
+    """
     batch = model.normalization == "batch"
     blocks: list[nn.Module] = []
     before = channels
@@ -109,7 +112,8 @@ def _convnet(model: Model, channels: int) -> tuple[list[nn.Module], list[int]]:
             layers += [nn.BatchNorm2d(width)] if batch else []
             layers.append(nn.ReLU(inplace=True))
             before = width
-        blocks.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
+        layers.insert(-1, nn.MaxPool2d(2))
+        blocks.append(nn.Sequential(*layers))
     return blocks, list(model.widths)
 
 
