@@ -51,7 +51,8 @@ class Compute:
 def choose() -> Compute:
     """CUDA when there is one, else the CPU; bfloat16 where the hardware has it."""
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads it, and filling costs a tenth
+    # Nothing here reads memory before it is written, and filling it costs a tenth of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if torch.cuda.is_available():
         torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32, in `exact`
         # cuBLAS is only repeatable with a fixed workspace; it reads this before its first call.

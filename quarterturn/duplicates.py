@@ -63,3 +63,23 @@ def near(hashes: npt.NDArray[np.uint8], marked: npt.NDArray[np.bool_]) -> npt.ND
             result[left] |= group_marked[right]
             result[right] |= group_marked[left]
     return result[group]
+
+
+def near_earlier(hashes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """For each picture the first kept one that it is nearly, where every picture is kept that is nearly no kept one.
+
+    The kept ones, which get their own number, are then all apart. Each is compared with all before it.
+
+    Args:
+        hashes: (n, 32) uint8, 256 bits each.
+
+    Returns:
+        (n,) int64.
+    """
+    words = np.ascontiguousarray(hashes).view(np.uint64)
+    first = np.arange(len(hashes))
+    for row in range(1, len(hashes)):
+        kept = np.flatnonzero(first[:row] == np.arange(row))
+        close = kept[np.bitwise_count(words[kept] ^ words[row]).sum(axis=1) <= NEAR_DISTANCE]
+        first[row] = close[0] if len(close) else row
+    return first

@@ -1,6 +1,7 @@
 """The test: predictions of the three models, and every metric computed from them alone."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -9,20 +10,21 @@ import pandas as pd
 import torch
 
 from quarterturn.compute import Compute
-from quarterturn.examples import LabelledPictures, TurnedPictures
+from quarterturn.examples import TurnedPictures
+from quarterturn.foldstatistics import compare_folds, independent, share_interval
 from quarterturn.network import Network
-from quarterturn.statistics import PairedComparison, classifier_metrics, clustered_interval, compare_paired, confusion
+from quarterturn.statistics import (
+    PairedComparison,
+    classifier_metrics,
+    clustered_interval,
+    compare_paired,
+    confusion,
+    roc_auc,
+)
 from quarterturn.store import Pixels
 from quarterturn.training import predict
 
 CLASSIFIERS = ("transfer", "baseline")
-DECIMALS = 6  # of the probabilities in predictions.csv
-
-
-def class_probabilities(network: Network, examples: LabelledPictures, compute: Compute) -> npt.NDArray[np.float64]:
-    """Probability of each class, (n, classes), rounded to `DECIMALS`."""
-    logits, _ = predict(network, examples, compute)
-    return logits.double().softmax(dim=1).numpy().round(DECIMALS)
 
 
 def angle_probabilities(
@@ -44,46 +46,76 @@ def predictions_table(
     labels: Sequence[str],
     turned: npt.NDArray[np.float64],
     angles: Sequence[int],
-    drawn: npt.NDArray[np.int64] | None = None,
+    asked: npt.NDArray[np.bool_] | None = None,
+    folds: npt.NDArray[np.int64] | None = None,
 ) -> pd.DataFrame:
-    """One row a test picture, as metrics/predictions.csv has it.
+    """One row a test picture, as metrics/predictions.csv has it; with folds, one a picture and repeat.
 
     Columns: image, actual, the class that transfer and baseline predict, their probabilities (`transfer_cat`, …), and
-    for the picture turned by each angle the angle that was predicted (`rotation_90`, …); where ``drawn``, (n,) indices,
-    says that a picture is asked at one angle only, the others are empty.
+    for the picture turned by each angle the angle that was predicted (`rotation_90`, …), empty where it was not asked.
+    With folds, `repeat` and `fold`, from 1, come after the image, and rotations are asked in the first repeat.
+
+    Args:
+        images: (n,) names.
+        actual: (n,) class indices.
+        probabilities: of each classifier, (n, repeats, classes); one repeat where there are no folds.
+        labels: names of the classes.
+        turned: (n, true angle, predicted angle) probabilities.
+        angles: degrees.
+        asked: (n, angles), which rotations were asked; None for all.
+        folds: (n, repeats), from 0, in which each picture was tested.
     """
     names = np.array(labels)
-    columns: dict[str, Any] = {"image": images, "actual": names[actual]}
-    for classifier in CLASSIFIERS:
-        columns[classifier] = names[probabilities[classifier].argmax(axis=1)]
-    for classifier in CLASSIFIERS:
-        for index, label in enumerate(labels):
-            columns[f"{classifier}_{label}"] = probabilities[classifier][:, index]
     predicted = np.array(angles)[turned.argmax(axis=2)]
-    for index, angle in enumerate(angles):
-        asked = np.full(len(predicted), True) if drawn is None else drawn == index
-        columns[f"rotation_{angle}"] = pd.Series(predicted[:, index], dtype="Int64").where(asked)
-    return pd.DataFrame(columns)
+    asked = np.full(predicted.shape, True) if asked is None else asked
+    tables = []
+    for repeat in range(probabilities[CLASSIFIERS[0]].shape[1]):
+        columns: dict[str, Any] = {"image": images}
+        if folds is not None:
+            columns |= {"repeat": repeat + 1, "fold": folds[:, repeat] + 1}
+        columns["actual"] = names[actual]
+        for classifier in CLASSIFIERS:
+            columns[classifier] = names[probabilities[classifier][:, repeat].argmax(axis=1)]
+        for classifier in CLASSIFIERS:
+            for index, label in enumerate(labels):
+                columns[f"{classifier}_{label}"] = probabilities[classifier][:, repeat, index]
+        for index, angle in enumerate(angles):
+            answers = pd.Series(predicted[:, index], dtype="Int64")
+            columns[f"rotation_{angle}"] = answers.where(asked[:, index] & (repeat == 0))
+        tables.append(pd.DataFrame(columns))
+    return pd.concat(tables).sort_index(kind="stable").reset_index(drop=True)
 
 
 def metrics_of(predictions: pd.DataFrame, labels: Sequence[str], angles: Sequence[int]) -> dict[str, Any]:
-    """All of metrics/evaluate.json but the numbers of labels, from metrics/predictions.csv alone."""
+    """All of metrics/evaluate.json but the numbers of labels, from metrics/predictions.csv alone.
+
+    With folds, every picture and repeat counts; see `quarterturn.foldstatistics` for the intervals. The ROC AUC is then
+    the mean of those within a fold, since probabilities of different networks are not to be ranked together.
+    """
     index = {label: number for number, label in enumerate(labels)}
     actual = np.array([index[label] for label in predictions["actual"]], dtype=np.int64)
     metrics: dict[str, Any] = {"rotation": _rotation_metrics(predictions, angles)}
+    folded = "fold" in predictions
+    folds, repeats = (int(predictions[name].max()) if folded else 1 for name in ("fold", "repeat"))
     right = {}
     for classifier in CLASSIFIERS:
         probabilities = predictions[[f"{classifier}_{label}" for label in labels]].to_numpy(np.float64)
-        metrics[classifier] = classifier_metrics(actual, probabilities, list(labels))
-        right[classifier] = (predictions[classifier] == predictions["actual"]).to_numpy()
-    comparison = compare_paired(right["transfer"], right["baseline"])
-    metrics["comparison"] = {
-        "accuracy_difference": comparison.difference,
-        "low": comparison.low,
-        "high": comparison.high,
-        "mcnemar_p": comparison.mcnemar_p,
-    }
-    metrics["images"] = len(predictions)
+        found = classifier_metrics(actual, probabilities, list(labels))
+        if folded:
+            count = independent(len(predictions) // repeats, folds, repeats)
+            found["accuracy_low"], found["accuracy_high"] = share_interval(found["accuracy"], count)
+            tests = predictions.groupby(["repeat", "fold"]).indices.values()
+            found["roc_auc"] = float(np.mean([roc_auc(actual[rows], probabilities[rows]) for rows in tests]))
+        metrics[classifier] = found
+        right[classifier] = (predictions[classifier] == predictions["actual"]).to_numpy().reshape(-1, repeats)
+    first, second = (right[classifier] for classifier in CLASSIFIERS)
+    comparison = asdict(compare_folds(first, second, folds) if folded else compare_paired(first[:, 0], second[:, 0]))
+    metrics["comparison"] = {"accuracy_difference": comparison.pop("difference"), **comparison}
+    metrics["images"] = len(predictions) // repeats
+    if folded:
+        unseen = predictions[[f"rotation_{angle}" for angle in angles]].notna().any(axis=1)
+        metrics["folds"], metrics["repeats"] = folds, repeats
+        metrics["images_in_pretraining"] = metrics["images"] - int(unseen.sum())
     return metrics
 
 
@@ -95,28 +127,59 @@ def surest_mistakes(probabilities: npt.NDArray[np.float64], targets: npt.NDArray
 
 def verdict(metrics: dict[str, Any]) -> str:
     """What was shown, in words, from the contents of metrics/evaluate.json."""
-    compared = metrics["comparison"]
+    compared, folded = metrics["comparison"], "folds" in metrics
     comparison = PairedComparison(
         compared["accuracy_difference"], compared["low"], compared["high"], compared["mcnemar_p"]
     )
+    these = ("transfer", "the baseline") if folded else ("this transfer model", "this baseline")
     if not comparison.shown:
         claim = "no difference shown between transfer and baseline"
-    elif comparison.difference > 0:
-        claim = "this transfer model is better than this baseline"
     else:
-        claim = "this transfer model is worse than this baseline"
+        claim = f"{these[0]} is {'better' if comparison.difference > 0 else 'worse'} than {these[1]}"
     told = "; ".join(
-        f"{name} {metrics[name]['accuracy']:.3f} with {metrics[name]['labels']:,} labels" for name in CLASSIFIERS
+        f"{name} {metrics[name]['accuracy']:.3f}"
+        + (f" [{metrics[name]['accuracy_low']:.3f}, {metrics[name]['accuracy_high']:.3f}]" if folded else "")
+        + f" with {metrics[name]['labels']:,} labels"
+        for name in CLASSIFIERS
     )
     points = [f"{100 * value:+.1f}" for value in (comparison.difference, comparison.low, comparison.high)]
+    where = f"On {metrics['images']:,} test pictures"
+    if folded:
+        where = f"Cross-validated on {metrics['images']:,} labelled pictures, {metrics['folds']} folds"
+        where += f" drawn {metrics['repeats']} times"
     return (
-        f"On {metrics['images']:,} test pictures, {claim}: {told}; {points[0]} points, 95 % interval {points[1]} to"
-        f" {points[2]}, McNemar p = {comparison.mcnemar_p:.2g}."
+        f"{where}, {claim}: {told}; {points[0]} points, 95 % interval {points[1]} to {points[2]}, McNemar p ="
+        f" {comparison.mcnemar_p:.2g}." + (f" {_outlook(metrics, comparison.shown)}" if folded else "")
     )
+
+
+def _outlook(metrics: dict[str, Any], shown: bool) -> str:
+    """With folds: how many labels an answer would need, and whether pretraining saw tested pictures."""
+    compared, sentences = metrics["comparison"], []
+    if not shown:
+        width, question = 100 * (compared["high"] - compared["low"]), f"{100 * compared['to_tell']:.1f} points"
+        if compared["labels_needed"] > metrics["images"]:
+            about = _two_digits_up(compared["labels_needed"])
+            sentences.append(
+                f"The interval is {width:.0f} points wide; to tell {question} from zero, four times in five, would take"
+                f" about {about:,} labels, cross-validated in the same way."
+            )
+        else:
+            sentences.append(f"The interval is {width:.0f} points wide; a difference of {question} would likely show.")
+    if seen := metrics["images_in_pretraining"]:
+        sentences.append(f"Pretraining saw {seen:,} of these pictures, without their labels.")
+    return " ".join(sentences)
+
+
+def _two_digits_up(number: int) -> int:
+    """Rounded up to two significant digits."""
+    unit = int(10 ** max(len(str(number)) - 2, 0))
+    return -(-number // unit) * unit
 
 
 def _rotation_metrics(predictions: pd.DataFrame, angles: Sequence[int]) -> dict[str, Any]:
     answers = predictions[[f"rotation_{angle}" for angle in angles]]
+    answers = answers[answers.notna().any(axis=1)]
     asked = answers.notna().to_numpy()
     predicted = answers.fillna(-1).to_numpy(np.int64)
     true = np.broadcast_to(np.array(angles), predicted.shape)

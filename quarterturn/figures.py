@@ -61,8 +61,9 @@ def draw_overview(sentence: str, metrics: Mapping[str, Mapping[str, Any]], path:
         metrics: name → accuracy, accuracy_low, accuracy_high, confusion_matrix; and `labels`, if it used any.
         path: of the PNG.
     """
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
-    figure.suptitle("\n".join(textwrap.wrap(sentence, 130)), fontsize=10, x=0.01, ha="left")
+    lines = textwrap.wrap(sentence, 130)
+    figure = Figure(figsize=(12, 4.2 + 0.18 * max(len(lines) - 2, 0)), layout="constrained")
+    figure.suptitle("\n".join(lines), fontsize=10, x=0.01, ha="left")
     axes = figure.subplots(1, 1 + len(metrics), width_ratios=[1.15] + [1] * len(metrics))
     bars = axes[0]
     for place, (name, values) in enumerate(metrics.items()):

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,15 @@ def assign(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "h
         A copy with `part` (one of `PARTS`, rejected, duplicate, near-duplicate), `reason` completed, and `rank`: the
         order within its class in which a training label is used, from 0; -1 for other pictures.
     """
+    table = without_copies(table)
+    split_classes(table, val, test, seed, by)
+    leave_out_near_duplicates(table)
+    rank_labels(table, (table["part"] == TRAIN).to_numpy(), seed)
+    return table
+
+
+def without_copies(table: pd.DataFrame) -> pd.DataFrame:
+    """A copy with `part` (unlabelled for every picture that can be used, else rejected or duplicate) and `reason`."""
     table = table.copy()
     readable = table["reason"] == ""
     repeated, contradictory = exact_duplicates(table.loc[readable, "sha256"], table.loc[readable, "label"])
@@ -52,34 +62,57 @@ def assign(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "h
     table.loc[copies, "reason"] = [f"the same bytes as {image}" for image in kept.loc[table.loc[copies, "sha256"]]]
     clash = contradictory.index[contradictory]
     table.loc[clash, ["part", "reason"]] = [REJECTED, "the same picture has different labels"]
-    for _, rows in table[(table["part"] == UNLABELLED) & (table["label"] != "")].groupby("label"):
-        table.loc[rows.index, "part"] = (
-            _by_position(rows, val, test) if by == "position" else _by_hash(rows, val, test, seed)
-        )
+    return table
 
+
+def split_classes(table: pd.DataFrame, val: float, test: float, seed: int, by: str) -> None:
+    """Put the usable pictures of every class into train, val and test, in place."""
+    for _, rows in table[(table["part"] == UNLABELLED) & (table["label"] != "")].groupby("label"):
+        table.loc[rows.index, "part"] = drawn_parts(rows, val, test, seed, by)
+
+
+def drawn_parts(rows: pd.DataFrame, val: float, test: float, seed: int, by: str) -> list[str]:
+    """For each of ``rows`` train, val or test, as `assign` says."""
+    return _by_position(rows, val, test) if by == "position" else _by_hash(rows, val, test, seed)
+
+
+def leave_out_near_duplicates(table: pd.DataFrame) -> None:
+    """Of near-duplicates on different sides leave out, in place, all but those of test, then of val."""
     used = table.index[table["part"].isin(PARTS)]
-    hashes = _hash_matrix(table.loc[used, "perceptual_hash"])
+    hashes = hash_matrix(table.loc[used, "perceptual_hash"])
     for holder, others in ((TEST, (VAL, TRAIN, UNLABELLED)), (VAL, (TRAIN, UNLABELLED))):
         part = table.loc[used, "part"]
         leaves = near(hashes, (part == holder).to_numpy()) & part.isin(others).to_numpy()
         table.loc[used[leaves], ["part", "reason"]] = [NEAR_DUPLICATE, f"nearly a {holder} picture"]
 
+
+def rank_labels(table: pd.DataFrame, training: npt.NDArray[np.bool_], seed: int) -> None:
+    """Add `rank`, in place: for ``training`` pictures, (n,) bool, their order within the class, by hash."""
     table["rank"] = -1
-    for _, rows in table[table["part"] == TRAIN].groupby("label"):
-        order = np.argsort([position(sha256, seed, "label") for sha256 in rows["sha256"]], kind="stable")
-        table.loc[rows.index[order], "rank"] = np.arange(len(order))
-    return table
+    for _, rows in table[training].groupby("label"):
+        table.loc[rows.index[hash_order(rows, seed, "label")], "rank"] = np.arange(len(rows))
+
+
+def hash_order(rows: pd.DataFrame, seed: int, purpose: str) -> npt.NDArray[np.int64]:
+    """Indices that put ``rows`` into the order of their `position`."""
+    return np.argsort([position(sha256, seed, purpose) for sha256 in rows["sha256"]], kind="stable")
+
+
+def name_order(rows: pd.DataFrame) -> list[int]:
+    """Indices that put ``rows`` into the order of their names, numbers by value."""
+    keys = [[int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in rows["image"]]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def hash_matrix(hexadecimal: pd.Series) -> npt.NDArray[np.uint8]:
+    """Perceptual hashes as (n, 32) uint8."""
+    return np.frombuffer(bytes.fromhex("".join(hexadecimal)), dtype=np.uint8).reshape(-1, 32)
 
 
 def check_counts(table: pd.DataFrame, labels: Sequence[str]) -> None:
     """Raise a `UserError` where a class has no pictures, or too few in train, val or test."""
     for label in labels:
-        parts = table.loc[table["label"] == label, "part"]
-        if parts.isin((TRAIN, VAL, TEST, NEAR_DUPLICATE)).sum() == 0:
-            raise UserError(
-                f"data.labels: class {label!r} has no usable pictures; expected a folder {label}/, or files like"
-                f" {label}.0.jpg if no folder is named after a class, or that label in labels.csv"
-            )
+        parts = parts_of_class(table, label)
         for part in (TRAIN, VAL, TEST):
             count = int((parts == part).sum())
             if count < MIN_IMAGES:
@@ -89,15 +122,27 @@ def check_counts(table: pd.DataFrame, labels: Sequence[str]) -> None:
                 )
 
 
-def summary(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, object]:
+def parts_of_class(table: pd.DataFrame, label: str) -> pd.Series:
+    """The parts of a class's pictures; a `UserError` where none can be used."""
+    parts = table.loc[table["label"] == label, "part"]
+    if parts.isin((TRAIN, VAL, TEST, NEAR_DUPLICATE)).sum() == 0:
+        raise UserError(
+            f"data.labels: class {label!r} has no usable pictures; expected a folder {label}/, or files like"
+            f" {label}.0.jpg if no folder is named after a class, or that label in labels.csv"
+        )
+    return parts
+
+
+def summary(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
     """Counts for metrics/split.json: pictures per class and part, and what was left out."""
     counts = table["part"].value_counts()
     per_class = {
         label: {part: int(((table["label"] == label) & (table["part"] == part)).sum()) for part in (TRAIN, VAL, TEST)}
         for label in labels
     }
+    unlabelled = int((table["part"].isin(PARTS) & (table["label"] == "")).sum())
     return {
-        "images": {**per_class, UNLABELLED: int(counts.get(UNLABELLED, 0))},
+        "images": {**per_class, UNLABELLED: unlabelled},
         "rejected": int(counts.get(REJECTED, 0)),
         "duplicates": int(counts.get(DUPLICATE, 0)),
         "near_duplicates": int(counts.get(NEAR_DUPLICATE, 0)),
@@ -110,13 +155,8 @@ def _by_hash(rows: pd.DataFrame, val: float, test: float, seed: int) -> list[str
 
 
 def _by_position(rows: pd.DataFrame, val: float, test: float) -> list[str]:
-    keys = [[int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in rows["image"]]
-    parts = [TRAIN] * len(keys)
-    for place, row in enumerate(sorted(range(len(keys)), key=keys.__getitem__)):
-        share = (place + 0.5) / len(keys)
+    parts = [TRAIN] * len(rows)
+    for place, row in enumerate(name_order(rows)):
+        share = (place + 0.5) / len(rows)
         parts[row] = VAL if share < val else TEST if share >= 1 - test else TRAIN
     return parts
-
-
-def _hash_matrix(hexadecimal: pd.Series) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(bytes.fromhex("".join(hexadecimal)), dtype=np.uint8).reshape(-1, 32)

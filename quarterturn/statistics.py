@@ -1,6 +1,7 @@
 """How sure is it? Intervals for accuracies, and the paired comparison of two classifiers on the same pictures."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,8 +69,8 @@ def compare_paired(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) 
     return PairedComparison(difference, low, high, p)
 
 
-def tango_interval(only_first: int, only_second: int, count: int) -> tuple[float, float]:
-    """95 % score interval of the difference of two paired proportions.
+def tango_interval(only_first: float, only_second: float, count: float) -> tuple[float, float]:
+    """95 % score interval of the difference of two paired proportions; the counts need not be whole numbers.
 
     Args:
         only_first: pairs in which only the first succeeded.
@@ -109,7 +110,7 @@ def confusion(
 
 def classifier_metrics(
     actual: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], names: list[str]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """All that metrics/evaluate.json says of one classifier.
 
     Args:
@@ -127,15 +128,26 @@ def classifier_metrics(
     precision, recall, _, _ = precision_recall_fscore_support(
         actual, predicted, labels=range(len(names)), zero_division=0
     )
-    # Class by class, since sklearn's own average over several refuses rows that rounding keeps from adding up to 1.
-    against_rest = [1] if len(names) == 2 else range(len(names))
-    areas = [roc_auc_score(actual == number, probabilities[:, number]) for number in against_rest]
     return {
         "accuracy": correct / len(actual),
         "accuracy_low": low,
         "accuracy_high": high,
-        "roc_auc": float(np.mean(areas)),
+        "roc_auc": roc_auc(actual, probabilities),
         "precision": dict(zip(names, precision.tolist(), strict=True)),
         "recall": dict(zip(names, recall.tolist(), strict=True)),
         "confusion_matrix": confusion(actual, predicted, names),
     }
+
+
+def roc_auc(actual: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> float:
+    """Area under the ROC curve; of one class against the rest, averaged, if there are more than two.
+
+    Args:
+        actual: (n,) class indices; every class occurs.
+        probabilities: (n, classes).
+    """
+    # Class by class, since sklearn's own average over several refuses rows that rounding keeps from adding up to 1.
+    classes = probabilities.shape[1]
+    against_rest = [1] if classes == 2 else range(classes)
+    areas = [roc_auc_score(actual == number, probabilities[:, number]) for number in against_rest]
+    return float(np.mean(areas))

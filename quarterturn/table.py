@@ -27,12 +27,16 @@ COLUMNS = (
     "sha256",
     "perceptual_hash",
 )
+# With few labels there is one column more: the fold that a labelled picture is tested in, at each repeat, as "2 0 4".
+# Classifiers then go by it, and the part only says what pretraining does with the picture.
+FOLDS = "folds"
 _INTEGERS = ("rank", "width", "height", "channels", "bytes")
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
-    """Write the columns of `COLUMNS` as CSV."""
-    table.to_csv(path, columns=list(COLUMNS), index=False, lineterminator="\n")
+    """Write the columns of `COLUMNS`, and the folds if there are any, as CSV."""
+    columns = [*COLUMNS, FOLDS] if FOLDS in table else list(COLUMNS)
+    table.to_csv(path, columns=columns, index=False, lineterminator="\n")
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
@@ -41,10 +45,12 @@ def read_table(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: there is no such table, or it is damaged.
     """
-    types = {column: "int64" if column in _INTEGERS else "str" for column in COLUMNS}
+    types = {column: "int64" if column in _INTEGERS else "str" for column in (*COLUMNS, FOLDS)}
     try:  # a lone carriage return in a name ends no line
-        return pd.read_csv(path, dtype=types, usecols=list(COLUMNS), keep_default_na=False, lineterminator="\n")
-    except (OSError, ValueError) as error:
+        table = pd.read_csv(path, dtype=types, usecols=types.__contains__, keep_default_na=False, lineterminator="\n")
+        fold_numbers(table)
+        return table[[*COLUMNS, FOLDS] if FOLDS in table else list(COLUMNS)]
+    except (OSError, ValueError, KeyError) as error:
         reason = one_line(error)
         raise UserError(f"{path} cannot be read ({reason}); `dvc repro -f -s split` makes it anew") from error
 
@@ -65,14 +71,44 @@ def class_indices(table: pd.DataFrame, rows: npt.NDArray[np.int64], labels: Sequ
     return np.array([index[label] for label in table["label"].to_numpy()[rows]], dtype=np.int64)
 
 
-def label_subset(table: pd.DataFrame, fraction: float, labels: Sequence[str], key: str) -> npt.NDArray[np.int64]:
+def fold_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Which fold each picture is tested in, from 0, at each repeat: (n, repeats) int64; -1 for pictures in none.
+
+    Without cross-validation there are no repeats: (n, 0).
+
+    Raises:
+        ValueError: the table is damaged.
+    """
+    texts = table[FOLDS] if FOLDS in table else pd.Series("", table.index)
+    in_folds = (texts != "").to_numpy()
+    given = [[int(number) for number in text.split(" ")] for text in texts[in_folds]]
+    numbers = np.full((len(table), len(given[0]) if given else 0), -1)
+    if given:
+        numbers[in_folds] = given
+    return numbers
+
+
+def rows_to_test(table: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Positions of the pictures that the classifiers are tested on: those in folds, else the test part; ascending."""
+    in_folds = (fold_numbers(table) >= 0).any(axis=1)
+    return np.flatnonzero(in_folds) if in_folds.any() else rows_of(table, TEST)
+
+
+def label_subset(
+    table: pd.DataFrame,
+    fraction: float,
+    labels: Sequence[str],
+    key: str,
+    among: npt.NDArray[np.bool_] | None = None,
+) -> npt.NDArray[np.int64]:
     """Rows of the training labels that a share leaves: stratified, fixed, the smaller inside the larger.
 
     Args:
-        table: of used pictures, with `part`, `label` and `rank`.
+        table: of used pictures, with `label` and `rank`, which is -1 for all but training labels.
         fraction: share in (0, 1].
         labels: class names.
         key: the parameter that holds the fraction, for the error.
+        among: (n,) bool, to take the share of these training labels only.
 
     Returns:
         (n,) int64, sorted row positions in ``table``.
@@ -80,16 +116,17 @@ def label_subset(table: pd.DataFrame, fraction: float, labels: Sequence[str], ke
     Raises:
         UserError: a class would be left without a picture.
     """
-    train = (table["part"] == TRAIN).to_numpy()
+    rank = table["rank"].to_numpy()
+    train = rank >= 0 if among is None else (rank >= 0) & among
     chosen = np.zeros(len(table), dtype=bool)
     for label in labels:
-        of_class = train & (table["label"] == label).to_numpy()
-        total = int(of_class.sum())
+        of_class = np.flatnonzero(train & (table["label"] == label).to_numpy())
+        total = len(of_class)
         count = round(fraction * total)
         if count == 0:
             raise UserError(
                 f"{key} is {fraction}, which leaves none of the {total} training pictures of class {label!r};"
                 f" it must be at least {1 / max(total, 1):.2g}"
             )
-        chosen |= of_class & (table["rank"] < count).to_numpy()
+        chosen[of_class[np.argsort(rank[of_class])[:count]]] = True
     return np.flatnonzero(chosen)

@@ -27,6 +27,7 @@ MOST_VALIDATIONS = 30  # in a training: more cost time and only help to pick a l
 EVALUATION_BATCH, EVALUATION_PIXELS = 256, 2**22
 
 Log = Callable[[int, dict[str, float]], None]
+LossOf = Callable[[npt.NDArray[np.int64], Randomly], tuple[Tensor, int]]
 
 
 @dataclass(frozen=True)
@@ -82,47 +83,127 @@ def fit(
         log: called with the epoch and `train_loss`, `val_loss`, `val_accuracy` at each validation.
         name: for the progress lines.
     """
-    compute.place(network)
-    steps = len(batches(len(training), plan.batch_size, seed, 0))
-    optimizer, schedule = _optimizer(network, plan, plan.epochs * steps)
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging), use_buffers=True)
     validated = validation_epochs(plan.epochs)
-    best, best_weights = NONE_YET, {}
-    started, seen, losses = time.monotonic(), 0, []
+    best, best_weights, losses = NONE_YET, {}, []
+    loss_of = cross_entropy_of(network, training, compute)
+    for epoch in descend(network, loss_of, len(training), plan, augmentation, seed, compute, name):
+        losses += epoch.losses
+        if epoch.number in validated:
+            accuracy, validation_loss = evaluate(epoch.averaged, validation, compute)
+            train_loss = torch.stack(losses).mean().item()
+            losses.clear()
+            log(epoch.number, {"train_loss": train_loss, "val_loss": validation_loss, "val_accuracy": accuracy})
+            epoch.note(f"loss {train_loss:.3f}  validation {validation_loss:.3f}, accuracy {accuracy:.3f}")
+            result = Best(epoch.number, accuracy, validation_loss)
+            if result.better_than(best):
+                best = result
+                best_weights = {key: value.clone() for key, value in epoch.averaged.state_dict().items()}
+    best.checked(name)
+    network.load_state_dict(best_weights)
+    network.eval()
+    return best
+
+
+def fit_to_the_end(
+    network: Network,
+    loss_of: LossOf,
+    count: int,
+    plan: TrainingPlan,
+    augmentation: Augmentation,
+    seed: int,
+    compute: Compute,
+    name: str,
+    layer_decay: float = 1.0,
+) -> None:
+    """Train ``network`` in place over all epochs; leave it with the averaged weights of the last, in evaluation mode.
+
+    This takes no validation pictures: with few labels, those that choose the epoch are better trained on. Arguments as
+    for `descend`.
+
+    Raises:
+        UserError: the loss is not finite at the end.
+    """
+    for epoch in descend(network, loss_of, count, plan, augmentation, seed, compute, name, layer_decay):
+        if epoch.number == plan.epochs:
+            Best(epoch.number if epoch.losses[-1].isfinite() else 0, 0.0, 0.0).checked(name)
+            weights = {key: value.clone() for key, value in epoch.averaged.state_dict().items()}
+    network.load_state_dict(weights)
+    network.eval()
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One that has just ended: its number (from 1), the averaged network, the loss of each batch, and a way to say."""
+
+    number: int
+    averaged: nn.Module
+    losses: list[Tensor]
+    note: Callable[[str], None]
+
+
+def descend(
+    network: Network,
+    loss_of: LossOf,
+    count: int,
+    plan: TrainingPlan,
+    augmentation: Augmentation,
+    seed: int,
+    compute: Compute,
+    name: str,
+    layer_decay: float = 1.0,
+) -> Iterator[Epoch]:
+    """Train ``network`` in place and yield after every epoch; between two, the caller may look at the average.
+
+    Args:
+        network: changed in place, moved to the device.
+        loss_of: of the chosen pictures, the mean loss and how many images it took.
+        count: of pictures.
+        plan: epochs, pictures per step, learning rate, weight decay, averaging.
+        augmentation: random changes of the pictures.
+        seed: decides order and augmentation; every epoch has random numbers of its own.
+        compute: device and number format.
+        name: for the progress lines.
+        layer_decay: factor of the learning rate for each block further from the head.
+    """
+    compute.place(network)
+    steps = len(batches(count, plan.batch_size, seed, 0))
+    optimizer, schedule = _optimizer(network, plan, plan.epochs * steps, layer_decay)
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging), use_buffers=True)
+    started, seen = time.monotonic(), 0
     with Progress(name, plan.epochs * steps) as progress:
         for epoch in range(1, plan.epochs + 1):
             network.train()
             torch.manual_seed(epoch_seed(seed, epoch))  # of dropout
-            for images, targets in _batches(training, plan.batch_size, augmentation, seed, epoch):
-                with compute.autocast():
-                    logits = network(compute.move(images)).float()
-                loss = F.cross_entropy(logits, targets.to(compute.device))
+            randomly = Randomly(augmentation, torch.Generator().manual_seed(epoch_seed(seed, epoch)))
+            losses = []
+            for chosen in batches(count, plan.batch_size, seed, epoch):
+                loss, images = loss_of(chosen, randomly)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
                 averaged.update_parameters(network)
                 losses.append(loss.detach())
-                seen += len(images)
+                seen += images
                 progress.advance()
-            if epoch in validated:
-                accuracy, validation_loss = evaluate(averaged, validation, compute)
-                train_loss = torch.stack(losses).mean().item()
-                losses.clear()
-                log(epoch, {"train_loss": train_loss, "val_loss": validation_loss, "val_accuracy": accuracy})
-                progress.note(
-                    f"epoch {epoch}/{plan.epochs}  loss {train_loss:.3f}  validation {validation_loss:.3f},"
-                    f" accuracy {accuracy:.3f}"
-                )
-                result = Best(epoch, accuracy, validation_loss)
-                if result.better_than(best):
-                    best = result
-                    best_weights = {key: value.clone() for key, value in averaged.module.state_dict().items()}
-    best.checked(name)
-    network.load_state_dict(best_weights)
-    network.eval()
+
+            def note(text: str, prefix: str = f"epoch {epoch}/{plan.epochs}  ") -> None:
+                progress.note(prefix + text)
+
+            yield Epoch(epoch, averaged.module, losses, note)
     say_cost(name, started, seen, compute)
-    return best
+
+
+def cross_entropy_of(network: Network, training: Examples, compute: Compute) -> LossOf:
+    """The loss of a batch: mean cross-entropy of ``network`` on pictures of ``training``."""
+
+    def loss_of(chosen: npt.NDArray[np.int64], randomly: Randomly) -> tuple[Tensor, int]:
+        images, targets = training.batch(chosen, randomly)
+        with compute.autocast():
+            logits = network(compute.move(images)).float()
+        return F.cross_entropy(logits, targets.to(compute.device)), len(images)
+
+    return loss_of
 
 
 def say_cost(name: str, started: float, images: int, compute: Compute) -> None:
@@ -160,15 +241,23 @@ def evaluation_batches(count: int, pixels_each: int) -> list[npt.NDArray[np.int6
 
 
 def _optimizer(
-    network: nn.Module, plan: TrainingPlan, steps: int
+    network: Network, plan: TrainingPlan, steps: int, layer_decay: float
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW, decaying matrices and kernels but not biases and normalisation, and its schedule."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": plan.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
+    """AdamW, decaying matrices and kernels but not biases and normalisation, and its schedule.
+
+    Blocks further from the head learn more slowly by ``layer_decay`` each (Howard and Ruder, ACL 2018).
+    """
+    depth = {
+        weights: network.block - place for place, block in enumerate(network.backbone) for weights in block.parameters()
+    }
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for weights in network.parameters():
+        if weights.requires_grad:
+            rate = plan.learning_rate * layer_decay ** depth.get(weights, 0)
+            groups.setdefault((rate, plan.weight_decay if weights.ndim > 1 else 0.0), []).append(weights)
+    optimizer = torch.optim.AdamW(
+        [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()], fused=True
+    )
     return optimizer, scheduled(optimizer, plan, steps)
 
 
@@ -186,19 +275,10 @@ def warmed_cosine(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
 
 
-def _batches(
-    examples: Examples, batch_size: int, augmentation: Augmentation, seed: int, epoch: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The epoch's batches, of nearly equal size, so that none is too small for batch normalisation."""
-    randomly = Randomly(augmentation, torch.Generator().manual_seed(epoch_seed(seed, epoch)))
-    for chosen in batches(len(examples), batch_size, seed, epoch):
-        yield examples.batch(chosen, randomly)
-
-
 def batches(count: int, batch_size: int, seed: int, epoch: int) -> list[npt.NDArray[np.int64]]:
     """The numbers up to ``count`` in the epoch's random order, cut into steps of nearly equal size, none of only one.
 
-    (Batch normalisation has no use for one.)
+    (Batch normalisation has no use for one, nor much for a last step that is smaller than the rest.)
     """
     order = np.random.default_rng((seed, epoch)).permutation(count)
     return np.array_split(order, max(1, min(-(-count // batch_size), count // 2)))

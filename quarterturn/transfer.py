@@ -10,9 +10,9 @@ from quarterturn.compute import Compute
 from quarterturn.examples import LabelledPictures
 from quarterturn.modelfile import blank_network
 from quarterturn.network import Network, make_head
-from quarterturn.params import Model, TrainingPlan
+from quarterturn.params import Augmentation, Model, TrainingPlan, Transfer
 from quarterturn.probe import Standardised, block_features, fit_heads
-from quarterturn.training import Best, Log, say_cost
+from quarterturn.training import Best, Log, cross_entropy_of, fit_to_the_end, say_cost
 
 GRID = 4  # cells a side that features are averaged over for a linear head; less where a block has fewer
 
@@ -35,11 +35,13 @@ def probe_frozen(
     seed: int,
     compute: Compute,
     log: Log,
+    block: int | None = None,
 ) -> tuple[Network, Best]:
     """Leave ``pretrained``'s backbone as it is, buffers included, and train a head on it.
 
-    A linear head is tried on every block, whose features are averaged over `GRID` × `GRID` cells and standardised; the
-    block is chosen on validation. A head with hidden layers goes where the model has it, on the last block.
+    A linear head is tried on every block, or on ``block`` only (from 1), whose features are averaged over
+    `GRID` × `GRID` cells and standardised; the block is chosen on validation. A head with hidden layers goes where the
+    model has it, on the last block.
 
     Returns:
         The network with its new head in place, and its validation result; `Network.block` is the block that was chosen.
@@ -50,6 +52,9 @@ def probe_frozen(
         sides = [min(block.shape[2:]) for block in pretrained.cpu().eval().features(images)]
     last = len(sides) - 1
     grids = [min(GRID, side) for side in sides] if not model.head else [0] * last + [model.grid]
+    if block is not None and not model.head:
+        grids = [grid if number == block else 0 for number, grid in enumerate(grids, 1)]
+    tried = [number for number, grid in enumerate(grids, 1) if grid]
     features = block_features(pretrained, training.pixels, training.rows, grids, compute)
     checks = block_features(pretrained, validation.pixels, validation.rows, grids, compute)
     targets, expected = torch.from_numpy(training.targets), torch.from_numpy(validation.targets)
@@ -65,9 +70,35 @@ def probe_frozen(
             features = [scale(block) for scale, block in zip(scales, features, strict=True)]
             checks = [scale(block) for scale, block in zip(scales, checks, strict=True)]
             chosen, best = fit_heads(linear, features, targets, checks, expected, plan, seed, log)
-            pretrained.attach(scales[chosen].fold(linear[chosen]), chosen + 1, grids[chosen])
+            pretrained.attach(scales[chosen].fold(linear[chosen]), tried[chosen], grids[tried[chosen] - 1])
     say_cost("transfer", started, len(training) + len(validation), compute)
     return pretrained.eval(), best
+
+
+def fit_few(
+    pretrained: Network,
+    training: LabelledPictures,
+    model: Model,
+    outputs: int,
+    plan: Transfer,
+    augmentation: Augmentation,
+    seed: int,
+    compute: Compute,
+) -> Network:
+    """A classifier from ``pretrained``, which may be changed, by ``plan`` alone: no picture is spared to choose by.
+
+    Fine-tuned, it has the weights after the last epoch. Frozen, a linear head goes on the block behind the middle, as
+    middle layers transfer best (Gidaris, Singh and Komodakis, 2018), with the weights that fit ``training`` best.
+    """
+    if plan.trainable == "head":
+        block = len(pretrained.backbone) // 2 + 1
+        return probe_frozen(
+            pretrained, training, training, model, outputs, plan, seed, compute, lambda *_: None, block
+        )[0]
+    network = with_new_head(pretrained, model, outputs, seed)
+    loss_of = cross_entropy_of(network, training, compute)
+    fit_to_the_end(network, loss_of, len(training), plan, augmentation, seed, compute, "transfer")
+    return network
 
 
 def zeroed(head: nn.Module) -> nn.Linear:

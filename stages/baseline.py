@@ -3,14 +3,17 @@
 from pathlib import Path
 
 from quarterturn.compute import choose
+from quarterturn.crossvalidation import cross_validate
 from quarterturn.errors import run
-from quarterturn.examples import labelled_pictures
+from quarterturn.examples import LabelledPictures, labelled_pictures
 from quarterturn.files import write_json
+from quarterturn.heldout import write_held_out
 from quarterturn.modelfile import blank_network, save_network
-from quarterturn.params import load_params
+from quarterturn.network import Network
+from quarterturn.params import Baseline, load_params
 from quarterturn.store import Store, channel_statistics
-from quarterturn.table import VAL, label_subset, rows_of
-from quarterturn.training import fit
+from quarterturn.table import FOLDS, VAL, label_subset, rows_of
+from quarterturn.training import cross_entropy_of, fit, fit_to_the_end
 from stages.curves import logged
 
 OUTPUTS = Path("outputs")
@@ -19,18 +22,35 @@ OUTPUTS = Path("outputs")
 def main() -> None:
     params = load_params()
     labels, size, plan = params.data.labels, params.data.image_size, params.baseline
-    store = Store(OUTPUTS, size)
-    rows = label_subset(store.table, plan.label_fraction, labels, "baseline.label_fraction")
-    training = labelled_pictures(store.pixels, store.table, rows, labels)
-    validation = labelled_pictures(store.pixels, store.table, rows_of(store.table, VAL), labels)
-    statistics = channel_statistics(store.pixels, rows)
-    network = blank_network(params.model, store.channels, len(labels), *statistics, params.seed)
+    store, compute = Store(OUTPUTS, size), choose()
+    held_out = None
+
+    def blank(training: LabelledPictures, seed: int) -> Network:
+        statistics = channel_statistics(store.pixels, training.rows)
+        return blank_network(params.model, store.channels, len(labels), *statistics, seed)
+
+    def from_few(training: LabelledPictures, plan: Baseline, seed: int) -> Network:
+        network = blank(training, seed)
+        loss_of = cross_entropy_of(network, training, compute)
+        fit_to_the_end(network, loss_of, len(training), plan, params.augmentation, seed, compute, "baseline")
+        return network
 
     with logged("metrics/curves/baseline") as log:
-        best = fit(network, training, validation, plan, params.augmentation, params.seed, choose(), log, "baseline")
+        if FOLDS in store.table:
+            network, summary, held_out = cross_validate(
+                store, plan, labels, from_few, params.seed, compute.exact(), "baseline"
+            )
+        else:
+            rows = label_subset(store.table, plan.label_fraction, labels, "baseline.label_fraction")
+            training = labelled_pictures(store.pixels, store.table, rows, labels)
+            validation = labelled_pictures(store.pixels, store.table, rows_of(store.table, VAL), labels)
+            network = blank(training, params.seed)
+            best = fit(network, training, validation, plan, params.augmentation, params.seed, compute, log, "baseline")
+            summary = {**best.summary(), "labels": len(training)}
 
     save_network(network, "classes", labels, params.model, size, OUTPUTS / "baseline/model.safetensors")
-    write_json({**best.summary(), "labels": len(training)}, "metrics/baseline.json")
+    write_held_out(OUTPUTS / "baseline/held-out.csv", store.table, held_out, labels)
+    write_json(summary, "metrics/baseline.json")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage evaluate: all three models on the test set, in evaluation mode, and the comparison."""
+"""Stage evaluate: all three models on test pictures, in evaluation mode, and the comparison."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from quarterturn.errors import run
 from quarterturn.evaluation import (
     CLASSIFIERS,
     angle_probabilities,
-    class_probabilities,
     metrics_of,
     predictions_table,
     surest_mistakes,
@@ -21,12 +20,13 @@ from quarterturn.evaluation import (
 from quarterturn.examples import labelled_pictures
 from quarterturn.figures import draw_confusion, draw_overview, draw_sheet
 from quarterturn.files import atomic, write_json
+from quarterturn.heldout import class_probabilities, read_held_out
 from quarterturn.modelfile import load_fitting
 from quarterturn.network import Network
 from quarterturn.params import load_params
 from quarterturn.rotation import drawn_targets, read_task
 from quarterturn.store import Pixels, Store
-from quarterturn.table import TEST, rows_of
+from quarterturn.table import FOLDS, TEST, fold_numbers, rows_of, rows_to_test
 
 OUTPUTS, METRICS = Path("outputs"), Path("metrics")
 MISTAKES, COLUMNS = 24, 8  # tiles on a sheet of mistakes, and in its rows
@@ -37,19 +37,28 @@ def main() -> None:
     labels, size = params.data.labels, params.data.image_size
     store = Store(OUTPUTS, size)
     angles = read_task(OUTPUTS / "rotate-augment/rotation.json")
-    test = labelled_pictures(store.pixels, store.table, rows_of(store.table, TEST), labels)
+    test = labelled_pictures(store.pixels, store.table, rows_to_test(store.table), labels)
     compute = choose().exact()
 
     def load(stage: str, outputs: list[str]) -> Network:
         return load_fitting(OUTPUTS / stage / "model.safetensors", params.model, store.channels, size, outputs)
 
-    probabilities = {name: class_probabilities(load(name, labels), test, compute) for name in CLASSIFIERS}
+    def answers(name: str) -> npt.NDArray[np.float64]:
+        """Probabilities of the classes, (test pictures, repeats, classes)."""
+        if FOLDS in store.table:
+            return read_held_out(OUTPUTS / name / "held-out.csv", store.table, labels)
+        return class_probabilities(load(name, labels), test, compute)[:, None]
+
+    probabilities = {name: answers(name) for name in CLASSIFIERS}
     rotation = load("pretrain", [str(angle) for angle in angles])
     turned = angle_probabilities(rotation, store.pixels, test.rows, angles, compute)
-    one = params.pretrain.angles_per_image == "one"
-    drawn = drawn_targets(len(test), angles, params.seed).numpy() if one else None
+    unseen = np.isin(test.rows, rows_of(store.table, TEST))  # by pretraining: all, but for some where labels are few
+    asked = np.repeat(unseen[:, None], len(angles), axis=1)
+    if params.pretrain.angles_per_image == "one":
+        asked &= drawn_targets(len(test), angles, params.seed).numpy()[:, None] == np.arange(len(angles))
     images = store.table["image"].iloc[test.rows].tolist()
-    predictions = predictions_table(images, test.targets, probabilities, labels, turned, angles, drawn)
+    folds = fold_numbers(store.table)[test.rows] if FOLDS in store.table else None
+    predictions = predictions_table(images, test.targets, probabilities, labels, turned, angles, asked, folds)
     with atomic(METRICS / "predictions.csv") as temporary:
         predictions.to_csv(temporary, index=False, lineterminator="\n")
 
@@ -66,12 +75,11 @@ def main() -> None:
     for name, values in models.items():
         draw_confusion(values["confusion_matrix"], f"{name}, test pictures", METRICS / f"confusion/{name}.png")
     for name in CLASSIFIERS:
-        draw_mistakes(name, probabilities[name], test.targets, test.rows, store.pixels, labels)
-    true = np.repeat(np.arange(len(angles)), len(test))
-    asked = np.flatnonzero(np.full(len(true), True) if drawn is None else true == np.tile(drawn, len(angles)))
-    answers, rows = np.concatenate(turned.swapaxes(0, 1))[asked], np.tile(test.rows, len(angles))[asked]
+        draw_mistakes(name, probabilities[name].mean(axis=1), test.targets, test.rows, store.pixels, labels)
+    true, rows = np.repeat(np.arange(len(angles)), len(test)), np.tile(test.rows, len(angles))
+    said, chosen = np.concatenate(turned.swapaxes(0, 1)), asked.T.ravel()
     names = [f"{angle}°" for angle in angles]
-    draw_mistakes("rotation", answers, true[asked], rows, store.pixels, names, angles)
+    draw_mistakes("rotation", said[chosen], true[chosen], rows[chosen], store.pixels, names, angles)
     print(sentence)
 
 

@@ -16,7 +16,7 @@ from quarterturn.progress import watched
 from quarterturn.rotation import write_task
 from quarterturn.source import ImageSource
 from quarterturn.store import Pixels, Store, write_store
-from quarterturn.table import TRAIN, UNLABELLED, read_table, rows_of, used_rows
+from quarterturn.table import FOLDS, TEST, TRAIN, UNLABELLED, read_table, rows_of, used_rows
 
 OUTPUTS = Path("outputs")
 SAMPLES = 4  # pictures of each class on the sheet
@@ -56,7 +56,7 @@ def decode_all(source: ImageSource, table: pd.DataFrame, size: int, channels: in
 
 def sample_rows(store: Store, labels: list[str], angles: Sequence[int]) -> Iterator[list[tuple[Pixels, str]]]:
     """Rows of the sheet: pictures of each class, unlabelled ones, and one of each row before at every angle."""
-    training = rows_of(store.table, TRAIN, UNLABELLED)
+    training = rows_of(store.table, TRAIN, UNLABELLED, *([TEST] if FOLDS in store.table else []))
     for label in [*labels, ""]:
         rows = training[(store.table["label"].to_numpy()[training] == label)][:SAMPLES]
         if len(rows) > 0:

@@ -1,4 +1,4 @@
-"""Stage split: find, check and de-duplicate the pictures; draw train, val and test."""
+"""Stage split: find, check and de-duplicate the pictures; draw train, val and test, or folds where labels are few."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +8,7 @@ import pandas as pd
 
 from quarterturn.errors import UnreadableImage, UserError, run
 from quarterturn.files import atomic, write_json
+from quarterturn.folds import FOLD_COUNT, REPEATS, assign_folds, check_folds, fold_summary, usable_labels
 from quarterturn.images import examine
 from quarterturn.params import load_params
 from quarterturn.progress import watched
@@ -43,12 +44,20 @@ def main() -> None:
             f"{rejected} of {len(names)} pictures cannot be used, more than data.max_rejected ="
             f" {params.data.max_rejected}; the first is {first['image']!r}: {first['reason']}"
         )
-    table = assign(table, params.split.val, params.split.test, params.split.seed, params.split.by)
-    check_counts(table, params.data.labels)
+    split, labels = params.split, params.data.labels
+    if (count := usable_labels(table)) < split.cross_validate_below:
+        print(f"split: {count} labelled pictures are few: each is tested, in {FOLD_COUNT} folds, {REPEATS} times")
+        table = assign_folds(table, split.val, split.test, split.seed, split.by)
+        check_folds(table, labels)
+        counts = fold_summary(table, labels)
+    else:
+        table = assign(table, split.val, split.test, split.seed, split.by)
+        check_counts(table, labels)
+        counts = summary(table, labels)
 
     with atomic("outputs/split/images.csv") as temporary:
         write_table(table, temporary)
-    write_json(summary(table, params.data.labels), "metrics/split.json")
+    write_json(counts, "metrics/split.json")
 
 
 def describe(source: ImageSource, name: str) -> dict[str, object]:

@@ -3,15 +3,18 @@
 from pathlib import Path
 
 from quarterturn.compute import choose
+from quarterturn.crossvalidation import cross_validate
 from quarterturn.errors import run
-from quarterturn.examples import labelled_pictures
+from quarterturn.examples import LabelledPictures, labelled_pictures
 from quarterturn.files import write_json
+from quarterturn.heldout import write_held_out
 from quarterturn.modelfile import load_fitting, save_network
-from quarterturn.params import load_params
+from quarterturn.network import Network
+from quarterturn.params import Transfer, load_params
 from quarterturn.store import Store
-from quarterturn.table import VAL, label_subset, rows_of
+from quarterturn.table import FOLDS, VAL, label_subset, rows_of
 from quarterturn.training import fit
-from quarterturn.transfer import probe_frozen, with_new_head
+from quarterturn.transfer import fit_few, probe_frozen, with_new_head
 from stages.curves import logged
 
 OUTPUTS = Path("outputs")
@@ -20,23 +23,37 @@ OUTPUTS = Path("outputs")
 def main() -> None:
     params = load_params()
     labels, size, plan = params.data.labels, params.data.image_size, params.transfer
-    store = Store(OUTPUTS, size)
-    rows = label_subset(store.table, plan.label_fraction, labels, "transfer.label_fraction")
-    training = labelled_pictures(store.pixels, store.table, rows, labels)
-    validation = labelled_pictures(store.pixels, store.table, rows_of(store.table, VAL), labels)
+    store, compute = Store(OUTPUTS, size), choose()
     network = load_fitting(plan.weights, params.model, store.channels, size)
+    held_out = None
+
+    def from_few(training: LabelledPictures, plan: Transfer, seed: int) -> Network:
+        network = load_fitting(plan.weights, params.model, store.channels, size)
+        return fit_few(network, training, params.model, len(labels), plan, params.augmentation, seed, compute)
 
     with logged("metrics/curves/transfer") as log:
-        if plan.trainable == "head":
-            network, best = probe_frozen(
-                network, training, validation, params.model, len(labels), plan, params.seed, choose(), log
+        if FOLDS in store.table:
+            network, summary, held_out = cross_validate(
+                store, plan, labels, from_few, params.seed, compute.exact(), "transfer"
             )
         else:
-            network = with_new_head(network, params.model, len(labels), params.seed)
-            best = fit(network, training, validation, plan, params.augmentation, params.seed, choose(), log, "transfer")
+            rows = label_subset(store.table, plan.label_fraction, labels, "transfer.label_fraction")
+            training = labelled_pictures(store.pixels, store.table, rows, labels)
+            validation = labelled_pictures(store.pixels, store.table, rows_of(store.table, VAL), labels)
+            if plan.trainable == "head":
+                network, best = probe_frozen(
+                    network, training, validation, params.model, len(labels), plan, params.seed, compute, log
+                )
+            else:
+                network = with_new_head(network, params.model, len(labels), params.seed)
+                best = fit(
+                    network, training, validation, plan, params.augmentation, params.seed, compute, log, "transfer"
+                )
+            summary = {**best.summary(), "labels": len(training)}
 
     save_network(network, "classes", labels, params.model, size, OUTPUTS / "transfer/model.safetensors")
-    write_json({**best.summary(), "labels": len(training), "block": network.block}, "metrics/transfer.json")
+    write_held_out(OUTPUTS / "transfer/held-out.csv", store.table, held_out, labels)
+    write_json({**summary, "block": network.block}, "metrics/transfer.json")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A project that has run once, on a few made-up pictures, for the tests that look at the whole pipeline."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,7 @@ QUICK = {
     "data__path": "data/arrows",
     "data__image_size": 32,
     "model__widths": [4, 8],
+    "split__cross_validate_below": 0,
     "split__val": 0.3,
     "split__test": 0.3,
     "pretrain__epochs": 1,
@@ -90,6 +92,30 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shell("dvc", "add", "--quiet", "data/arrows", cwd=folder)
     shell("dvc", "repro", "--quiet", cwd=folder)
     commit(folder, "Run on arrows")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished_few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with 60 labels and 120 others, cross-validated by trainings that are cut short; copy it (`few`)."""
+    folder = copy_project(tmp_path_factory.mktemp("few"))
+    make_pictures(folder / "data/arrows", {"cat": 30, "dog": 30, "": 120})
+    set_params(folder, **{**QUICK, "split__cross_validate_below": 61})
+    code = folder / "quarterturn/crossvalidation.py"
+    code.write_text(re.sub(r"(?m)^LEAST_STEPS = \d+$", "LEAST_STEPS = 6", code.read_text("utf-8")), "utf-8")
+    shell("dvc", "add", "--quiet", "data/arrows", cwd=folder)
+    shell("dvc", "repro", "--quiet", cwd=folder)
+    commit(folder, "Run on few arrows")
+    return folder
+
+
+@pytest.fixture
+def few(finished_few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `finished_few` to work in, as the current folder; trainings are cut short in this process too."""
+    folder = tmp_path / "project"
+    shutil.copytree(finished_few, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("quarterturn.crossvalidation.LEAST_STEPS", 6)
     return folder
 
 

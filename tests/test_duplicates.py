@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterturn.duplicates import NEAR_DISTANCE, exact_duplicates, near
+from quarterturn.duplicates import NEAR_DISTANCE, exact_duplicates, near, near_earlier
 
 BLOCKS = np.array_split(np.arange(256), NEAR_DISTANCE + 1)  # of bits; hashes that are near agree in at least one
 
@@ -78,6 +78,26 @@ def test_near_of_nothing_is_nothing() -> None:
     assert near(np.zeros((0, 32), dtype=np.uint8), np.zeros(0, dtype=bool)).tolist() == []
     assert near(np.zeros((3, 32), dtype=np.uint8), np.zeros(3, dtype=bool)).tolist() == [False] * 3
     assert near(np.zeros((3, 32), dtype=np.uint8), np.array([False, True, False])).tolist() == [True] * 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_is_kept_or_nearly_one_that_was_kept_before(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows = list(random.integers(0, 256, (20, 32), dtype=np.uint8))
+    for source in random.integers(0, 40, 60) % len(rows):
+        rows.append(flipped(rows[source], random.choice(256, random.choice([0, 10, 16, 17, 40]), replace=False)))
+    hashes = np.stack(rows)[random.permutation(len(rows))]
+    numbers = [int.from_bytes(row.tobytes(), "big") for row in hashes]
+    kept: list[int] = []
+    for row, found in enumerate(near_earlier(hashes).tolist()):
+        close = [other for other in kept if (numbers[row] ^ numbers[other]).bit_count() <= NEAR_DISTANCE]
+        assert found == (close[0] if close else row)
+        kept += [] if close else [row]
+    assert 20 <= len(kept) < len(hashes)
+
+
+def test_nothing_is_nearly_nothing() -> None:
+    assert near_earlier(np.zeros((0, 32), dtype=np.uint8)).tolist() == []
 
 
 @pytest.mark.parametrize(

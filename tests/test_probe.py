@@ -10,10 +10,10 @@ from torch import nn
 from quarterturn.compute import choose
 from quarterturn.examples import LabelledPictures
 from quarterturn.modelfile import blank_network
-from quarterturn.params import TrainingPlan
+from quarterturn.params import Augmentation, TrainingPlan, Transfer
 from quarterturn.probe import Standardised, block_features, fit_heads
-from quarterturn.training import evaluate
-from quarterturn.transfer import probe_frozen, with_new_head, zeroed
+from quarterturn.training import cross_entropy_of, evaluate, fit_to_the_end
+from quarterturn.transfer import fit_few, probe_frozen, with_new_head, zeroed
 from tests.models import sized
 
 MODEL = sized([4, 6, 8])
@@ -55,6 +55,33 @@ def test_the_frozen_backbone_keeps_every_bit_and_the_head_works_on_it(changes: d
     assert accuracy == best.accuracy > 0.9
     assert abs(loss - best.loss) < 1e-4
     assert probed.block == 3 or not model.head
+
+
+def test_with_few_labels_the_head_goes_on_the_block_behind_the_middle_and_no_other_picture_is_needed() -> None:
+    training, compute = pictures(80, 0), choose().exact()
+    plan = Transfer(**PLAN.model_dump(), label_fraction=1.0, trainable="head", weights="none")
+    unchanged = Augmentation(crop=1.0, mirror=False, color=0.0)
+    for widths, block in (([4, 6, 8], 2), ([4, 4, 6, 8], 3), ([8], 1)):
+        model = sized(widths)
+        network = blank_network(model, 1, 4, [0.5], [0.2], 0).eval()
+        before = {name: tensor.clone() for name, tensor in network.state_dict().items() if not name.startswith("head")}
+        probed = fit_few(network, training, model, 2, plan, unchanged, 0, compute)
+        assert probed.block == block
+        assert all(torch.equal(probed.state_dict()[name], tensor) for name, tensor in before.items())
+        assert evaluate(probed, pictures(60, 1), compute)[0] > 0.9
+
+
+def test_with_few_labels_fine_tuning_goes_on_to_the_last_epoch_and_learns() -> None:
+    # Mirroring would swap the classes.
+    training, unchanged = pictures(80, 0), Augmentation(crop=1.0, mirror=False, color=0.0)
+    plan = Transfer(**PLAN.model_dump(), label_fraction=1.0, trainable="all", weights="none")
+    pretrained, compute = blank_network(MODEL, 1, 4, [0.5], [0.2], 0), choose()
+    found = fit_few(pretrained, training, MODEL, 2, plan, unchanged, 1, compute)
+    expected = with_new_head(pretrained, MODEL, 2, 1)
+    loss_of = cross_entropy_of(expected, training, compute)
+    fit_to_the_end(expected, loss_of, len(training), plan, unchanged, 1, compute, "transfer")
+    assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in found.state_dict().items())
+    assert evaluate(found, pictures(60, 1), compute)[0] > 0.9
 
 
 def test_a_frozen_head_repeats_itself_dropout_included() -> None:

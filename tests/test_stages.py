@@ -31,7 +31,14 @@ def failure(stage: str, capsys: pytest.CaptureFixture[str]) -> str:
     return lines[0]
 
 
-def test_metrics_are_finite_numbers_in_nested_dictionaries(finished: Path) -> None:
+@pytest.fixture(params=["finished", "finished_few"])
+def done(request: pytest.FixtureRequest) -> Path:
+    """A finished project: with a test part, and cross-validated."""
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
+
+
+def test_metrics_are_finite_numbers_in_nested_dictionaries(done: Path) -> None:
     def check(value: object) -> None:
         if isinstance(value, dict):
             for item in value.values():
@@ -40,17 +47,15 @@ def test_metrics_are_finite_numbers_in_nested_dictionaries(finished: Path) -> No
             assert type(value) in (int, float)
             assert np.isfinite(value)
 
-    for path in sorted((finished / "metrics").glob("*.json")):
+    for path in sorted((done / "metrics").glob("*.json")):
         check(json.loads(path.read_text("utf-8")))
 
 
-def test_every_metric_can_be_recomputed_from_the_predictions(finished: Path) -> None:
-    written = json.loads((finished / "metrics/evaluate.json").read_text("utf-8"))
+def test_every_metric_can_be_recomputed_from_the_predictions(done: Path) -> None:
+    written = json.loads((done / "metrics/evaluate.json").read_text("utf-8"))
     for name in ("transfer", "baseline"):
-        assert (
-            written[name].pop("labels") == json.loads((finished / f"metrics/{name}.json").read_text("utf-8"))["labels"]
-        )
-    predictions = pd.read_csv(finished / "metrics/predictions.csv")
+        assert written[name].pop("labels") == json.loads((done / f"metrics/{name}.json").read_text("utf-8"))["labels"]
+    predictions = pd.read_csv(done / "metrics/predictions.csv")
     computed = metrics_of(predictions, ["cat", "dog"], [0, 90, 180, 270])
     flat_written, flat_computed = pd.json_normalize(written).iloc[0], pd.json_normalize(computed).iloc[0]
     assert sorted(flat_written.index) == sorted(flat_computed.index)
@@ -66,6 +71,81 @@ def test_the_numbers_of_pictures_agree_everywhere(finished: Path) -> None:
     assert len(np.load(finished / "outputs/rotate-augment/pixels.npy", mmap_mode="r")) == len(table)
     test = set(table["image"][table["part"] == "test"])
     assert set(pd.read_csv(finished / "metrics/predictions.csv")["image"]) == test
+
+
+def test_with_few_labels_every_one_is_tested_and_pretraining_sees_none(finished_few: Path) -> None:
+    split = json.loads((finished_few / "metrics/split.json").read_text("utf-8"))
+    assert split["images"]["cat"] == split["images"]["dog"] == {"train": 30, "val": 0, "test": 30}
+    assert (split["folds"], split["repeats"], split["images"]["unlabelled"]) == (5, 3, 120)
+    table = used_rows(read_table(finished_few / "outputs/split/images.csv"))
+    assert (table["part"][table["label"] != ""] == "test").all()
+    unlabelled = table["part"][table["label"] == ""]
+    assert set(unlabelled) == {"val", "unlabelled"}
+    pretrained = json.loads((finished_few / "metrics/pretrain.json").read_text("utf-8"))
+    assert pretrained["images"] == (unlabelled == "unlabelled").sum()
+
+    predictions = pd.read_csv(finished_few / "metrics/predictions.csv")
+    assert sorted(predictions["image"].value_counts()) == [3] * 60
+    assert set(predictions["image"]) == set(table["image"][table["label"] != ""])
+    metrics = json.loads((finished_few / "metrics/evaluate.json").read_text("utf-8"))
+    assert (metrics["images"], metrics["images_in_pretraining"]) == (60, 0)
+    assert (metrics["transfer"]["labels"], metrics["baseline"]["labels"]) == (24, 48)
+    assert sum(metrics["rotation"]["confusion_matrix"]["90"].values()) == 60
+    verdict = (finished_few / "metrics/verdict.txt").read_text("utf-8")
+    assert verdict.startswith("Cross-validated on 60 labelled pictures, 5 folds drawn 3 times, ")
+    transfer = json.loads((finished_few / "metrics/transfer.json").read_text("utf-8"))
+    assert (transfer["labels"], transfer["final_labels"]) == (24, 30)
+    load_network(finished_few / "outputs/baseline/model.safetensors")
+
+
+def test_the_number_of_labels_alone_decides_and_from_the_threshold_on_there_is_a_test_part(few: Path) -> None:
+    before = Path("outputs/split/images.csv").read_bytes()
+    set_params(few, split__cross_validate_below=60)
+    importlib.import_module("stages.split").main()
+    table = read_table("outputs/split/images.csv")
+    assert "folds" not in table
+    assert set(table["part"]) == {"train", "val", "test", "unlabelled"}
+    assert set(json.loads(Path("metrics/split.json").read_text("utf-8"))) == {
+        "images",
+        "rejected",
+        "duplicates",
+        "near_duplicates",
+    }
+    set_params(few, split__cross_validate_below=61)
+    importlib.import_module("stages.split").main()
+    assert Path("outputs/split/images.csv").read_bytes() == before
+
+
+@pytest.mark.usefixtures("few")
+def test_with_few_unlabelled_pictures_the_verdict_says_what_pretraining_saw() -> None:
+    for path in sorted(Path("data/arrows/pool").glob("*.png"))[:100]:
+        path.unlink()
+    for stage in ("split", "rotate_augment", "pretrain", "transfer", "baseline", "evaluate"):
+        importlib.import_module(f"stages.{stage}").main()
+    table = used_rows(read_table("outputs/split/images.csv"))
+    labelled = table[table["label"] != ""]
+    assert set(labelled["part"]) == {"train", "val", "test"}
+    seen = int((labelled["part"] != "test").sum())
+    metrics = json.loads(Path("metrics/evaluate.json").read_text("utf-8"))
+    assert metrics["images_in_pretraining"] == seen
+    assert sum(metrics["rotation"]["confusion_matrix"]["0"].values()) == 60 - seen
+    assert f"Pretraining saw {seen} of these pictures, without their labels." in Path("metrics/verdict.txt").read_text()
+
+
+@pytest.mark.usefixtures("few")
+def test_answers_about_other_pictures_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("outputs/transfer/held-out.csv")
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.unlink()
+    path.write_text("".join(lines[:-3]), "utf-8")
+    assert f"{path} cannot be read (it is of other pictures)" in failure("evaluate", capsys)
+
+
+@pytest.mark.usefixtures("few")
+def test_too_few_pictures_of_a_class_end_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for path in sorted(Path("data/arrows/dog").glob("*.png"))[4:]:
+        path.unlink()
+    assert "too few pictures to cross-validate: class 'dog' has 4, at least 5" in failure("split", capsys)
 
 
 def test_the_frozen_backbone_is_bit_equal_to_the_pretrained(workspace: Path) -> None:

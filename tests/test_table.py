@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 from quarterturn.errors import UserError
 from quarterturn.table import (
     COLUMNS,
+    FOLDS,
     TEST,
     TRAIN,
     UNLABELLED,
     VAL,
     class_indices,
+    fold_numbers,
     label_subset,
     read_table,
     rows_of,
+    rows_to_test,
     used_rows,
     write_table,
 )
@@ -105,7 +108,42 @@ def test_class_indices_follow_the_order_of_the_labels() -> None:
         class_indices(table, np.array([1]), ["cat", "dog"])
 
 
+# Folds
+
+
+def test_folds_come_back_as_they_were(tmp_path: Path) -> None:
+    table = table_of(["a", "b", "c"]).assign(**{FOLDS: ["2 0 4", "", "1 1 0"], "part": TEST})
+    write_table(table, tmp_path / "images.csv")
+    again = read_table(tmp_path / "images.csv")
+    assert list(again.columns) == [*COLUMNS, FOLDS]
+    assert again[FOLDS].tolist() == ["2 0 4", "", "1 1 0"]
+    assert fold_numbers(again).tolist() == [[2, 0, 4], [-1, -1, -1], [1, 1, 0]]
+    assert rows_to_test(again).tolist() == [0, 2]
+
+
+def test_without_folds_the_test_part_is_tested() -> None:
+    table = trained({"cat": 3, "dog": 2})
+    assert fold_numbers(table).shape == (len(table), 0)
+    assert rows_to_test(table).tolist() == rows_of(table, TEST).tolist()
+
+
+@pytest.mark.parametrize("damaged", ["2 x", "2 0", "2,0,4", " 2 0 4"])
+def test_damaged_folds_are_the_users_error(tmp_path: Path, damaged: str) -> None:
+    write_table(table_of(["a", "b"]).assign(**{FOLDS: ["2 0 4", damaged]}), tmp_path / "images.csv")
+    with pytest.raises(UserError, match="images.csv cannot be read .*dvc repro -f -s split"):
+        read_table(tmp_path / "images.csv")
+
+
 # Shares of the labels
+
+
+def test_a_share_of_some_is_of_the_first_among_them() -> None:
+    table = trained({"cat": 10, "dog": 8})
+    among = np.random.default_rng(0).random(len(table)) < 0.6
+    chosen = label_subset(table, 0.5, LABELS, "key", among)
+    for label in LABELS:
+        ranks = sorted(table.loc[among & (table["label"] == label) & (table["part"] == TRAIN), "rank"])
+        assert sorted(table.loc[chosen][table["label"][chosen] == label]["rank"]) == ranks[: round(len(ranks) / 2)]
 
 
 @settings(deadline=None)
