@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test lint lock photos
+.PHONY: help env repro test lint lock photos notebook study audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,16 @@ lint: .venv/installed ## check style and types only
 	mypy
 
 photos: .venv/installed ## the recipe photos, fine-tuned and frozen, on DATA=folder-or-zip; results in studies/photos
-	python studies/photos/run.py "$(DATA)"
+	python -m studies.photos.run "$(DATA)"
+
+notebook: .venv/installed ## the protocol this grew from, on DATA=folder-or-zip of cats and dogs; results in studies/notebook
+	python -m studies.notebook.run "$(DATA)"
+
+study: .venv/installed ## how many labels are saved, on silhouettes; or on DATA=folder-or-zip, with NAME=… and SEEDS=…
+	python -m studies.label_efficiency.run "$(DATA)" $(if $(NAME),--name "$(NAME)") $(if $(SEEDS),--seeds "$(SEEDS)")
+
+audit: .venv/installed ## what the rotation classifier looks at, on DATA=folder-or-zip of cats and dogs; results in studies/audit
+	python -m studies.audit.run "$(DATA)"
 
 lock: ## pin what a fresh installation gets now
 	$(PYTHON) -m venv build/lock

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("quarterturn", "stages")
+PACKAGES = ("quarterturn", "stages", "studies")
 
 
 def import_closure(module: str) -> set[str]:
@@ -14,7 +14,7 @@ def import_closure(module: str) -> set[str]:
     while waiting:
         name = waiting.pop()
         path = _path(name)
-        if path in found:
+        if not path or path in found:  # studies is a namespace, without an __init__.py
             continue
         found.add(path)
         waiting.append(name.split(".")[0])

@@ -29,6 +29,7 @@ OTHER_VALUES: dict[str, object] = {
     "split.test": 0.25,
     "split.seed": 1,
     "split.by": "position",
+    "split.cross_validate_below": 500,
     "rotate_augment.angles": [0, 180],
     "augmentation.crop": 0.7,
     "augmentation.mirror": False,
@@ -72,12 +73,12 @@ def test_code_in_deps_is_the_import_closure(stage: str) -> None:
     assert STAGES[stage]["cmd"] == f"python -m {module_of(stage)}"
 
 
-def test_every_library_module_is_a_dependency_or_belongs_to_the_command() -> None:
-    declared = {dep for stage in STAGES.values() for dep in stage["deps"]}
-    command = import_closure("quarterturn.cli")
+def test_every_library_module_is_used_by_a_stage_the_command_or_a_study() -> None:
+    used = {dep for stage in STAGES.values() for dep in stage["deps"]} | import_closure("quarterturn.cli")
+    for path in (ROOT / "studies").rglob("*.py"):
+        used |= import_closure(path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."))
     for path in sorted((ROOT / "quarterturn").glob("*.py")):
-        name = path.relative_to(ROOT).as_posix()
-        assert name in declared or name in command, name
+        assert path.relative_to(ROOT).as_posix() in used
 
 
 def read_by(stage: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
@@ -113,10 +114,14 @@ def _sections() -> Iterator[tuple[str, type[Section]]]:
             yield name, field.annotation
 
 
+@pytest.mark.parametrize("labels", ["workspace", "few"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_params_are_those_that_the_stage_reads(stage: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_params_are_those_that_the_stage_reads(
+    stage: str, labels: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = request.getfixturevalue(labels)
     read = read_by(stage, monkeypatch)
-    set_params(workspace, transfer__trainable="head", pretrain__angles_per_image="one")
+    set_params(folder, transfer__trainable="head", pretrain__angles_per_image="one")
     read |= read_by(stage, monkeypatch)
     assert read == set(STAGES[stage]["params"])
 

@@ -1,0 +1,198 @@
+"""The notebook's two arms with its slips, each of which can be repaired on its own. They live here only."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from quarterturn.compute import Compute
+from quarterturn.examples import Examples, LabelledPictures, TurnedPictures, labelled_pictures
+from quarterturn.modelfile import blank_network
+from quarterturn.network import Network
+from quarterturn.params import Params, TrainingPlan
+from quarterturn.rotation import drawn_targets
+from quarterturn.store import Store, channel_statistics
+from quarterturn.table import TEST, TRAIN, label_subset, rows_of
+from quarterturn.training import batches, epoch_seed, evaluation_batches
+from quarterturn.transfer import with_new_head
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the protocol; the defaults are correct code.
+
+    Attributes:
+        accumulated: gradients are never zeroed, so each step follows the sum of all so far.
+        half: the labels that transfer uses: a fixed half, or another half of every batch.
+        tested: mode of both classifiers in the test; in training mode dropout is on.
+        trunk: what transfer starts from: pretrained and frozen, pretrained and trained on, or untrained and frozen.
+        baseline_rate: learning rate of the baseline; None for the recipe's.
+        baseline_epochs: None for the recipe's.
+        longer: as many steps as the notebook made with its 2,500 training pictures; else as many epochs.
+        squeezed: pictures made square by squeezing; else by cropping.
+    """
+
+    accumulated: bool = False
+    half: Literal["fixed", "of every batch"] = "fixed"
+    tested: Literal["evaluation", "training"] = "evaluation"
+    trunk: Literal["frozen", "trained", "untrained"] = "frozen"
+    baseline_rate: float | None = None
+    baseline_epochs: int | None = None
+    longer: bool = False
+    squeezed: bool = False
+
+
+PUBLISHED = Variant(accumulated=True, half="of every batch", tested="training")
+REPAIRED = Variant()
+TRAINED_ON = 2500  # pictures, in the notebook
+VARIANTS = {
+    "as published": PUBLISHED,
+    "as many steps": replace(PUBLISHED, longer=True),
+    "pictures squeezed": replace(PUBLISHED, squeezed=True),
+    "gradients zeroed": replace(PUBLISHED, accumulated=False),
+    "one fixed half": replace(PUBLISHED, half="fixed"),
+    "tested in evaluation mode": replace(PUBLISHED, tested="evaluation"),
+    "all repaired": REPAIRED,
+    "equal learning rates": replace(REPAIRED, baseline_rate=1e-5),
+    "equal epochs": replace(REPAIRED, baseline_epochs=60),
+    "trunk trained": replace(REPAIRED, trunk="trained"),
+    "trunk untrained": replace(REPAIRED, trunk="untrained"),
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network, how many labels it has seen, and in how many steps."""
+
+    network: Network
+    labels: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What a trained network said of the test pictures: class indices, (n,) int64 each."""
+
+    actual: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+    labels: int
+    steps: int
+
+
+class Notebook:
+    """All arms at one seed. What variants share, such as the pretraining, is trained once.
+
+    As in the notebook, the weights after the last epoch are tested; validation pictures choose nothing.
+
+    Args:
+        params: of the recipe.
+        store: split and pixels.
+        seed: of initial weights, drawn angles, order, halves and dropout.
+        compute: device and number format of the training; the test is in fp32.
+    """
+
+    def __init__(self, params: Params, store: Store, seed: int, compute: Compute) -> None:
+        self._params, self._store, self._seed, self._compute = params, store, seed, compute
+        self._trained: dict[tuple[object, ...], Trained] = {}
+
+    def run(self, variant: Variant) -> dict[str, Tested]:
+        """Train what is not trained yet, and test it: rotation, transfer and baseline."""
+        rotation = self._once(self._rotation, variant.accumulated, variant.longer)
+        transfer = self._once(self._transfer, variant.accumulated, variant.longer, variant.half, variant.trunk)
+        baseline = self._once(
+            self._baseline, variant.accumulated, variant.longer, variant.baseline_rate, variant.baseline_epochs
+        )
+        test, dropout = self._labelled(rows_of(self._store.table, TEST)), variant.tested == "training"
+        return {
+            "rotation": self._test(rotation, self._turned(TEST), dropout=False),
+            "transfer": self._test(transfer, test, dropout),
+            "baseline": self._test(baseline, test, dropout),
+        }
+
+    def _once(self, train: Callable[..., Trained], *settings: object) -> Trained:
+        key = (train.__name__, *settings)
+        if key not in self._trained:
+            self._trained[key] = train(*settings)
+        return self._trained[key]
+
+    def _rotation(self, accumulated: bool, longer: bool) -> Trained:
+        training, plan = self._turned(TRAIN), self._lasting(self._params.pretrain, longer)
+        network = self._untrained(training)
+        return Trained(network, 0, self._descend(network, training, plan, accumulated))
+
+    def _transfer(self, accumulated: bool, longer: bool, half: str, trunk: str) -> Trained:
+        plan, everywhere = self._params.transfer, half == "of every batch"
+        training = self._labelled_share(1.0 if everywhere else plan.label_fraction)
+        start = self._untrained(training)
+        if trunk != "untrained":
+            start = self._once(self._rotation, accumulated, longer).network
+        network = with_new_head(start, self._params.model, len(self._params.data.labels), self._seed)
+        network.backbone.requires_grad_(trunk == "trained")
+        share = plan.label_fraction if everywhere else 1.0
+        steps = self._descend(network, training, self._lasting(plan, longer), accumulated, share)
+        return Trained(network, len(training), steps)
+
+    def _baseline(self, accumulated: bool, longer: bool, rate: float | None, epochs: int | None) -> Trained:
+        plan = self._lasting(self._params.baseline, longer)
+        changed = {"learning_rate": rate or plan.learning_rate, "epochs": epochs or plan.epochs}
+        training = self._labelled_share(self._params.baseline.label_fraction)
+        network = self._untrained(training)
+        steps = self._descend(network, training, plan.model_copy(update=changed), accumulated)
+        return Trained(network, len(training), steps)
+
+    def _lasting(self, plan: TrainingPlan, longer: bool) -> TrainingPlan:
+        """The plan, with so many epochs that there are as many steps as in the notebook, if ``longer``."""
+        factor = TRAINED_ON / len(rows_of(self._store.table, TRAIN)) if longer else 1
+        return plan.model_copy(update={"epochs": round(factor * plan.epochs)})
+
+    def _untrained(self, training: TurnedPictures | LabelledPictures) -> Network:
+        statistics = channel_statistics(self._store.pixels, training.rows)
+        return blank_network(self._params.model, self._store.channels, 2, *statistics, self._seed)
+
+    def _turned(self, part: str) -> TurnedPictures:
+        rows, angles = rows_of(self._store.table, part), self._params.rotate_augment.angles
+        return TurnedPictures(self._store.pixels, rows, angles, drawn_targets(len(rows), angles, self._seed))
+
+    def _labelled_share(self, fraction: float) -> LabelledPictures:
+        labels = self._params.data.labels
+        return self._labelled(label_subset(self._store.table, fraction, labels, "label_fraction"))
+
+    def _labelled(self, rows: npt.NDArray[np.int64]) -> LabelledPictures:
+        return labelled_pictures(self._store.pixels, self._store.table, rows, self._params.data.labels)
+
+    def _descend(
+        self, network: Network, training: Examples, plan: TrainingPlan, accumulated: bool, share: float = 1.0
+    ) -> int:
+        """Train in place with Adam at a constant rate, on ``share`` of every batch; return the number of steps."""
+        self._compute.place(network).train()
+        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=plan.learning_rate, fused=True)
+        steps = 0
+        for epoch in range(1, plan.epochs + 1):
+            torch.manual_seed(epoch_seed(self._seed, epoch))  # of dropout
+            for chosen in batches(len(training), plan.batch_size, self._seed, epoch):
+                images, targets = training.batch(chosen[: round(share * len(chosen))])  # the order is random
+                with self._compute.autocast():
+                    logits = network(self._compute.move(images)).float()
+                if not accumulated:
+                    optimizer.zero_grad()
+                F.cross_entropy(logits, targets.to(self._compute.device)).backward()
+                optimizer.step()
+                steps += 1
+        return steps
+
+    @torch.no_grad()
+    def _test(self, trained: Trained, test: TurnedPictures | LabelledPictures, dropout: bool) -> Tested:
+        exact = self._compute.exact()
+        network = exact.place(trained.network).train(dropout)
+        torch.manual_seed(self._seed)  # of dropout
+        actual, predicted = [], []
+        for chosen in evaluation_batches(len(test), test.pixels_each):
+            images, targets = test.batch(chosen)
+            predicted.append(network(exact.move(images)).argmax(dim=1).cpu().numpy())
+            actual.append(targets.numpy())
+        return Tested(np.concatenate(actual), np.concatenate(predicted), trained.labels, trained.steps)

@@ -1,0 +1,190 @@
+"""Tables and picture of the study, made of results.csv and recipe.json: `python -m studies.notebook.report`."""
+
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import binomtest
+
+from quarterturn.files import atomic
+from quarterturn.repeats import Mean, crossed_mean, predicted_accuracy
+from quarterturn.statistics import accuracy_interval
+
+HERE = Path(__file__).resolve().parent
+ARMS = ["rotation", "transfer", "baseline"]
+# What the notebook printed: rows are true, columns predicted; 90° and 180°, or cat and dog.
+PUBLISHED = {
+    "rotation": np.array([[232, 81], [53, 257]]),
+    "transfer": np.array([[257, 51], [132, 183]]),
+    "baseline": np.array([[225, 83], [107, 208]]),
+}
+CELLS = ["true_0_as_0", "true_0_as_1", "true_1_as_0", "true_1_as_1"]
+GUESSES = ["as many steps", "pictures squeezed"]
+SLIPS = ["gradients zeroed", "one fixed half", "tested in evaluation mode", "all repaired"]
+ARMS_APART = ["equal learning rates", "equal epochs", "trunk trained", "trunk untrained"]
+
+
+def main() -> None:
+    write_report(HERE)
+
+
+def write_report(folder: Path) -> None:
+    """Put the tables between their marks in README.md, and draw differences.png."""
+    results = pd.read_csv(folder / "results.csv")
+    recipe = json.loads((folder / "recipe.json").read_text("utf-8"))
+    text = (folder / "README.md").read_text("utf-8")
+    for name, lines in tables(results, recipe).items():
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(begin)
+        text = "\n".join([before + begin, "", *lines, "", end + rest.partition(end)[2]])
+    with atomic(folder / "README.md") as temporary:
+        temporary.write_text(text, "utf-8")
+    draw(results, folder / "differences.png")
+
+
+def tables(results: pd.DataFrame, recipe: dict[str, dict[str, float]]) -> dict[str, list[str]]:
+    """Lines of Markdown by the name of the table."""
+    return {
+        "published beside reproduced": published_beside_reproduced(results, recipe),
+        "confusion matrices": confusion_matrices(results),
+        "guesses": variants(results, "as published", GUESSES),
+        "slips": variants(results, "as published", SLIPS),
+        "arms": variants(results, "all repaired", ARMS_APART),
+        "smallest p": [f"The smallest p is {smallest_mcnemar_p(PUBLISHED['transfer'], PUBLISHED['baseline']):.2f}."],
+    }
+
+
+def published_beside_reproduced(results: pd.DataFrame, recipe: dict[str, dict[str, float]]) -> list[str]:
+    """Accuracies as published, with the published slips, and with correct code."""
+    columns = [
+        "",
+        "published",
+        "reproduced, slips and all",
+        "one run on 623 is expected in",
+        "published lies",
+        "recipe",
+    ]
+    lines = header(columns)
+    for arm, matrix in PUBLISHED.items():
+        right, count = int(np.trace(matrix)), int(matrix.sum())
+        low, high = accuracy_interval(right, count)
+        of_arm = rights(results, "as published", arm, 224)
+        expected = predicted_accuracy(of_arm.mean(axis=1), of_arm.shape[1], count)
+        accuracy = right / count
+        outside = max(expected.low - accuracy, accuracy - expected.high)
+        place = (
+            "inside"
+            if outside <= 0
+            else f"{100 * outside:.1f} points {'below' if accuracy < expected.low else 'above'}"
+        )
+        own = recipe[arm]
+        lines.append(
+            f"| {arm} | {accuracy:.3f} [{low:.3f}, {high:.3f}] | {interval(crossed_mean(of_arm))}"
+            f" | {expected.low:.3f} to {expected.high:.3f} | {place}"
+            f" | {own['accuracy']:.3f} [{own['accuracy_low']:.3f}, {own['accuracy_high']:.3f}] |"
+        )
+    return lines
+
+
+def confusion_matrices(results: pd.DataFrame) -> list[str]:
+    """Shares of each true class, published and reproduced."""
+    lines = header(["", "", "90° or cat, right", "taken for the other", "180° or dog, taken for the other", "right"])
+    for arm, matrix in PUBLISHED.items():
+        chosen = results[
+            (results["variant"] == "as published") & (results["image_size"] == 224) & (results["arm"] == arm)
+        ]
+        for name, counts in (
+            ("published", matrix),
+            ("reproduced", chosen[CELLS].to_numpy().mean(axis=0).reshape(2, 2)),
+        ):
+            shares = counts / counts.sum(axis=1, keepdims=True)
+            cells = [f"{share:.2f} ({count:.0f})" for share, count in zip(shares.flat, counts.flat, strict=True)]
+            lines.append(f"| {arm} | {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def variants(results: pd.DataFrame, reference: str, names: list[str]) -> list[str]:
+    """Accuracies of variants at 112 pixels, and what each changes against the reference, in points."""
+    lines = header(
+        ["", *ARMS, "transfer − baseline", "change of rotation", "of transfer", "of baseline", "of the difference"]
+    )
+    before = {arm: rights(results, reference, arm, 112) for arm in ARMS}
+    for name in [reference, *names]:
+        now = {arm: rights(results, name, arm, 112) for arm in ARMS}
+        cells = [f"{now[arm].mean():.3f}" for arm in ARMS]
+        cells.append(points(crossed_mean(now["transfer"] - now["baseline"])))
+        changes = {arm: now[arm] - before[arm] for arm in ARMS}
+        changed = [*changes.values(), changes["transfer"] - changes["baseline"]]
+        cells += [points(crossed_mean(change)) if change.any() else "–" for change in changed]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def header(columns: list[str]) -> list[str]:
+    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+
+
+def rights(results: pd.DataFrame, variant: str, arm: str, size: int) -> npt.NDArray[np.float64]:
+    """Which test pictures were right, (seeds, pictures): 1 or 0."""
+    chosen = results[(results["variant"] == variant) & (results["arm"] == arm) & (results["image_size"] == size)]
+    packed = np.array([list(bytes.fromhex(text)) for text in chosen.sort_values("seed")["right"]], dtype=np.uint8)
+    return np.unpackbits(packed, axis=1, count=int(chosen["test"].iloc[0])).astype(float)
+
+
+def interval(mean: Mean) -> str:
+    return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+
+
+def points(mean: Mean) -> str:
+    """In points of accuracy; bold where the interval is clear of zero."""
+    text = f"{100 * mean.mean:+.1f} [{100 * mean.low:+.1f}, {100 * mean.high:+.1f}]"
+    return f"**{text}**" if mean.clear_of_zero else text
+
+
+def draw(results: pd.DataFrame, path: Path) -> None:
+    """Transfer minus baseline of every variant, in points, with 95 % intervals."""
+    right, count = {arm: np.trace(matrix) for arm, matrix in PUBLISHED.items()}, PUBLISHED["transfer"].sum()
+    rows: list[tuple[str, float, tuple[float, float] | None]]
+    rows = [("published, one run on 623", 100 * (right["transfer"] - right["baseline"]) / count, None)]
+    for size, names in ((224, ["as published"]), (112, ["as published", *GUESSES, *SLIPS, *ARMS_APART])):
+        for name in names:
+            mean = crossed_mean(rights(results, name, "transfer", size) - rights(results, name, "baseline", size))
+            rows.append((f"{name}, {size} px", 100 * mean.mean, (100 * mean.low, 100 * mean.high)))
+    figure = Figure(figsize=(8, 0.36 * len(rows) + 1.1), layout="constrained")
+    axes = figure.subplots()
+    for place, (_, value, ends) in enumerate(rows):
+        color = "#444444" if ends is None else "#1f6f8b" if place < 4 + len(SLIPS) + len(GUESSES) - 1 else "#b5651d"
+        axes.plot(value, place, "D" if ends is None else "o", color=color)
+        if ends is not None:
+            axes.plot(ends, [place, place], color=color, linewidth=2)
+    axes.axvline(0, color="#888888", linewidth=1)
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("points of test accuracy, mean of the seeds, 95 % interval")
+    axes.set_title("Transfer minus baseline, by variant", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
+
+
+def smallest_mcnemar_p(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> float:
+    """Smallest exact two-sided McNemar p over all joint tables of two classifiers with these confusion matrices.
+
+    The matrices, (2, 2) with true classes as rows, have the same row sums. Of each class they tell how many pictures
+    each classifier got right, not how many both did: that is what is varied.
+    """
+    tables_of_class = []
+    for true in (0, 1):
+        count, right_first, right_second = first[true].sum(), first[true, true], second[true, true]
+        both = range(max(0, right_first + right_second - count), min(right_first, right_second) + 1)
+        tables_of_class.append([(int(right_first - each), int(right_second - each)) for each in both])
+    pairs = {(a + c, b + d) for (a, b), (c, d) in product(*tables_of_class)}  # right by the first only, the second only
+    return min(float(binomtest(a, a + b).pvalue) if a + b else 1.0 for a, b in pairs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""The same pictures made square by squeezing, not by cropping: then their shape alone tells how they were turned."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from quarterturn.source import ImageSource
+from quarterturn.store import Pixels, Store
+
+
+def squeezed(store: Store, path: str) -> Pixels:
+    """All of a picture in each square: (n, side, side, 3) uint8, in the order of the store's table, from ``path``."""
+    source, side = ImageSource(path), store.pixels.shape[1]
+
+    def square(name: str) -> Pixels:
+        with Image.open(io.BytesIO(source.read(name))) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+        return np.asarray(upright.resize((side, side), Image.Resampling.BICUBIC))
+
+    return np.stack([square(name) for name in store.table["image"]])
