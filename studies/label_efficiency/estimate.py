@@ -1,0 +1,60 @@
+"""How long the study will take: a few steps are timed, and the params say how many there are."""
+
+import os
+import time
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from quarterturn.compute import Compute
+from quarterturn.network import Network
+from studies.label_efficiency.config import Arm, Study
+from studies.label_efficiency.seed import ANGLES, single_threaded
+
+BATCH, STEPS = 64, 5  # of the steps that are timed
+
+
+def say_estimate(study: Study, stages: Sequence[str]) -> None:
+    """Print the CPU-hours of the given stages, such as scratch@0, and the hours with one of them on each core."""
+    few = study.auxiliary.fractions
+    tuned = _curve(study, study.fine_tuned, study.fractions) + 2 * _curve(study, study.fine_tuned, few)
+    rotation = study.pretrain.steps * study.pretrain.batch_size * len(ANGLES)
+    images = {  # with an auxiliary loss, a step takes as many images again
+        "scratch": _curve(study, study.scratch, study.fractions),
+        "auxiliary": 4 * _curve(study, study.scratch, few),
+        "pretrained": rotation + tuned,
+    }
+    total = sum(images.get(stage.partition("@")[0], 0) for stage in stages)
+    hours = total / _images_per_second(study, single_threaded()) / 3600
+    cores = os.cpu_count() or 1
+    print(
+        f"study: {len(stages)} stages to run, {total / 1e6:.1f} million images: about {hours:.1f} CPU-hours,"
+        f" {hours / cores:.1f} hours on {cores} cores; stop it at will, it goes on from the last finished stage",
+        flush=True,
+    )
+
+
+def _curve(study: Study, arm: Arm, fractions: Sequence[float]) -> int:
+    recipes = [study.recipe(arm, fraction) for fraction in fractions]
+    return sum(recipe.steps * recipe.batch_size for recipe in recipes)
+
+
+def _images_per_second(study: Study, compute: Compute) -> float:
+    network = compute.place(Network(study.model, 3, len(study.data.labels), [0.5] * 3, [0.25] * 3)).train()
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    images = torch.rand(BATCH, 3, study.data.image_size, study.data.image_size)
+    targets = torch.zeros(BATCH, dtype=torch.int64, device=compute.device)
+
+    def steps(count: int) -> float:
+        started = time.monotonic()
+        for _ in range(count):
+            with compute.autocast():
+                logits = network(compute.move(images)).float()
+            optimizer.zero_grad()
+            F.cross_entropy(logits, targets).backward()
+            optimizer.step()
+        return time.monotonic() - started
+
+    steps(1)  # warms up
+    return STEPS * BATCH / steps(STEPS)

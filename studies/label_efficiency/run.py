@@ -1,0 +1,109 @@
+"""The study: `make study`, or `make study DATA=folder-or-zip` on other pictures, with the params of photos.yaml.
+
+Runs the stages that are missing side by side, one on each core, and then score. For other pictures the pipeline is laid
+out in build/; what is finished is kept in a folder beside this file, so that the study goes on from there, also in
+another clone of the project.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from quarterturn.errors import UserError, run
+from quarterturn.progress import watched
+from studies.label_efficiency.config import ROOT, load_study
+from studies.label_efficiency.estimate import say_estimate
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make study", description=__doc__)
+    parser.add_argument("data", nargs="?", default="", help="folder or .zip of pictures; none: silhouettes")
+    parser.add_argument("--name", default="photos", help="of the results beside this file, with DATA")
+    parser.add_argument("--seeds", type=int, default=0, help="number of repetitions, with DATA; 0: as in photos.yaml")
+    options = parser.parse_args()
+    if options.data:
+        folder, home = lay_out(Path(options.data), options.name, options.seeds), HERE / options.name
+    else:
+        folder = home = HERE
+        dvc("repro", "--quiet", "data/silhouettes/dvc.yaml", cwd=ROOT)
+    stages = [stage for stage in json.loads(dvc("status", "--json", cwd=folder)) if "@" in stage]
+    if stages:
+        say_estimate(load_study(folder), stages)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        try:
+            for _ in watched(pool.map(lambda stage: finish(stage, folder, home), stages), "study", len(stages)):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    subprocess.run(["dvc", "repro"], cwd=folder, check=True)
+    keep(folder, home)
+
+
+def lay_out(data: Path, name: str, seeds: int) -> Path:
+    """The pipeline in build/, on the given pictures and with what is finished."""
+    if not data.exists():
+        raise UserError(f"DATA: there is no {data}")
+    folder = ROOT / f"build/study-{name}"
+    (folder / ".dvc").mkdir(parents=True, exist_ok=True)
+    (folder / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n", "utf-8")
+    (folder / "pictures").unlink(missing_ok=True)
+    (folder / "pictures").symlink_to(data.resolve())
+    shutil.copyfile(HERE / "dvc.yaml", folder / "dvc.yaml")
+    yaml = YAML()
+    params = yaml.load(HERE / "photos.yaml")
+    place = folder.relative_to(ROOT).as_posix()
+    params |= {"name": name, "folder": place, "metrics": f"{place}/{name}.json"}
+    params["data"]["path"] = f"{place}/pictures"
+    if seeds:
+        params["seeds"] = list(range(seeds))
+    yaml.dump(params, folder / "params.yaml")
+    if (HERE / name / "dvc.lock").exists():
+        shutil.copytree(HERE / name, folder, dirs_exist_ok=True)
+    return folder
+
+
+def finish(stage: str, folder: Path, home: Path) -> None:
+    """Run one stage; DVC allows others beside it, but for moments in which it has locked its files."""
+    for attempt in range(20):
+        try:
+            dvc("repro", "--quiet", "--single-item", stage, cwd=folder)
+            return keep(folder, home)
+        except UserError as error:
+            if "lock" not in str(error):
+                raise
+            time.sleep(1 + attempt)
+    raise UserError(f"{stage}: another DVC command has locked {folder}; stop it and run this again")
+
+
+def dvc(*arguments: str, cwd: Path) -> str:
+    """What a DVC command prints; raises a `UserError` with what it says where it fails."""
+    done = subprocess.run(["dvc", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise UserError(f"dvc {' '.join(arguments)} failed:\n{done.stderr.strip()[-2000:]}")
+    return done.stdout
+
+
+def keep(folder: Path, home: Path) -> None:
+    """Bring home what is finished."""
+    if folder == home:
+        return
+    home.mkdir(exist_ok=True)
+    shutil.copyfile(folder / "dvc.lock", home / "dvc.lock")
+    shutil.copytree(folder / "runs", home / "runs", dirs_exist_ok=True)
+    for path in folder.glob(f"{home.name}*"):  # the results of score
+        shutil.copyfile(path, HERE / path.name)
+
+
+if __name__ == "__main__":
+    run(main, "study")

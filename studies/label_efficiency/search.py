@@ -1,0 +1,151 @@
+"""Chooses the recipes: `python -m studies.label_efficiency.search FOLDER`, for the params in the folder.
+
+Every arm gets the same budget, at few labels (the primary fraction) and at many (all): `DRAWS` random recipes on one
+tuning seed, the best of them on more (successive halving: Jamieson and Talwalkar, AISTATS 2016). A winner at an edge of
+the range is then varied beyond it, until that does not help. Judged by the accuracy on validation pictures, a fifth of
+the training labels of seeds that the study does not report; their test parts are not looked at. Trials go to
+NAME-search.csv as they finish; stopped, the search goes on where it was.
+"""
+
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import cache
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from quarterturn.errors import run
+from quarterturn.files import atomic
+from quarterturn.modelfile import load_network, save_network
+from studies.label_efficiency.config import ROOT, Recipe, load_study
+from studies.label_efficiency.seed import ANGLES, Seed, single_threaded
+
+SEEDS = [1000, 1001, 1002]
+DRAWS = 12
+RUNGS = [(DRAWS, 1), (4, 2), (2, 3)]  # how many recipes are compared, on how many seeds
+STEPS = {"few": (400, 2400), "many": (1500, 6000)}
+RATES, WEIGHT_DECAYS = (5e-4, 1e-2), (5e-3, 0.5)
+AVERAGINGS, CROPS, COLORS, LAYER_DECAYS = (0.98, 0.99, 0.995), (0.35, 0.5, 0.65, 0.8), (0.0, 0.2, 0.4), (0.6, 0.8, 1.0)
+BATCH = 32
+FACTOR = 1.6  # by which a winner near an edge is varied beyond it, and what counts as near
+ARMS = ["scratch", "fine_tuned"]
+FIELDS = [*Recipe.model_fields]
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    path = folder / f"{load_study(folder).name}-search.csv"
+    trials = (
+        pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["arm", "labels", "seed", *FIELDS, "accuracy"])
+    )
+    with ProcessPoolExecutor(os.cpu_count(), initializer=single_threaded) as pool:
+
+        def compare(arm: str, size: str, recipes: list[Recipe], seeds: list[int]) -> list[Recipe]:
+            """The recipes, best first, after those that have not been tried on all of the seeds have been."""
+            nonlocal trials
+            missing = [
+                (arm, size, recipe, seed)
+                for seed, recipe in product(seeds, recipes)
+                if accuracy_of(trials, arm, size, recipe, seed) is None
+            ]
+            for trial, accuracy in zip(missing, pool.map(validated, missing), strict=True):
+                row = {"arm": arm, "labels": size, "seed": trial[3], **trial[2].model_dump(), "accuracy": accuracy}
+                trials = pd.DataFrame([*trials.to_dict("records"), row])
+                with atomic(path) as temporary:
+                    trials.to_csv(temporary, index=False, lineterminator="\n")
+                print(row, flush=True)
+
+            def mean(recipe: Recipe) -> float:
+                return float(np.mean([accuracy_of(trials, arm, size, recipe, seed) for seed in seeds]))
+
+            return sorted(recipes, key=mean, reverse=True)
+
+        list(pool.map(backbone, SEEDS))
+        for size, arm in product(STEPS, ARMS):
+            recipes = draws(arm, size)
+            for count, seeds in RUNGS:
+                recipes = compare(arm, size, recipes[:count], SEEDS[:seeds])
+            best = recipes[0]
+            while (better := compare(arm, size, [best, *beyond(best, size)], SEEDS)[0]) != best:
+                best = better
+            print(f"{arm}, {size} labels: {best!r}", flush=True)
+
+
+def draws(arm: str, size: str) -> list[Recipe]:
+    """`DRAWS` random recipes, the same whenever they are drawn."""
+    random = np.random.default_rng([ARMS.index(arm), [*STEPS].index(size)])
+
+    def between(low: float, high: float) -> float:
+        return float(f"{np.exp(random.uniform(np.log(low), np.log(high))):.2g}")
+
+    return [
+        Recipe(
+            steps=int(between(*STEPS[size])),
+            batch_size=BATCH,
+            learning_rate=between(*RATES),
+            weight_decay=between(*WEIGHT_DECAYS),
+            averaging=float(random.choice(AVERAGINGS)),
+            crop=float(random.choice(CROPS)),
+            color=float(random.choice(COLORS)),
+            layer_decay=float(random.choice(LAYER_DECAYS)) if arm == "fine_tuned" else 1.0,
+        )
+        for _ in range(DRAWS)
+    ]
+
+
+def beyond(best: Recipe, size: str) -> list[Recipe]:
+    """The recipe with each of steps, learning rate and weight decay moved outwards, where it is near an edge."""
+    recipes = []
+    ranges = {"steps": STEPS[size], "learning_rate": RATES, "weight_decay": WEIGHT_DECAYS}
+    for name, (low, high) in ranges.items():
+        value = getattr(best, name)
+        for near, moved in ((value < low * FACTOR, value / FACTOR), (value > high / FACTOR, value * FACTOR)):
+            if near:
+                changed = int(moved) if name == "steps" else float(f"{moved:.2g}")
+                recipes.append(best.model_copy(update={name: changed}))
+    return recipes
+
+
+def accuracy_of(trials: pd.DataFrame, arm: str, size: str, recipe: Recipe, seed: int) -> float | None:
+    """What the trial gave, if there is one."""
+    wanted = {"arm": arm, "labels": size, "seed": seed, **recipe.model_dump()}
+    same = np.logical_and.reduce([trials[name] == value for name, value in wanted.items()])
+    return float(trials.loc[same, "accuracy"].iloc[0]) if same.any() else None
+
+
+def validated(trial: tuple[str, str, Recipe, int]) -> float:
+    """Validation accuracy of one recipe at one seed, in a process of its own."""
+    arm, size, recipe, number = trial
+    seed = tuning(number)
+    rows = seed.part.labelled(seed.study.primary if size == "few" else 1.0)
+    start = load_network(backbone(number))[0] if arm == "fine_tuned" else None
+    network = seed.classifier(rows, recipe, start, f"{arm}, seed {number}")
+    return round(float((seed.predictions(network) == seed.pictures.targets[seed.part.held_out]).mean()), 6)
+
+
+@cache
+def tuning(number: int) -> Seed:
+    """The seed, with a fifth of its training labels held out in place of its test part."""
+    seed = Seed.open(Path(sys.argv[1]), number)
+    return replace(seed, part=seed.part.for_tuning())
+
+
+def backbone(number: int) -> Path:
+    """The file of the seed's rotation classifier, which all trials share, in build/ under what decides it."""
+    seed = tuning(number)
+    study = seed.study
+    settings = f"{study.model!r}{study.pretrain!r}{study.data!r}"
+    path = ROOT / "build/search" / f"{study.name}-{number}-{sha256(settings.encode()).hexdigest()[:16]}.safetensors"
+    if not path.exists():
+        names = [str(angle) for angle in ANGLES]
+        save_network(seed.rotation(), "rotation", names, study.model, study.data.image_size, path)
+    return path
+
+
+if __name__ == "__main__":
+    run(main, "search")

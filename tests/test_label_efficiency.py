@@ -1,0 +1,215 @@
+"""The study of label efficiency: its parts, its pipeline on made-up pictures, and the results that are committed."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from quarterturn.errors import UserError
+from quarterturn.params import Data
+from studies.label_efficiency.config import Recipe, Study, load_study
+from studies.label_efficiency.pictures import Pictures
+from studies.label_efficiency.results import cells_of, pack, summary
+from studies.label_efficiency.runs import Cell, read_cells, write_cells
+from studies.label_efficiency.search import DRAWS, STEPS, beyond, draws
+from tests.closure import ROOT, import_closure
+from tests.conftest import copy_project, make_pictures, shell
+from tests.models import leaves
+
+FOLDER = ROOT / "studies/label_efficiency"
+STAGES: dict[str, Any] = YAML(typ="safe").load(FOLDER / "dvc.yaml")["stages"]
+COMMITTED = [path.name.removesuffix("-folds.csv") for path in FOLDER.glob("*-folds.csv")]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    folder = tmp_path_factory.mktemp("arrows")
+    make_pictures(folder / "arrows", {"cat": 43, "dog": 37, "": 20})
+    return Pictures(Data(path=str(folder / "arrows"), labels=["cat", "dog"], image_size=16, max_rejected=0.0))
+
+
+def test_seeds_take_turns_until_every_labelled_picture_is_tested_equally_often(pictures: Pictures) -> None:
+    tested = np.concatenate([pictures.part(seed, 5).held_out for seed in range(10)])
+    rows, times = np.unique(tested, return_counts=True)
+    assert (times == 2).all()
+    assert (rows == np.flatnonzero(pictures.targets >= 0)).all()
+    assert (pictures.fold_of(0, 5) != pictures.fold_of(1, 5)).any()
+    for seed in range(5):
+        counts = np.bincount(pictures.targets[pictures.part(seed, 5).held_out])
+        assert set(counts) <= {7, 8, 9}
+
+
+def test_no_tested_picture_is_trained_on(pictures: Pictures) -> None:
+    for seed in range(10):
+        part = pictures.part(seed, 5)
+        assert not set(part.training) & set(part.held_out)
+        assert set(part.labelled(1.0)) | set(part.unlabelled) == set(part.training)
+        tuning = part.for_tuning()
+        assert not set(tuning.held_out) & (set(part.held_out) | set(tuning.training))
+        assert set(tuning.held_out) <= set(part.labelled(1.0))
+
+
+def test_fractions_are_nested_stratified_and_of_the_seed(pictures: Pictures) -> None:
+    part = pictures.part(0, 5)
+    before: set[int] = set()
+    for fraction in (0.1, 0.25, 0.5, 1.0):
+        rows = part.labelled(fraction)
+        assert before < set(rows)
+        counts = np.bincount(pictures.targets[rows])
+        assert all(
+            abs(count - fraction * len(of_class)) <= 0.5 for count, of_class in zip(counts, part.ranked, strict=True)
+        )
+        before = set(rows)
+    assert set(part.labelled(0.25)) != set(pictures.part(5, 5).labelled(0.25))
+    with pytest.raises(UserError, match="leaves a class without a label"):
+        part.labelled(0.001)
+
+
+def test_predictions_come_back_from_their_file(tmp_path: Path) -> None:
+    cells = [Cell("scratch", 0.05, 4, np.array([0, 1, 1, 0])), Cell("frozen-block-1", 1.0, 80, np.array([0, 0, 0, 0]))]
+    write_cells(cells, tmp_path / "scratch-0.csv")
+    for cell, other in zip(cells, read_cells(tmp_path / "scratch-0.csv"), strict=True):
+        assert (cell.arm, cell.fraction, cell.labels) == (other.arm, other.fraction, other.labels)
+        assert (cell.predicted == other.predicted).all()
+
+
+def test_the_tables_give_back_who_was_right_on_what() -> None:
+    folds = pd.DataFrame({"class": ["cat"] * 6, "tiling_0": [0, 1, 0, 1, 0, 1], "tiling_1": [1, 1, 1, 0, 0, 0]})
+    rows = [(seed, "scratch", 0.1, 5, 0.5, pack([True, False, seed == 3])) for seed in range(4)]
+    cells = cells_of(pd.DataFrame(rows, columns=["seed", "arm", "fraction", "labels", "accuracy", "right"]), folds)
+    assert {seed: rows.tolist() for seed, rows in cells.pictures.items()} == {
+        0: [0, 2, 4],
+        1: [1, 3, 5],
+        2: [3, 4, 5],
+        3: [0, 1, 2],
+    }
+    assert cells.right["scratch", 0.1][3].tolist() == [True, False, True]
+    assert cells.right["scratch", 0.1][0].tolist() == [True, False, False]
+
+
+def test_a_recipe_is_at_least_as_many_steps_as_it_says() -> None:
+    recipe = load_study(FOLDER).scratch.few
+    for pictures_used in (5, 31, 96, 1919):
+        plan = recipe.plan(pictures_used)
+        steps = max(1, min(-(-pictures_used // plan.batch_size), pictures_used // 2))
+        assert recipe.steps <= plan.epochs * steps < recipe.steps + steps
+
+
+def test_both_arms_draw_as_many_recipes_and_a_winner_at_an_edge_is_moved_beyond_it() -> None:
+    for size, (fewest, most) in STEPS.items():
+        for arm in ("scratch", "fine_tuned"):
+            drawn = draws(arm, size)
+            assert len(set(map(repr, drawn))) == DRAWS >= 12
+            assert drawn == draws(arm, size)
+            assert all(fewest <= recipe.steps <= most for recipe in drawn)
+    middle = draws("scratch", "few")[0].model_copy(update={"steps": 1000, "learning_rate": 2e-3, "weight_decay": 0.05})
+    assert beyond(middle, "few") == []
+    edge = middle.model_copy(update={"steps": 2300, "learning_rate": 6e-4})
+    moved = beyond(edge, "few")
+    assert [recipe.steps > 2400 for recipe in moved] == [True, False]
+    assert moved[1].learning_rate < 5e-4
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_pipeline_declares_what_its_code_imports(stage: str) -> None:
+    facts = STAGES[stage].get("do", STAGES[stage])
+    declared = {dep.removeprefix("../../") for dep in facts["deps"] if dep.endswith(".py")}
+    assert declared == import_closure(f"studies.label_efficiency.{stage}")
+    assert facts["cmd"].startswith(f"cd ../.. && python -m studies.label_efficiency.{stage} ${{folder}}")
+
+
+def test_every_parameter_is_declared_by_a_stage_or_decides_which_there_are() -> None:
+    declared = {key for facts in STAGES.values() for key in facts.get("do", facts)["params"]}
+    sections = {key.partition(".")[0] for key, _ in leaves(load_study(FOLDER))}
+    assert declared | {"folder"} == sections
+
+
+TINY = Recipe(
+    steps=4, batch_size=8, learning_rate=0.003, weight_decay=0.01, averaging=0.5, crop=0.9, color=0.0
+).model_dump()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project that has run the study on made-up pictures, with two seeds."""
+    folder = copy_project(tmp_path_factory.mktemp("study"))
+    make_pictures(folder / "data/arrows", {"cat": 40, "dog": 40, "": 10})
+    yaml = YAML()
+    params = yaml.load(folder / "studies/label_efficiency/photos.yaml")
+    params["data"]["image_size"], params["model"]["widths"], params["folds"] = 16, [4, 8], 2
+    params["probe"]["block"] = 1
+    params["pretrain"] = TINY
+    for arm in ("scratch", "fine_tuned"):
+        params[arm] = {"few": TINY, "many": TINY}
+    yaml.dump(params, folder / "studies/label_efficiency/photos.yaml")
+    study(folder, seeds=2)
+    return folder
+
+
+def study(folder: Path, seeds: int) -> str:
+    command = ["python", "-m", "studies.label_efficiency.run", "data/arrows", "--name", "arrows", "--seeds", str(seeds)]
+    return shell(*command, cwd=folder)
+
+
+def test_the_study_leaves_its_results_beside_itself(project: Path) -> None:
+    home = project / "studies/label_efficiency"
+    results, folds = pd.read_csv(home / "arrows.csv"), pd.read_csv(home / "arrows-folds.csv")
+    arms = {"scratch", "fine-tuned", "frozen", "random"} | {
+        f"{a}-block-{b}" for a in ("frozen", "random") for b in (1, 2)
+    }
+    auxiliary = {"fine-tuned-s4l", "scratch-s4l-labelled", "scratch-s4l-all"}
+    assert set(results["arm"]) == arms | auxiliary
+    assert len(results) == len(arms) * 5 * 2 + len(auxiliary) * 2 * 2
+    assert len(folds) == 80
+    values = json.loads((home / "arrows.json").read_text("utf-8"))
+    assert {"labels_saved", "labels_saved_low", "labels_saved_high", "labels_saved_censored"} <= values.keys()
+    assert (home / "arrows.png").stat().st_size > 10_000
+    assert not re.search(re.escape(str(project)), (home / "arrows/dvc.lock").read_text("utf-8"))
+
+
+def test_a_finished_study_has_nothing_to_do_and_an_added_seed_runs_alone(project: Path, tmp_path: Path) -> None:
+    assert "Running stage" not in study(project, seeds=2)
+    other = tmp_path / "elsewhere"  # what was kept is enough to go on
+    shutil.copytree(project, other, symlinks=True, ignore=shutil.ignore_patterns("build"))
+    printed = study(other, seeds=3)
+    assert "4 stages to run" in printed
+    runs = sorted(path.name for path in (other / "studies/label_efficiency/arrows/runs").glob("*.csv"))
+    assert len(runs) == 12
+
+
+def test_one_thread_or_two_give_the_same_predictions(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = project / "build/study-arrows"
+    path = folder / "runs/pretrained-0.csv"
+    before = path.read_bytes()
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    shell("python", "-m", "studies.label_efficiency.pretrained", "build/study-arrows", "0", cwd=project)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_every_committed_number_is_made_of_the_committed_tables(name: str) -> None:
+    results, folds = pd.read_csv(FOLDER / f"{name}.csv"), pd.read_csv(FOLDER / f"{name}-folds.csv")
+    path = ROOT / "metrics/label_efficiency.json" if name == "silhouettes" else FOLDER / f"{name}.json"
+    committed = json.loads(path.read_text("utf-8"))
+    values = summary(results, folds, primary=0.1)
+    assert committed.keys() == values.keys()
+    for key, value in values.items():
+        assert committed[key] == pytest.approx(value, rel=1e-5, abs=1e-9), key
+    bits = results["right"].map(lambda text: bin(int(text, 16)).count("1"))
+    tested = results["seed"].map(lambda seed: int((folds[f"tiling_{seed // 5}"] == seed % 5).sum()))
+    assert np.allclose(bits / tested, results["accuracy"], atol=1e-6)
+    assert results["seed"].nunique() >= 10
+
+
+def test_a_wrong_parameter_is_named(tmp_path: Path) -> None:
+    text = (FOLDER / "params.yaml").read_text("utf-8")
+    (tmp_path / "params.yaml").write_text(text.replace("folds: 5", "folds: 1"), "utf-8")
+    with pytest.raises(UserError, match="folds"):
+        load_study(tmp_path)
+    assert isinstance(load_study(FOLDER), Study)
