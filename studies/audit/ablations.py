@@ -1,0 +1,95 @@
+"""Stored squares with something taken away. All commute with quarter turns, so none puts in a cue of its own.
+
+Each takes (n, side, side, channels) uint8 and gives the same, at times with another side or one channel.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.ndimage import gaussian_filter
+
+from quarterturn.network import pooled
+from quarterturn.store import Pixels
+
+COVER = 128  # grey that covers what is not to be seen
+FRAME = 4  # pixels: width of the frame
+CORNER = 4  # corners and margins take a side's fourth
+CELLS = 8  # a side of the thumbnail
+PATCH = 8  # pixels: side of the patches that are shuffled
+SMOOTH = 4.0  # pixels: deviation of the Gaussian that leaves light and colour at large
+FINE = 1.0  # pixels: of the Gaussian that takes all but the finest structure
+BLUR_MARGIN = 2  # deviations of the Gaussian: what is cut off at each edge after it
+
+
+def frame_only(pixels: Pixels) -> Pixels:
+    """The outermost pixels; the rest is covered."""
+    shown = pixels.copy()
+    shown[:, FRAME:-FRAME, FRAME:-FRAME] = COVER
+    return shown
+
+
+def centre_only(pixels: Pixels) -> Pixels:
+    """The middle half of each side; the rest is covered."""
+    margin = pixels.shape[1] // CORNER
+    middle = np.s_[:, margin:-margin, margin:-margin]
+    shown = np.full_like(pixels, COVER)
+    shown[middle] = pixels[middle]
+    return shown
+
+
+def corners_covered(pixels: Pixels) -> Pixels:
+    """All but four squares in the corners, where date stamps and watermarks are."""
+    shown, corner = pixels.copy(), pixels.shape[1] // CORNER
+    for down in (np.s_[:corner], np.s_[-corner:]):
+        for across in (np.s_[:corner], np.s_[-corner:]):
+            shown[:, down, across] = COVER
+    return shown
+
+
+def thumbnails(pixels: Pixels) -> Pixels:
+    """`CELLS` × `CELLS` means."""
+    count, _, _, channels = pixels.shape
+    means = pooled(torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float(), CELLS)
+    return means.view(count, channels, CELLS, CELLS).permute(0, 2, 3, 1).round().byte().numpy()
+
+
+def low_pass(pixels: Pixels) -> Pixels:
+    """Blurred, without the margin where the blur looks beyond the edge: fine structure leaves a trace there."""
+    return np.stack([_rounded(_inner(_blurred(square, SMOOTH), SMOOTH)) for square in pixels])
+
+
+def high_pass(pixels: Pixels) -> Pixels:
+    """What a slight blur would take away, on grey, without the margin, where large structure leaves a trace."""
+    return np.stack([_rounded(_inner(COVER + (square - _blurred(square, FINE)), FINE)) for square in pixels])
+
+
+def shuffled(pixels: Pixels) -> Pixels:
+    """Patches in another random order in each picture; what does not fill a patch is cut off."""
+    count, side, _, channels = pixels.shape
+    cells = side // PATCH
+    cut = pixels[:, : cells * PATCH, : cells * PATCH].reshape(count, cells, PATCH, cells, PATCH, channels)
+    patches = cut.swapaxes(2, 3).reshape(count, cells**2, PATCH, PATCH, channels)
+    random = np.random.default_rng(0)
+    mixed = np.stack([picture[random.permutation(cells**2)] for picture in patches])
+    grid = mixed.reshape(count, cells, cells, PATCH, PATCH, channels).swapaxes(2, 3)
+    return np.ascontiguousarray(grid.reshape(count, cells * PATCH, cells * PATCH, channels))
+
+
+def luma_only(pixels: Pixels) -> Pixels:
+    """Brightness without colour (ITU-R BT.601), one channel."""
+    if pixels.shape[3] == 1:
+        return pixels
+    return _rounded(pixels @ np.array([[0.299], [0.587], [0.114]]))
+
+
+def _blurred(square: Pixels, deviation: float) -> npt.NDArray[np.float64]:
+    return gaussian_filter(square.astype(np.float64), deviation, mode="reflect", axes=(0, 1))
+
+
+def _inner(square: npt.NDArray[np.float64], deviation: float) -> npt.NDArray[np.float64]:
+    margin = round(BLUR_MARGIN * deviation)
+    return square[margin:-margin, margin:-margin]
+
+
+def _rounded(values: npt.NDArray[np.float64]) -> Pixels:
+    return np.rint(values).clip(0, 255).astype(np.uint8)

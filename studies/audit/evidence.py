@@ -1,0 +1,120 @@
+"""What counts as found: an interval over test pictures, wider the more is looked at."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import t as student
+
+from quarterturn.statistics import LEVEL, accuracy_interval, clustered_interval, compare_paired
+from studies.audit.examine import ANGLES, Answers
+from studies.audit.items import ITEMS
+
+CHANCE = 1 / len(ANGLES)
+FILE_FACTS = ("size", "bytes", "mean_color")
+# One decision each (Bonferroni): the items that are judged, letterboxed pictures, and what files tell.
+LOOKS = sum(item.rule != "reference" for item in ITEMS.values()) + 1 + len(FILE_FACTS)
+STRICT = 1 - (1 - LEVEL) / LOOKS  # level of each decision's interval, so that all of them hold together at 95 %
+LEAST = 20  # pictures in either group that an interval is trusted for
+
+Figures = dict[str, float]
+Correct = npt.NDArray[np.bool_]
+
+
+def mean_interval(values: npt.NDArray[np.floating], level: float) -> tuple[float, float]:
+    """Interval of the mean of what independent pictures gave, (n,) (Student's t)."""
+    half = student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def difference_interval(
+    first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], level: float
+) -> tuple[float, float]:
+    """Interval of the difference of the means of two groups of pictures, (n,) and (m,) (Welch's t)."""
+    parts = [group.var(ddof=1) / len(group) for group in (first, second)]
+    difference, variance = float(first.mean() - second.mean()), sum(parts)
+    if variance == 0:
+        return difference, difference
+    freedom = variance**2 / sum(part**2 / (len(group) - 1) for part, group in zip(parts, (first, second), strict=True))
+    half = float(student.ppf((1 + level) / 2, freedom) * np.sqrt(variance))
+    return difference - half, difference + half
+
+
+def judge(answers: Mapping[str, Answers]) -> dict[str, Figures]:
+    """Accuracies of every item with their 95 % intervals, what it changes, and `found`, 1 or 0, where it is judged.
+
+    Of each picture the share of its four turns that were recognised is one value: its four answers are alike. `found`
+    is judged on an interval at level `STRICT`, all else is shown at 95 %.
+    """
+    figures = {}
+    for name, of_item in answers.items():
+        item = ITEMS[name]
+        figures[name] = accuracies(of_item)
+        if item.rule == "alone":
+            low, _ = mean_interval(of_item.rotation.mean(axis=1), STRICT)
+            figures[name]["found"] = int(low > CHANCE)
+        elif item.rule != "reference":
+            reference = answers[item.against]
+            change = of_item.rotation.mean(axis=1) - reference.rotation.mean(axis=1)
+            figures[name] |= changes(of_item, reference)
+            low, high = mean_interval(change, STRICT)
+            worse, better = high < 0, low > 0
+            figures[name]["found"] = int({"without": worse, "planted": better, "control": worse or better}[item.rule])
+    return figures
+
+
+def accuracies(answers: Answers) -> Figures:
+    """Rotation and transfer accuracy with their 95 % intervals."""
+    rotation, transfer = answers.rotation, answers.classes
+    low, high = clustered_interval(rotation)
+    figures = {"rotation": float(rotation.mean()), "rotation_low": low, "rotation_high": high}
+    low, high = accuracy_interval(int(transfer.sum()), len(transfer))
+    return figures | {"transfer": float(transfer.mean()), "transfer_low": low, "transfer_high": high}
+
+
+def changes(answers: Answers, reference: Answers) -> Figures:
+    """By how much both accuracies differ from the reference's, on the same pictures, with 95 % intervals."""
+    change = answers.rotation.mean(axis=1) - reference.rotation.mean(axis=1)
+    low, high = mean_interval(change, LEVEL)
+    figures = {"rotation_change": float(change.mean()), "rotation_change_low": low, "rotation_change_high": high}
+    paired = compare_paired(answers.classes, reference.classes)
+    return figures | {
+        "transfer_change": paired.difference,
+        "transfer_change_low": paired.low,
+        "transfer_change_high": paired.high,
+    }
+
+
+def judge_letterboxed(answers: Answers, letterboxed: Correct) -> Figures:
+    """Rotation accuracy of the whole picture's classifier on test pictures with bars, and on the others.
+
+    Found if it is higher on those with bars; not judged where either group has fewer than `LEAST`.
+    """
+    shares = answers.rotation.mean(axis=1)
+    groups = {"letterboxed": letterboxed, "others": ~letterboxed}
+    figures: Figures = {}
+    for name, chosen in groups.items():
+        figures[f"{name}_test_pictures"] = int(chosen.sum())
+        if chosen.any():
+            low, high = clustered_interval(answers.rotation[chosen])
+            figures |= {name: float(shares[chosen].mean()), f"{name}_low": low, f"{name}_high": high}
+    if min(chosen.sum() for chosen in groups.values()) >= LEAST:
+        figures["difference_low"], figures["difference_high"] = difference_interval(
+            shares[letterboxed], shares[~letterboxed], LEVEL
+        )
+        low, _ = difference_interval(shares[letterboxed], shares[~letterboxed], STRICT)
+        figures["found"] = int(low > 0)
+    return figures
+
+
+def judge_file_facts(told: Mapping[str, Correct], classes: npt.NDArray[np.int64]) -> dict[str, Figures]:
+    """Accuracy with which each fact of the file tells the class; found if above the share of the largest class."""
+    largest = float(pd.Series(classes).value_counts(normalize=True).max())
+    figures = {}
+    for name, right in told.items():
+        low, high = accuracy_interval(int(right.sum()), len(right))
+        strict, _ = mean_interval(right.astype(np.float64), STRICT)
+        figures[name] = {"class": float(right.mean()), "class_low": low, "class_high": high, "chance": largest}
+        figures[name]["found"] = int(strict > largest)
+    return figures

@@ -1,0 +1,90 @@
+"""What is audited: each item shows the classifier something else; report.py says what it would mean if that matters."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from quarterturn.store import Pixels
+from studies.audit import ablations, originals
+from studies.audit.examine import ANGLES, Answers, Settings, ask_linear, ask_network
+from studies.audit.pictures import Pictures
+
+# How an item is judged, always by the rotation accuracy on test pictures:
+# alone      found if what is left tells the angle better than chance
+# without    found if it is told worse than `against`, from which something was taken away
+# planted    found if it is told better than `against`, since every picture was given the cue; says nothing of the
+#            pictures as they are, but whether such a cue would be used
+# control    found if it is told worse or better than `against`, from which it differs by chance only
+# reference  not judged
+Rule = Literal["alone", "without", "planted", "control", "reference"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One look.
+
+    Attributes:
+        rule: when something is found.
+        stores: for each angle the pixels to be turned by it, in training and in the test.
+        against: name of the item it is compared with.
+        seed: of the training.
+        linear: logistic regression on the pixels instead of a network.
+    """
+
+    rule: Rule
+    stores: Callable[[Pictures], list[Pixels]]
+    against: str = ""
+    seed: int = 0
+    linear: bool = False
+
+
+def ablated(change: Callable[[Pixels], Pixels]) -> Callable[[Pictures], list[Pixels]]:
+    """The same stored squares for every angle, changed before they are turned."""
+    return lambda pictures: [change(pictures.pixels)] * len(ANGLES)
+
+
+def decoded(change: Callable[[bytes], bytes]) -> Callable[[Pictures], list[Pixels]]:
+    """The same for every angle, from files that were changed."""
+    return lambda pictures: [pictures.decoded(change)] * len(ANGLES)
+
+
+def whole(pictures: Pictures) -> list[Pixels]:
+    return [pictures.pixels] * len(ANGLES)
+
+
+ITEMS = {
+    "whole": Item("reference", whole),
+    "another_seed": Item("control", whole, against="whole", seed=1),
+    "frame_only": Item("alone", ablated(ablations.frame_only)),
+    "centre_only": Item("without", ablated(ablations.centre_only), against="whole"),
+    "corners_covered": Item("without", ablated(ablations.corners_covered), against="whole"),
+    "thumbnail": Item("alone", ablated(ablations.thumbnails), linear=True),
+    "low_pass": Item("alone", ablated(ablations.low_pass)),
+    "high_pass": Item("alone", ablated(ablations.high_pass)),
+    "shuffled": Item("alone", ablated(ablations.shuffled)),
+    "luma_only": Item("without", ablated(ablations.luma_only), against="whole"),
+    "edges_cut": Item("without", decoded(originals.edges_cut), against="whole"),
+    "chroma_evened": Item("without", decoded(originals.evened), against="whole"),
+    "saved_422": Item("planted", decoded(originals.as_422), against="saved_422_evened"),
+    "saved_422_evened": Item("reference", decoded(originals.as_422_evened)),
+    "encoded_turned": Item("planted", decoded(originals.encoded), against="turned_encoded"),
+    "turned_encoded": Item("reference", originals.turned_then_encoded),
+}
+
+
+def planned(pictures: Pictures, any_uneven: bool) -> list[str]:
+    """The items that change anything here; ``any_uneven`` says whether some file stores colour unevenly."""
+    left_out = set() if any_uneven else {"chroma_evened"}
+    if pictures.pixels.shape[3] == 1:
+        left_out |= {"luma_only", "chroma_evened", "saved_422", "saved_422_evened"}
+    return [name for name in ITEMS if name not in left_out]
+
+
+def examine(name: str, pictures: Pictures, settings: Settings, keep: Path | None = None) -> Answers:
+    """Train and test what an item shows; ``keep`` is where to write the rotation classifier, if there is a network."""
+    item = ITEMS[name]
+    stores = item.stores(pictures)
+    if item.linear:
+        return ask_linear(stores, pictures)
+    return ask_network(stores, pictures, settings, item.seed, name, keep)

@@ -1,0 +1,66 @@
+"""What is audited: the pictures as files, as stored squares, and as rows of the table."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from quarterturn.images import decode_square
+from quarterturn.store import Pixels
+from quarterturn.table import TEST, TRAIN, UNLABELLED, VAL, class_indices, rows_of
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The used pictures.
+
+    Attributes:
+        table: one row each, with their parts; as the split stage leaves it.
+        pixels: of the store, (n, side, side, channels) uint8, in the table's order.
+        labels: class names.
+        read: gives the bytes of the file that a row's `image` names.
+    """
+
+    table: pd.DataFrame
+    pixels: Pixels
+    labels: list[str]
+    read: Callable[[str], bytes]
+
+    @property
+    def unturned(self) -> npt.NDArray[np.int64]:
+        """Rows that the rotation classifier learns from: no label is needed."""
+        return rows_of(self.table, TRAIN, UNLABELLED)
+
+    @property
+    def training(self) -> npt.NDArray[np.int64]:
+        return rows_of(self.table, TRAIN)
+
+    @property
+    def validation(self) -> npt.NDArray[np.int64]:
+        return rows_of(self.table, VAL)
+
+    @property
+    def test(self) -> npt.NDArray[np.int64]:
+        return rows_of(self.table, TEST)
+
+    @property
+    def labelled(self) -> npt.NDArray[np.int64]:
+        return rows_of(self.table, TRAIN, VAL, TEST)
+
+    def classes(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Indices into `labels`, (n,) int64."""
+        return class_indices(self.table, rows, self.labels)
+
+    def files(self) -> list[bytes]:
+        """All files, in the table's order."""
+        return [self.read(name) for name in self.table["image"]]
+
+    def decoded(self, change: Callable[[bytes], bytes]) -> Pixels:
+        """A store like `pixels`, of files that ``change`` has been at."""
+        _, side, _, channels = self.pixels.shape
+        stored = np.empty_like(self.pixels)
+        for row, name in enumerate(self.table["image"]):
+            stored[row] = decode_square(change(self.read(name)), side, channels)
+        return stored

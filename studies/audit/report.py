@@ -1,0 +1,174 @@
+"""The tables of README.md, made of photos.json: `python -m studies.audit.report`."""
+
+import json
+from pathlib import Path
+
+from quarterturn.files import atomic
+from studies.audit.ablations import CELLS, FINE, FRAME, PATCH, SMOOTH
+from studies.audit.evidence import FILE_FACTS, Figures
+from studies.audit.items import ITEMS
+from studies.audit.originals import COARSE_QUALITY
+
+HERE = Path(__file__).resolve().parent
+# What the classifier sees, and what it means if something is found; "" where nothing is judged.
+WORDS = {
+    "whole": ("the whole picture", ""),
+    "another_seed": (
+        "the whole picture, trained with another seed",
+        "two trainings differ by as much as that, so other changes of this size mean nothing",
+    ),
+    "frame_only": (
+        f"a frame {FRAME} pixels wide",
+        "the edges tell the angle: borders, bars, or sky above and ground below",
+    ),
+    "centre_only": ("the middle half of each side", "what surrounds the middle is used"),
+    "corners_covered": ("all but the corners", "something in the corners is used: date stamps, watermarks"),
+    "thumbnail": (
+        f"{CELLS} × {CELLS} mean colours, by logistic regression",
+        "light and colour at large tell the angle: sky above ground",
+    ),
+    "low_pass": (f"the picture blurred (σ = {SMOOTH:.0f} pixels)", "coarse shape and light tell the angle"),
+    "high_pass": (
+        f"what a blur (σ = {FINE:.0f} pixel) takes away",
+        "fine structure tells the angle: outlines and fur, or traces of camera and file",
+    ),
+    "shuffled": (
+        f"patches of {PATCH} × {PATCH} pixels, shuffled",
+        "something within a patch tells the angle, wherever it is",
+    ),
+    "luma_only": ("brightness only", "colour is used: sky and grass, or colour stored unevenly"),
+    "edges_cut": (
+        "the picture without its file's outermost pixels",
+        "it is used that JPEG's colour is less smooth at the edges of the file, which are two sides of the square",
+    ),
+    "chroma_evened": (
+        "colour made equally coarse in both directions",
+        "colour stored unevenly (4:2:2) is used",
+    ),
+    "saved_422": ("pictures saved anew with 4:2:2", "colour stored unevenly would be used"),
+    "saved_422_evened": ("the same, colour made equally coarse in both directions", ""),
+    "encoded_turned": (
+        f"JPEG of quality {COARSE_QUALITY}, then turned",
+        "JPEG's blocks would be used, where they turn with the picture",
+    ),
+    "turned_encoded": (f"turned, then JPEG of quality {COARSE_QUALITY}", ""),
+}
+FACTS = {
+    "size": ("width and height", "the classes come from different places or croppings"),
+    "bytes": ("bytes of the file", "the classes were saved in different ways, or one is busier"),
+    "mean_color": ("mean colour", "the classes differ in light or surroundings"),
+}
+ANSWERS = {
+    "alone": ("tells the angle", "does not tell the angle"),
+    "without": ("is missed", "is not missed"),
+    "planted": ("would be used", "would not be used"),
+    "control": ("differs", "does not differ"),
+}
+
+
+def main() -> None:
+    write_report(HERE)
+
+
+def write_report(folder: Path) -> None:
+    """Put the tables between their marks in README.md."""
+    figures = json.loads((folder / "photos.json").read_text("utf-8"))
+    text = (folder / "README.md").read_text("utf-8")
+    for name, lines in tables(figures).items():
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(begin)
+        text = "\n".join([before + begin, "", *lines, "", end + rest.partition(end)[2]])
+    with atomic(folder / "README.md") as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def tables(figures: Figures) -> dict[str, list[str]]:
+    """Lines of Markdown by the name of the table."""
+    return {
+        "pictures": counts(figures),
+        "looks": looks(figures),
+        "findings": findings(figures),
+        "letterboxed": letterboxed(figures),
+        "files": files(figures),
+    }
+
+
+def counts(figures: Figures) -> list[str]:
+    """What was audited."""
+    parts = [f"{figures[f'pictures.{part}']:,} {part}" for part in ("train", "unlabelled", "val", "test")]
+    kinds = [
+        f"{value:,} {name.removeprefix('sampling.')}" for name, value in figures.items() if name.startswith("sampling.")
+    ]
+    return [
+        f"Pictures: {', '.join(parts)}. Colour as the files store it: {', '.join(kinds)} (none: no JPEG in colour)."
+        f" Of the test pictures, {figures['seem_turned']:,} seem to be stored turned."
+    ]
+
+
+def looks(figures: Figures) -> list[str]:
+    """A row an item; the number in brackets is that of the row that a change is against."""
+    lines = header(["", "what the classifier sees", "rotation", "change", "transfer", "change", ""])
+    numbers = {name: number for number, name in enumerate(ITEMS, 1)}
+    for name, item in ITEMS.items():
+        cells = [str(numbers[name]), WORDS[name][0]]
+        if f"{name}.rotation" not in figures:
+            lines.append(f"| {' | '.join([*cells, 'no such pictures', '', '', '', ''])} |")
+            continue
+        for task in ("rotation", "transfer"):
+            cells.append(interval(figures, f"{name}.{task}"))
+            compared = f"{name}.{task}_change" in figures
+            against = f" ({numbers[item.against]})" if compared else ""
+            cells.append(points(figures, f"{name}.{task}_change") + against if compared else "")
+        found = figures.get(f"{name}.found")
+        cells.append("" if found is None else ANSWERS[item.rule][0 if found else 1])
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def findings(figures: Figures) -> list[str]:
+    """What the found items mean."""
+    words = WORDS | FACTS
+    found = [f"- {shown}: {meaning}" for name, (shown, meaning) in words.items() if figures.get(f"{name}.found")]
+    if figures.get("letterboxed.found"):
+        found.append("- letterboxed pictures: their bars tell the angle")
+    return found or ["Nothing."]
+
+
+def letterboxed(figures: Figures) -> list[str]:
+    """Pictures with bars beside the others."""
+    lines = header(["", "test pictures", "rotation"])
+    for name in ("letterboxed", "others"):
+        number = figures[f"letterboxed.{name}_test_pictures"]
+        lines.append(f"| {name} | {number:,} | {interval(figures, f'letterboxed.{name}') if number else ''} |")
+    if "letterboxed.found" not in figures:
+        return [*lines, "", "Too few to judge."]
+    ends = [f"{100 * figures[f'letterboxed.difference_{end}']:+.1f}" for end in ("low", "high")]
+    verdict = "more is told of those with bars" if figures["letterboxed.found"] else "no more is told with bars"
+    return [*lines, "", f"The difference lies in [{', '.join(ends)}] points: {verdict}."]
+
+
+def files(figures: Figures) -> list[str]:
+    """How well the class is told without a look at the picture."""
+    lines = header(["", "class told", "largest class", ""])
+    for name in FILE_FACTS:
+        found = "tells the class" if figures[f"{name}.found"] else "does not tell the class"
+        cells = [FACTS[name][0], interval(figures, f"{name}.class"), f"{figures[f'{name}.chance']:.3f}", found]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def header(columns: list[str]) -> list[str]:
+    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+
+
+def interval(figures: Figures, key: str) -> str:
+    return f"{figures[key]:.3f} [{figures[f'{key}_low']:.3f}, {figures[f'{key}_high']:.3f}]"
+
+
+def points(figures: Figures, key: str) -> str:
+    value, low, high = (100 * figures[name] for name in (key, f"{key}_low", f"{key}_high"))
+    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+if __name__ == "__main__":
+    main()

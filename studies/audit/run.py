@@ -1,0 +1,142 @@
+"""Does the rotation classifier look at the animals? `make audit DATA=folder-or-zip`.
+
+Splits and decodes the pictures with the recipe `photos` in a clone of its own (build/audit), then trains and tests a
+small network for every item of items.py. What is finished is kept in build/audit/outputs/audit/ and not done again, as
+long as pictures and code are the same. Figures go to photos.json, and report.py puts them into README.md; sheets of
+pictures stay in build/, since they show what is yours.
+"""
+
+import hashlib
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+import quarterturn
+from quarterturn.compute import choose
+from quarterturn.errors import run
+from quarterturn.files import atomic, write_json
+from quarterturn.modelfile import load_network
+from quarterturn.params import load_params
+from quarterturn.progress import watched
+from quarterturn.source import ImageSource
+from quarterturn.store import Store
+from quarterturn.table import PARTS, rows_of
+from studies.audit.evidence import Figures, judge, judge_file_facts, judge_letterboxed
+from studies.audit.examine import PHOTOS, Answers, told_by_file
+from studies.audit.items import examine, planned
+from studies.audit.originals import letterboxed, sampling, uneven
+from studies.audit.pictures import Pictures
+from studies.audit.report import write_report
+from studies.audit.sheets import draw_mistakes, draw_occlusion
+from studies.clone import cloned, set_params, shell
+from studies.clone import pictures as given
+
+HERE = Path(__file__).resolve().parent
+MODEL = "whole.safetensors"
+DECIDING = ("ablations", "examine", "items", "originals", "pictures")  # modules beside this one
+
+
+def main() -> None:
+    data = given(sys.argv[1:], "audit")
+    clone = cloned("audit")
+    set_params(clone, "photos", {"data": {"path": str(data)}, "split": {"cross_validate_below": 0}})
+    shell(clone, "dvc", "repro", "rotate-augment")
+    results = clone / "outputs/audit" / fingerprint(clone)
+    results.mkdir(parents=True, exist_ok=True)
+    facts = file_facts(opened(clone), results / "files.csv")
+    names = planned(opened(clone), bool(facts["uneven"].any()))
+    tasks = [name for name in names if not (results / f"{name}.npz").exists()]
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    # One thread each: two such trainings at once are faster than one after the other on two.
+    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        running = [pool.submit(work, clone, results, name) for name in tasks]
+        for done in watched(as_completed(running), "audit, items", len(tasks)):
+            done.result()
+    answers = {name: read_answers(results / f"{name}.npz") for name in names}
+    write_json(flat(figures(opened(clone), facts, answers, results)), HERE / "photos.json")
+    write_report(HERE)
+
+
+def opened(clone: Path) -> Pictures:
+    """The clone's table and pixel store, and the files they were made of."""
+    params = load_params(clone / "params.yaml")
+    store = Store(clone / "outputs", params.data.image_size)
+    return Pictures(store.table, store.pixels, params.data.labels, ImageSource(params.data.path).read)
+
+
+def fingerprint(clone: Path) -> str:
+    """Of all that decides what an item answers: pictures, parameters and code, but not how it is judged and told."""
+    digest = hashlib.sha256((clone / "outputs/split/images.csv").read_bytes())
+    digest.update((clone / "params.yaml").read_bytes())
+    for path in sorted(Path(quarterturn.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    for name in DECIDING:
+        digest.update((HERE / f"{name}.py").read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def work(clone: Path, results: Path, name: str) -> None:
+    """Do one item, and keep what it answered."""
+    answers = examine(name, opened(clone), PHOTOS, results / MODEL if name == "whole" else None)
+    with atomic(results / f"{name}.npz") as temporary, temporary.open("wb") as file:
+        np.savez(file, rotation=answers.rotation, classes=answers.classes)
+
+
+def read_answers(path: Path) -> Answers:
+    with np.load(path) as arrays:
+        return Answers(arrays["rotation"], arrays["classes"])
+
+
+def file_facts(pictures: Pictures, path: Path) -> pd.DataFrame:
+    """`sampling` of each file, and whether it is `uneven` and `letterboxed`, in the table's order; kept at ``path``."""
+    if not path.exists():
+
+        def look(name: str) -> dict[str, object]:
+            data = pictures.read(name)
+            return {"sampling": sampling(data), "uneven": uneven(data), "letterboxed": letterboxed(data)}
+
+        with ThreadPoolExecutor() as pool:
+            names = pictures.table["image"]
+            rows = list(watched(pool.map(look, names), "audit, files", len(names)))
+        with atomic(path) as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
+    return pd.read_csv(path, dtype={"sampling": "str", "uneven": "bool", "letterboxed": "bool"}, keep_default_na=False)
+
+
+def figures(
+    pictures: Pictures, facts: pd.DataFrame, answers: dict[str, Answers], results: Path
+) -> dict[str, Figures | int]:
+    """All that photos.json says, by item; and the two sheets."""
+    network, _ = load_network(results / MODEL)
+    compute = choose().exact()
+    seem_turned = draw_mistakes(network, pictures, results / "mistakes.png", compute)
+    draw_occlusion(network, pictures, results / "occlusion.png", compute)
+    print(f"audit: sheets of pictures are in {results}")
+    return {
+        "pictures": {part: len(rows_of(pictures.table, part)) for part in PARTS},
+        "sampling": {str(name): int(count) for name, count in facts["sampling"].value_counts().items()},
+        "seem_turned": seem_turned,
+        **judge(answers),
+        "letterboxed": judge_letterboxed(answers["whole"], facts["letterboxed"].to_numpy()[pictures.test])
+        | {"pictures": int(facts["letterboxed"].sum())},
+        **judge_file_facts(told_by_file(pictures), pictures.classes(pictures.labelled)),
+    }
+
+
+def flat(sections: dict[str, Figures | int]) -> Figures:
+    """`section.figure` for each."""
+    values: Figures = {}
+    for name, section in sections.items():
+        values |= (
+            {f"{name}.{key}": value for key, value in section.items()} if isinstance(section, dict) else {name: section}
+        )
+    return values
+
+
+if __name__ == "__main__":
+    run(main, "audit")
