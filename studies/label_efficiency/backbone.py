@@ -50,7 +50,7 @@ def load_backbone(name: str) -> tuple[nn.Module, int]:
 
     try:
         weights = get_weight(name)
-    except (KeyError, ValueError, AttributeError) as error:
+    except (KeyError, ValueError, AttributeError, TypeError) as error:  # whatever the name leads it to
         raise UserError(
             f"given: {name!r} is neither a .safetensors file nor the name of torchvision's weights"
         ) from error
