@@ -16,8 +16,7 @@ def main() -> None:
     rotation = seed.rotation()
     cells = frozen_blocks(seed, rotation, "frozen")
     cells += seed.curve("fine-tuned", study.fine_tuned, rotation, study.fractions)
-    if number in study.auxiliary.seeds:
-        cells += seed.curve("fine-tuned-s4l", study.fine_tuned, rotation, study.auxiliary.fractions, "all")
+    cells += seed.curve("fine-tuned-s4l", study.fine_tuned, rotation, study.auxiliary.fractions, "all")
     write_cells(cells, folder / f"runs/pretrained-{number}.csv")
 
 

@@ -67,6 +67,7 @@ def lay_out(data: Path, name: str, seeds: int) -> Path:
     params["data"]["path"] = f"{place}/pictures"
     if seeds:
         params["seeds"] = list(range(seeds))
+        params["auxiliary"]["seeds"] = [seed for seed in params["auxiliary"]["seeds"] if seed < seeds]
     yaml.dump(params, folder / "params.yaml")
     if (HERE / name / "dvc.lock").exists():
         shutil.copytree(HERE / name, folder, dirs_exist_ok=True)
