@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from quarterturn.files import atomic
 from studies.audit.ablations import CELLS, FINE, FRAME, PATCH, SMOOTH
 from studies.audit.evidence import FILE_FACTS, Figures
 from studies.audit.items import ITEMS
 from studies.audit.originals import COARSE_QUALITY
+from studies.markdown import fill_tables
 
 HERE = Path(__file__).resolve().parent
 # What the classifier sees, and what it means if something is found; "" where nothing is judged.
@@ -73,13 +73,7 @@ def main() -> None:
 def write_report(folder: Path) -> None:
     """Put the tables between their marks in README.md."""
     figures = json.loads((folder / "photos.json").read_text("utf-8"))
-    text = (folder / "README.md").read_text("utf-8")
-    for name, lines in tables(figures).items():
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        before, _, rest = text.partition(begin)
-        text = "\n".join([before + begin, "", *lines, "", end + rest.partition(end)[2]])
-    with atomic(folder / "README.md") as temporary:
-        temporary.write_text(text, "utf-8")
+    fill_tables(folder / "README.md", tables(figures))
 
 
 def tables(figures: Figures) -> dict[str, list[str]]:

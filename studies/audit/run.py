@@ -7,7 +7,6 @@ pictures stay in build/, since they show what is yours.
 """
 
 import hashlib
-import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -35,6 +34,7 @@ from studies.audit.report import write_report
 from studies.audit.sheets import draw_mistakes, draw_occlusion
 from studies.clone import cloned, set_params, shell
 from studies.clone import pictures as given
+from studies.cores import cores
 
 HERE = Path(__file__).resolve().parent
 MODEL = "whole.safetensors"
@@ -51,9 +51,8 @@ def main() -> None:
     facts = file_facts(opened(clone), results / "files.csv")
     names = planned(opened(clone), bool(facts["uneven"].any()))
     tasks = [name for name in names if not (results / f"{name}.npz").exists()]
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # One thread each: two such trainings at once are faster than one after the other on two.
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         running = [pool.submit(work, clone, results, name) for name in tasks]
         for done in watched(as_completed(running), "audit, items", len(tasks)):
             done.result()

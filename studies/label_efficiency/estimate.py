@@ -1,6 +1,5 @@
 """How long the study will take: a few steps are timed, and the params say how many there are."""
 
-import os
 import time
 from collections.abc import Sequence
 
@@ -9,6 +8,7 @@ import torch.nn.functional as F
 
 from quarterturn.compute import Compute
 from quarterturn.network import Network
+from studies.cores import cores
 from studies.label_efficiency.config import Arm, Study
 from studies.label_efficiency.seed import ANGLES, single_threaded
 
@@ -27,10 +27,9 @@ def say_estimate(study: Study, stages: Sequence[str]) -> None:
     }
     total = sum(images.get(stage.partition("@")[0], 0) for stage in stages)
     hours = total / _images_per_second(study, single_threaded()) / 3600
-    cores = os.cpu_count() or 1
     print(
         f"study: {len(stages)} stages to run, {total / 1e6:.1f} million images: about {hours:.1f} CPU-hours,"
-        f" {hours / cores:.1f} hours on {cores} cores; stop it at will, it goes on from the last finished stage",
+        f" {hours / cores():.1f} hours on {cores()} cores; stop it at will, it goes on from the last finished stage",
         flush=True,
     )
 

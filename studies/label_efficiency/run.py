@@ -7,7 +7,6 @@ another clone of the project.
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import time
@@ -18,6 +17,7 @@ from ruamel.yaml import YAML
 
 from quarterturn.errors import UserError, run
 from quarterturn.progress import watched
+from studies.cores import cores
 from studies.label_efficiency.config import ROOT, load_study
 from studies.label_efficiency.estimate import say_estimate
 
@@ -38,8 +38,7 @@ def main() -> None:
     stages = [stage for stage in json.loads(dvc("status", "--json", cwd=folder)) if "@" in stage]
     if stages:
         say_estimate(load_study(folder), stages)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         try:
             for _ in watched(pool.map(lambda stage: finish(stage, folder, home), stages), "study", len(stages)):
                 pass

@@ -7,7 +7,6 @@ the training labels of seeds that the study does not report; their test parts ar
 NAME-search.csv as they finish; stopped, the search goes on where it was.
 """
 
-import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -22,6 +21,7 @@ import pandas as pd
 from quarterturn.errors import run
 from quarterturn.files import atomic
 from quarterturn.modelfile import load_network, save_network
+from studies.cores import cores
 from studies.label_efficiency.config import ROOT, Recipe, load_study
 from studies.label_efficiency.seed import ANGLES, Seed, single_threaded
 
@@ -43,7 +43,7 @@ def main() -> None:
     trials = (
         pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["arm", "labels", "seed", *FIELDS, "accuracy"])
     )
-    with ProcessPoolExecutor(os.cpu_count(), initializer=single_threaded) as pool:
+    with ProcessPoolExecutor(cores(), initializer=single_threaded) as pool:
 
         def compare(arm: str, size: str, recipes: list[Recipe], seeds: list[int]) -> list[Recipe]:
             """The recipes, best first, after those that have not been tried on all of the seeds have been."""

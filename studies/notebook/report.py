@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from quarterturn.files import atomic
 from quarterturn.repeats import Mean, crossed_mean, predicted_accuracy
 from quarterturn.statistics import accuracy_interval
+from studies.markdown import fill_tables
 
 HERE = Path(__file__).resolve().parent
 ARMS = ["rotation", "transfer", "baseline"]
@@ -36,13 +37,7 @@ def write_report(folder: Path) -> None:
     """Put the tables between their marks in README.md, and draw differences.png."""
     results = pd.read_csv(folder / "results.csv")
     recipe = json.loads((folder / "recipe.json").read_text("utf-8"))
-    text = (folder / "README.md").read_text("utf-8")
-    for name, lines in tables(results, recipe).items():
-        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        before, _, rest = text.partition(begin)
-        text = "\n".join([before + begin, "", *lines, "", end + rest.partition(end)[2]])
-    with atomic(folder / "README.md") as temporary:
-        temporary.write_text(text, "utf-8")
+    fill_tables(folder / "README.md", tables(results, recipe))
     draw(results, folder / "differences.png")
 
 

@@ -6,7 +6,6 @@ study goes on with the seeds that are missing. report.py makes tables and pictur
 """
 
 import hashlib
-import os
 import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -27,6 +26,7 @@ from quarterturn.statistics import confusion
 from quarterturn.store import Store
 from quarterturn.table import read_table
 from studies.clone import cloned, pictures, set_params, shell
+from studies.cores import cores
 from studies.notebook.arms import VARIANTS, Notebook
 from studies.notebook.report import write_report
 from studies.notebook.squeezed import squeezed
@@ -47,9 +47,8 @@ def main() -> None:
     for size, seed, variant in PLAN:
         if (size, seed, variant) not in done:
             missing.setdefault((size, seed), []).append(variant)
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     # One thread each: two such trainings at once are faster than one after the other on two.
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         running = [pool.submit(examine, clones[size], size, seed, names) for (size, seed), names in missing.items()]
         for task in watched(as_completed(running), "notebook, seeds", len(running)):
             finished = in_order(pd.concat([finished, task.result()]))
