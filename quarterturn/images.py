@@ -4,6 +4,7 @@ import io
 import struct
 import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import imagehash
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from quarterturn.errors import UnreadableImage, one_line
+from quarterturn.jpeg import without_traces
 
 # What is decoded: nothing that Pillow hands to an outside program, as EPS, and nothing that hardly anyone photographs
 # in. MPO, phones' JPEG with a second picture inside, counts as JPEG.
@@ -19,6 +21,8 @@ MAX_PIXELS = 200_000_000  # 0.6 GB as RGB; the largest phone sensors have this m
 MIN_SIDE = 8  # pixels; what is smaller shows nothing
 HASH_SIDE = 16  # a 16×16 perceptual hash: 256 bits
 DRAFT_MARGIN = 2  # JPEGs are decoded at no less than this many times the wanted side, then resized
+COARSE = ("JPEG", "MPO", "WEBP", "AVIF")  # formats that store colour more coarsely than brightness
+EDGE = 1  # pixels cut off where their decoder had no neighbours to interpolate colour from
 # What Pillow's readers raise on damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, OverflowError, KeyError, TypeError, RuntimeError, struct.error)
 
@@ -39,15 +43,18 @@ def examine(data: bytes) -> ImageFacts:
     Raises:
         UnreadableImage: with the reason.
     """
-    image, width, height = _open(data, HASH_SIDE * 4)
-    phash = imagehash.phash(image, hash_size=HASH_SIDE)
-    return ImageFacts(width, height, len(image.getbands()), np.packbits(phash.hash).tobytes().hex())
+    opened = _open(data, HASH_SIDE * 4)
+    phash = imagehash.phash(opened.image, hash_size=HASH_SIDE)
+    channels = len(opened.image.getbands())
+    return ImageFacts(opened.width, opened.height, channels, np.packbits(phash.hash).tobytes().hex())
 
 
 def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8]:
     """Decode to the centred square, resized with antialiasing.
 
-    JPEGs are decoded at the smallest DCT scale that leaves at least twice the wanted side.
+    JPEGs are decoded at the smallest DCT scale that leaves at least twice the wanted side. Where colour is coarse, the
+    outermost pixels are cut off: the square of a wide picture would have such edges above and below only, and that
+    tells by which angle it was turned.
 
     Returns:
         uint8 array of shape (size, size, channels).
@@ -55,8 +62,8 @@ def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8
     Raises:
         UnreadableImage: with the reason.
     """
-    image, _, _ = _open(data, size * DRAFT_MARGIN)
-    side = min(image.size)
+    image, coarse = _open(data, size * DRAFT_MARGIN)[:2]
+    side = min(image.size) - (2 * EDGE if coarse else 0)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     # Cropped first: `resize` with a box would look over its edges, where there is something, so on two sides only. On
     # noise, that alone told landscape pictures that lie on their side from upright ones in four of five cases.
@@ -65,8 +72,17 @@ def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8
     return np.asarray(resized, dtype=np.uint8).reshape(size, size, channels)
 
 
-def _open(data: bytes, side: int) -> tuple[Image.Image, int, int]:
-    """The first frame, upright, in mode L or RGB, no side reduced below ``side``; and the stored width and height."""
+class _Opened(NamedTuple):
+    """The first frame, upright, in mode L or RGB; whether its colour may be coarse; stored width and height."""
+
+    image: Image.Image
+    coarse: bool
+    width: int
+    height: int
+
+
+def _open(data: bytes, side: int) -> _Opened:
+    """Decode; a JPEG may be reduced, but no side below ``side``."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
@@ -74,13 +90,8 @@ def _open(data: bytes, side: int) -> tuple[Image.Image, int, int]:
                 raise UnreadableImage(f"{width}×{height} is more than {MAX_PIXELS:,} pixels")
             if min(width, height) < MIN_SIDE:
                 raise UnreadableImage(f"{width}×{height} has a side under {MIN_SIDE} pixels")
-            draft = image.draft(None, (side, side))  # for a JPEG: the mode, and the box that the picture fills
-            image.load()
-            stored: Image.Image = image
-            if draft is not None:
-                # The last row and column may be filled in part only. On noise, that told where a picture's bottom was.
-                stored = image.crop((0, 0, int(draft[1][2]), int(draft[1][3])))
-            return _without_alpha(ImageOps.exif_transpose(stored)), width, height
+            upright = _without_alpha(ImageOps.exif_transpose(without_traces(image, side)))
+            return _Opened(upright, upright.mode == "RGB" and image.format in COARSE, width, height)
     except UnidentifiedImageError as error:
         raise UnreadableImage("no picture in a format that can be read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

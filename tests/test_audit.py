@@ -38,7 +38,7 @@ from studies.audit.run import file_facts, flat
 from studies.audit.sheets import SURE, believed_turns, draw_mistakes, draw_occlusion, occlusion
 from tests.closure import ROOT
 from tests.models import sized
-from tests.pictures import as_stored, encoded, noise, oriented, scene
+from tests.pictures import encoded, noise, scene
 
 SIDE, FILE_SIDE = 24, 48  # pixels, stored and in the file
 TRAINING, VALIDATION, TESTED = 240, 32, 140
@@ -80,15 +80,15 @@ def judged(pictures: Pictures, *names: str) -> dict[str, Figures]:
 
 def test_on_noise_nothing_is_found_but_what_an_item_plants_itself() -> None:
     pictures = noise_pictures()
-    assert planned(pictures, any_uneven=False) == [name for name in ITEMS if name != "chroma_evened"]
-    answers = {name: examine(name, pictures, QUICK) for name in planned(pictures, any_uneven=False)}
+    assert planned(pictures) == [*ITEMS]
+    answers = {name: examine(name, pictures, QUICK) for name in ITEMS}
     figures = judge(answers)
     found = {name for name, values in figures.items() if values.get("found")}
     assert found - {name for name, item in ITEMS.items() if item.rule == "planted"} == set()
-    assert "saved_422" in found
+    assert "saved_422_untreated" in found
     # Half: upright or upside down, against on its side. The remedy leaves nothing of it.
-    assert figures["saved_422"]["rotation"] > 0.45
-    for remedied in ("saved_422_evened", "turned_encoded"):
+    assert figures["saved_422_untreated"]["rotation"] > 0.45
+    for remedied in ("saved_422", "turned_encoded"):
         assert mean_interval(answers[remedied].rotation.mean(axis=1), STRICT)[0] < CHANCE
     told = judge_file_facts(told_by_file(pictures), pictures.classes(pictures.labelled))
     assert not any(told[name]["found"] for name in FILE_FACTS)
@@ -146,14 +146,13 @@ def test_fine_stripes_are_found_in_fine_structure_and_in_patches_not_in_a_blur()
     assert not figures["thumbnail"]["found"]
 
 
-def test_colour_stored_unevenly_is_missed_after_the_remedy_and_without_colour() -> None:
+def test_colour_stored_unevenly_would_be_used_without_the_remedy() -> None:
     pictures = noise_pictures(subsampling="4:2:2")
-    answers = {name: examine(name, pictures, QUICK) for name in ("whole", "chroma_evened", "luma_only")}
+    answers = {name: examine(name, pictures, QUICK) for name in ("untreated", "whole", "luma_only")}
     figures = judge(answers)
-    assert 0.45 < figures["whole"]["rotation"] < 0.6
-    assert figures["chroma_evened"]["found"]
-    assert figures["luma_only"]["found"]
-    for name in ("chroma_evened", "luma_only"):
+    assert figures["untreated"]["found"]
+    assert 0.45 < figures["untreated"]["rotation"] < 0.6
+    for name in ("whole", "luma_only"):
         assert mean_interval(answers[name].rotation.mean(axis=1), STRICT)[0] < CHANCE
 
 
@@ -163,10 +162,10 @@ def colored(picture: Array, number: int) -> Array:  # noqa: ARG001
     return (127 + 0.8 * (picture - luma[:, :, None])).clip(0, 255).astype(np.uint8)
 
 
-def test_which_sides_of_the_square_are_the_files_is_found_in_the_frame_and_missed_when_they_are_cut() -> None:
-    figures = judged(noise_pictures(colored, size=(48, 24)), "whole", "frame_only", "edges_cut")
-    assert figures["frame_only"]["found"]
-    assert figures["edges_cut"]["found"]
+def test_which_sides_of_the_square_are_the_files_would_be_used_without_the_remedy() -> None:
+    figures = judged(noise_pictures(colored, size=(48, 24)), "whole", "untreated", "frame_only")
+    assert figures["untreated"]["found"]
+    assert not figures["frame_only"]["found"]
 
 
 def faint(picture: Array, number: int) -> Array:  # noqa: ARG001
@@ -266,49 +265,19 @@ def test_shuffling_moves_whole_patches_only() -> None:
     assert [patches(square) for square in mixed] == [patches(square) for square in pixels]
 
 
-@pytest.mark.parametrize("name", ["4:4:4", "4:2:2", "4:2:0"])
-def test_the_sampling_is_read_and_only_an_uneven_one_is_evened(name: str) -> None:
-    data = encoded(scene(50, 37), "JPEG", subsampling=name, quality=95)
-    assert originals.sampling(data) == name
-    assert originals.uneven(data) == (name == "4:2:2")
-    assert (originals.evened(data) == data) == (name != "4:2:2")
-    difference = np.asarray(originals.upright(originals.evened(data)), dtype=float) - originals.upright(data)
-    assert np.abs(difference).mean() < 3  # grey levels
-    assert np.abs(difference.mean(axis=(0, 1))).max() < 1  # Pillow rounds green down
-
-
-def test_files_without_sampled_colour_are_left_as_they_are() -> None:
-    for data, name in (
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (encoded(scene(50, 37), "JPEG", subsampling="4:4:4"), "4:4:4"),
+        (encoded(scene(50, 37), "JPEG", subsampling="4:2:2"), "4:2:2"),
+        (encoded(scene(50, 37), "JPEG", subsampling="4:2:0"), "4:2:0"),
         (encoded(scene().convert("L"), "JPEG"), "grey"),
         (encoded(scene().convert("CMYK"), "JPEG"), "none"),
         (encoded(scene()), "none"),
-    ):
-        assert originals.sampling(data) == name
-        assert not originals.uneven(data)
-        assert originals.evened(data) == data
-
-
-def test_evening_halves_rows_as_jpeg_halved_columns() -> None:
-    # Colour that alternates from row to row is as invisible afterwards as 4:2:2 leaves it from column to column.
-    rows = np.full((32, 48, 3), 128, dtype=np.uint8)
-    rows[::2] = (200, 100, 128)
-    columns = np.ascontiguousarray(np.rot90(rows))
-    spreads = []
-    for picture, axis in ((rows, 0), (columns, 1)):
-        data = encoded(picture, "JPEG", subsampling="4:2:2", quality=95)
-        after = np.asarray(originals.upright(originals.evened(data)).convert("YCbCr"), dtype=float)
-        spreads.append(after[..., 2].mean(axis=1 - axis)[4:-4].std())
-    assert max(spreads) < 2
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_evening_keeps_a_picture_upright(orientation: int) -> None:
-    upright = np.asarray(scene(48, 32))
-    stored = np.ascontiguousarray(as_stored(upright, orientation))
-    data = encoded(stored, "JPEG", subsampling="4:2:2", quality=95, exif=oriented(orientation))
-    evened = np.asarray(originals.upright(originals.evened(data)), dtype=float)
-    assert evened.shape == upright.shape
-    assert np.abs(evened - upright).mean() < 8  # grey levels; the wrong way up it is five times that
+    ],
+)
+def test_the_sampling_is_read(data: bytes, name: str) -> None:
+    assert originals.sampling(data) == name
 
 
 def test_what_is_encoded_after_turning_is_what_is_encoded_where_it_was_not_turned() -> None:
@@ -392,7 +361,7 @@ def test_a_picture_stored_sideways_is_the_first_of_the_mistakes(
 
 def test_the_table_is_put_between_its_marks(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    names = [name for name in ITEMS if name != "chroma_evened"]
+    names = [name for name in ITEMS if name != "luma_only"]
     answers = {name: Answers(random.random((60, 4)) < 0.4, random.random(60) < 0.6) for name in names}
     answers["whole"] = Answers(random.random((60, 4)) < 0.9, random.random(60) < 0.6)
     figures = flat(
@@ -428,7 +397,6 @@ def test_facts_of_the_files_are_looked_up_once(tmp_path: Path) -> None:
     pictures = Pictures(pd.DataFrame({"image": list(files)}), np.empty(0, np.uint8), [], files.__getitem__)
     facts = file_facts(pictures, tmp_path / "files.csv")
     assert facts["sampling"].tolist() == ["4:2:2", "4:2:0", "none"]
-    assert facts["uneven"].tolist() == [True, False, False]
     assert facts["letterboxed"].tolist() == [False, False, True]
     files.clear()
     assert file_facts(pictures, tmp_path / "files.csv").equals(facts)

@@ -64,20 +64,17 @@ ITEMS = {
     "high_pass": Item("alone", ablated(ablations.high_pass)),
     "shuffled": Item("alone", ablated(ablations.shuffled)),
     "luma_only": Item("without", ablated(ablations.luma_only), against="whole"),
-    "edges_cut": Item("without", decoded(originals.edges_cut), against="whole"),
-    "chroma_evened": Item("without", decoded(originals.evened), against="whole"),
-    "saved_422": Item("planted", decoded(originals.as_422), against="saved_422_evened"),
-    "saved_422_evened": Item("reference", decoded(originals.as_422_evened)),
+    "untreated": Item("planted", decoded(originals.untreated), against="whole"),
+    "saved_422": Item("reference", decoded(originals.as_422)),
+    "saved_422_untreated": Item("planted", decoded(originals.as_422_untreated), against="saved_422"),
     "encoded_turned": Item("planted", decoded(originals.encoded), against="turned_encoded"),
     "turned_encoded": Item("reference", originals.turned_then_encoded),
 }
 
 
-def planned(pictures: Pictures, any_uneven: bool) -> list[str]:
-    """The items that change anything here; ``any_uneven`` says whether some file stores colour unevenly."""
-    left_out = set() if any_uneven else {"chroma_evened"}
-    if pictures.pixels.shape[3] == 1:
-        left_out |= {"luma_only", "chroma_evened", "saved_422", "saved_422_evened"}
+def planned(pictures: Pictures) -> list[str]:
+    """The items that change anything here: grey pictures have no colour to take away."""
+    left_out = {"luma_only", "saved_422", "saved_422_untreated"} if pictures.pixels.shape[3] == 1 else set()
     return [name for name in ITEMS if name not in left_out]
 
 

@@ -37,16 +37,12 @@ WORDS = {
         "something within a patch tells the angle, wherever it is",
     ),
     "luma_only": ("brightness only", "colour is used: sky and grass, or colour stored unevenly"),
-    "edges_cut": (
-        "the picture without its file's outermost pixels",
-        "it is used that JPEG's colour is less smooth at the edges of the file, which are two sides of the square",
+    "untreated": (
+        "the picture decoded without the remedies for traces of JPEG",
+        "the remedies are needed: edges that are the file's, or colour stored unevenly (4:2:2), would be used",
     ),
-    "chroma_evened": (
-        "colour made equally coarse in both directions",
-        "colour stored unevenly (4:2:2) is used",
-    ),
-    "saved_422": ("pictures saved anew with 4:2:2", "colour stored unevenly would be used"),
-    "saved_422_evened": ("the same, colour made equally coarse in both directions", ""),
+    "saved_422": ("pictures saved anew with 4:2:2", ""),
+    "saved_422_untreated": ("the same, decoded without the remedies", "colour stored unevenly would be used"),
     "encoded_turned": (
         f"JPEG of quality {COARSE_QUALITY}, then turned",
         "JPEG's blocks would be used, where they turn with the picture",

@@ -28,7 +28,7 @@ from quarterturn.table import PARTS, rows_of
 from studies.audit.evidence import Figures, judge, judge_file_facts, judge_letterboxed
 from studies.audit.examine import PHOTOS, Answers, told_by_file
 from studies.audit.items import examine, planned
-from studies.audit.originals import letterboxed, sampling, uneven
+from studies.audit.originals import letterboxed, sampling
 from studies.audit.pictures import Pictures
 from studies.audit.report import write_report
 from studies.audit.sheets import draw_mistakes, draw_occlusion
@@ -49,7 +49,7 @@ def main() -> None:
     results = clone / "outputs/audit" / fingerprint(clone)
     results.mkdir(parents=True, exist_ok=True)
     facts = file_facts(opened(clone), results / "files.csv")
-    names = planned(opened(clone), bool(facts["uneven"].any()))
+    names = planned(opened(clone))
     tasks = [name for name in names if not (results / f"{name}.npz").exists()]
     # One thread each: two such trainings at once are faster than one after the other on two.
     with ProcessPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
@@ -92,19 +92,19 @@ def read_answers(path: Path) -> Answers:
 
 
 def file_facts(pictures: Pictures, path: Path) -> pd.DataFrame:
-    """`sampling` of each file, and whether it is `uneven` and `letterboxed`, in the table's order; kept at ``path``."""
+    """`sampling` of each file, and whether it is `letterboxed`, in the table's order; kept at ``path``."""
     if not path.exists():
 
         def look(name: str) -> dict[str, object]:
             data = pictures.read(name)
-            return {"sampling": sampling(data), "uneven": uneven(data), "letterboxed": letterboxed(data)}
+            return {"sampling": sampling(data), "letterboxed": letterboxed(data)}
 
         with ThreadPoolExecutor() as pool:
             names = pictures.table["image"]
             rows = list(watched(pool.map(look, names), "audit, files", len(names)))
         with atomic(path) as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
-    return pd.read_csv(path, dtype={"sampling": "str", "uneven": "bool", "letterboxed": "bool"}, keep_default_na=False)
+    return pd.read_csv(path, dtype={"sampling": "str", "letterboxed": "bool"}, keep_default_na=False)
 
 
 def figures(
