@@ -1,6 +1,7 @@
 """Writing outputs so that a half-written file is never taken for a whole one."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.part")
     try:
         yield temporary
+        with temporary.open("rb") as file:  # on the disk before it has the name, or a power cut could leave it empty
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

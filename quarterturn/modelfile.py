@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from quarterturn.errors import UserError, one_line
 from quarterturn.files import atomic
@@ -49,8 +49,11 @@ def save_network(
         task, outputs, model.model_dump(), network.mean.numel(), image_size, network.block, network.grid
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    data = save(
+        tensors, metadata={_KEY: json.dumps(asdict(description))}
+    )  # not `save_file`, whose errors are no OSError
     with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={_KEY: json.dumps(asdict(description))})
+        temporary.write_bytes(data)
 
 
 def load_network(path: str | Path) -> tuple[Network, Description]:

@@ -18,12 +18,15 @@ class Progress:
     Args:
         name: what goes on.
         total: number of steps.
+        done: those that were done before.
     """
 
-    def __init__(self, name: str, total: int) -> None:
-        self._name, self._total, self._done = name, total, 0
-        self._bar = tqdm(total=total, desc=name, disable=not sys.stderr.isatty(), leave=False)
+    def __init__(self, name: str, total: int, done: int = 0) -> None:
+        self._name, self._total, self._done = name, total, done
+        self._bar = tqdm(total=total, initial=done, desc=name, disable=not sys.stderr.isatty(), leave=False)
         self._spoke = time.monotonic()
+        if done > 0:
+            self.note(f"goes on after {done}/{total}")
 
     def __enter__(self) -> Self:
         return self

@@ -16,12 +16,17 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def write_store(path: str | Path, squares: Iterable[Pixels], shape: tuple[int, int, int, int]) -> None:
-    """Write uint8 squares of shape (height, width, channels) one after another; ``shape`` is that of all."""
-    with atomic(path) as temporary:
-        pixels = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        for row, square in zip(range(shape[0]), squares, strict=True):
-            pixels[row] = square
-        pixels.flush()
+    """Write uint8 squares of shape (height, width, channels) one after another; ``shape`` is that of all.
+
+    Not through a map: where the disk is full, that ends the process without a word.
+    """
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for _, square in zip(range(shape[0]), squares, strict=True):
+            if square.dtype != np.uint8 or square.shape != shape[1:]:
+                raise ValueError(f"a square is {square.dtype} {square.shape}, not uint8 {shape[1:]}")
+            file.write(square.tobytes())
 
 
 class Store:

@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import astuple, dataclass
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from quarterturn.checkpoint import Checkpoint
 from quarterturn.compute import Compute, peak_memory
 from quarterturn.errors import UserError
 from quarterturn.examples import Examples, Randomly
@@ -66,6 +67,7 @@ def fit(
     compute: Compute,
     log: Log,
     name: str,
+    checkpoint: Checkpoint | None = None,
 ) -> Best:
     """Train ``network`` in place; leave it with its best averaged weights by validation accuracy, in evaluation mode.
 
@@ -82,24 +84,35 @@ def fit(
         compute: device and number format.
         log: called with the epoch and `train_loss`, `val_loss`, `val_accuracy` at each validation.
         name: for the progress lines.
+        checkpoint: to go on from, and to save to.
     """
     validated = validation_epochs(plan.epochs)
-    best, best_weights, losses = NONE_YET, {}, []
+    checkpoint = checkpoint or Checkpoint()
+    kept = checkpoint.kept
+    losses: list[Tensor] = kept.setdefault("losses", [])
+    curve: list[tuple[int, dict[str, float]]] = kept.setdefault("curve", [])
+    for number, figures in curve:
+        log(number, figures)
+    best = Best(*kept["best"]) if "best" in kept else NONE_YET
     loss_of = cross_entropy_of(network, training, compute)
-    for epoch in descend(network, loss_of, len(training), plan, augmentation, seed, compute, name):
+    for epoch in descend(
+        network, loss_of, len(training), plan, augmentation, seed, compute, name, checkpoint=checkpoint
+    ):
         losses += epoch.losses
         if epoch.number in validated:
             accuracy, validation_loss = evaluate(epoch.averaged, validation, compute)
             train_loss = torch.stack(losses).mean().item()
             losses.clear()
-            log(epoch.number, {"train_loss": train_loss, "val_loss": validation_loss, "val_accuracy": accuracy})
+            figures = {"train_loss": train_loss, "val_loss": validation_loss, "val_accuracy": accuracy}
+            curve.append((epoch.number, figures))
+            log(epoch.number, figures)
             epoch.note(f"loss {train_loss:.3f}  validation {validation_loss:.3f}, accuracy {accuracy:.3f}")
             result = Best(epoch.number, accuracy, validation_loss)
             if result.better_than(best):
                 best = result
-                best_weights = {key: value.clone() for key, value in epoch.averaged.state_dict().items()}
+                kept |= {"best": astuple(best), "weights": copied_weights(epoch.averaged)}
     best.checked(name)
-    network.load_state_dict(best_weights)
+    network.load_state_dict(kept["weights"])
     network.eval()
     return best
 
@@ -114,6 +127,7 @@ def fit_to_the_end(
     compute: Compute,
     name: str,
     layer_decay: float = 1.0,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train ``network`` in place over all epochs; leave it with the averaged weights of the last, in evaluation mode.
 
@@ -123,12 +137,18 @@ def fit_to_the_end(
     Raises:
         UserError: the loss is not finite at the end.
     """
-    for epoch in descend(network, loss_of, count, plan, augmentation, seed, compute, name, layer_decay):
+    checkpoint = checkpoint or Checkpoint()
+    for epoch in descend(network, loss_of, count, plan, augmentation, seed, compute, name, layer_decay, checkpoint):
         if epoch.number == plan.epochs:
             Best(epoch.number if epoch.losses[-1].isfinite() else 0, 0.0, 0.0).checked(name)
-            weights = {key: value.clone() for key, value in epoch.averaged.state_dict().items()}
-    network.load_state_dict(weights)
+            checkpoint.kept["weights"] = copied_weights(epoch.averaged)
+    network.load_state_dict(checkpoint.kept["weights"])
     network.eval()
+
+
+def copied_weights(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights and buffers."""
+    return {key: value.clone() for key, value in network.state_dict().items()}
 
 
 @dataclass(frozen=True)
@@ -151,8 +171,11 @@ def descend(
     compute: Compute,
     name: str,
     layer_decay: float = 1.0,
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[Epoch]:
     """Train ``network`` in place and yield after every epoch; between two, the caller may look at the average.
+
+    From a checkpoint it goes on after the epoch that was saved last, to the same weights: only epochs share something.
 
     Args:
         network: changed in place, moved to the device.
@@ -164,14 +187,22 @@ def descend(
         compute: device and number format.
         name: for the progress lines.
         layer_decay: factor of the learning rate for each block further from the head.
+        checkpoint: to go on from, and to save to, after the caller has seen the epoch.
     """
+    checkpoint = checkpoint or Checkpoint()
     compute.place(network)
     steps = len(batches(count, plan.batch_size, seed, 0))
     optimizer, schedule = _optimizer(network, plan, plan.epochs * steps, layer_decay)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging), use_buffers=True)
+    parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
+    done = 0
+    if checkpoint.state is not None:
+        done = checkpoint.state["epoch"]
+        for key, part in parts.items():
+            part.load_state_dict(checkpoint.state[key])
     started, seen = time.monotonic(), 0
-    with Progress(name, plan.epochs * steps) as progress:
-        for epoch in range(1, plan.epochs + 1):
+    with Progress(name, plan.epochs * steps, done * steps) as progress:
+        for epoch in range(done + 1, plan.epochs + 1):
             network.train()
             torch.manual_seed(epoch_seed(seed, epoch))  # of dropout
             randomly = Randomly(augmentation, torch.Generator().manual_seed(epoch_seed(seed, epoch)))
@@ -191,6 +222,8 @@ def descend(
                 progress.note(prefix + text)
 
             yield Epoch(epoch, averaged.module, losses, note)
+            if checkpoint.due or epoch == plan.epochs:
+                checkpoint.save({"epoch": epoch} | {key: part.state_dict() for key, part in parts.items()})
     say_cost(name, started, seen, compute)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from quarterturn.checkpoint import Checkpoint
 from quarterturn.compute import Compute
 from quarterturn.examples import LabelledPictures
 from quarterturn.modelfile import blank_network
@@ -84,6 +85,7 @@ def fit_few(
     augmentation: Augmentation,
     seed: int,
     compute: Compute,
+    checkpoint: Checkpoint,
 ) -> Network:
     """A classifier from ``pretrained``, which may be changed, by ``plan`` alone: no picture is spared to choose by.
 
@@ -97,7 +99,9 @@ def fit_few(
         )[0]
     network = with_new_head(pretrained, model, outputs, seed)
     loss_of = cross_entropy_of(network, training, compute)
-    fit_to_the_end(network, loss_of, len(training), plan, augmentation, seed, compute, "transfer")
+    fit_to_the_end(
+        network, loss_of, len(training), plan, augmentation, seed, compute, "transfer", checkpoint=checkpoint
+    )
     return network
 
 

@@ -4,7 +4,18 @@
 import sys
 from importlib.util import find_spec
 
-_NEEDED = ["dvclive", "imagehash", "matplotlib", "numpy", "pandas", "PIL", "pydantic", "ruamel", "safetensors"]
+_NEEDED = [
+    "dvclive",
+    "imagehash",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "PIL",
+    "psutil",
+    "pydantic",
+    "ruamel",
+    "safetensors",
+]
 _NEEDED += ["scipy", "sklearn", "torch", "tqdm"]
 _missing = [name for name in _NEEDED if find_spec(name) is None]
 if sys.version_info < (3, 11) or _missing:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from quarterturn.checkpoint import checkpoints
 from quarterturn.compute import choose
 from quarterturn.crossvalidation import cross_validate
 from quarterturn.errors import run
@@ -17,6 +18,7 @@ from quarterturn.training import cross_entropy_of, fit, fit_to_the_end
 from stages.curves import logged
 
 OUTPUTS = Path("outputs")
+INPUTS = [OUTPUTS / "split/images.csv", OUTPUTS / "rotate-augment/pixels.npy"]
 
 
 def main() -> None:
@@ -32,10 +34,20 @@ def main() -> None:
     def from_few(training: LabelledPictures, plan: Baseline, seed: int) -> Network:
         network = blank(training, seed)
         loss_of = cross_entropy_of(network, training, compute)
-        fit_to_the_end(network, loss_of, len(training), plan, params.augmentation, seed, compute, "baseline")
+        fit_to_the_end(
+            network,
+            loss_of,
+            len(training),
+            plan,
+            params.augmentation,
+            seed,
+            compute,
+            "baseline",
+            checkpoint=saved.next(),
+        )
         return network
 
-    with logged("metrics/curves/baseline") as log:
+    with checkpoints("baseline", INPUTS) as saved, logged("metrics/curves/baseline") as log:
         if FOLDS in store.table:
             network, summary, held_out = cross_validate(
                 store, plan, labels, from_few, params.seed, compute.exact(), "baseline"
@@ -45,12 +57,23 @@ def main() -> None:
             training = labelled_pictures(store.pixels, store.table, rows, labels)
             validation = labelled_pictures(store.pixels, store.table, rows_of(store.table, VAL), labels)
             network = blank(training, params.seed)
-            best = fit(network, training, validation, plan, params.augmentation, params.seed, compute, log, "baseline")
+            best = fit(
+                network,
+                training,
+                validation,
+                plan,
+                params.augmentation,
+                params.seed,
+                compute,
+                log,
+                "baseline",
+                saved.next(),
+            )
             summary = {**best.summary(), "labels": len(training)}
 
-    save_network(network, "classes", labels, params.model, size, OUTPUTS / "baseline/model.safetensors")
-    write_held_out(OUTPUTS / "baseline/held-out.csv", store.table, held_out, labels)
-    write_json(summary, "metrics/baseline.json")
+        save_network(network, "classes", labels, params.model, size, OUTPUTS / "baseline/model.safetensors")
+        write_held_out(OUTPUTS / "baseline/held-out.csv", store.table, held_out, labels)
+        write_json(summary, "metrics/baseline.json")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from quarterturn.checkpoint import checkpoints
 from quarterturn.compute import choose
 from quarterturn.errors import run
 from quarterturn.examples import TurnedPictures
@@ -15,6 +16,7 @@ from quarterturn.training import fit
 from stages.curves import logged
 
 OUTPUTS = Path("outputs")
+INPUTS = [OUTPUTS / "split/images.csv", OUTPUTS / "rotate-augment/pixels.npy", OUTPUTS / "rotate-augment/rotation.json"]
 
 
 def main() -> None:
@@ -31,16 +33,24 @@ def main() -> None:
     training, validation = turned(TRAIN, UNLABELLED), turned(VAL)
     statistics = channel_statistics(store.pixels, training.rows)
     network = blank_network(params.model, store.channels, len(angles), *statistics, params.seed)
-    with logged("metrics/curves/pretrain") as log:
-        best = fit(
-            network, training, validation, params.pretrain, params.augmentation, params.seed, choose(), log, "pretrain"
-        )
-
     names = [str(angle) for angle in angles]
-    save_network(
-        network, "rotation", names, params.model, params.data.image_size, OUTPUTS / "pretrain/model.safetensors"
-    )
-    write_json({**best.summary(), "images": len(training)}, "metrics/pretrain.json")
+    path = OUTPUTS / "pretrain/model.safetensors"
+    with checkpoints("pretrain", INPUTS) as saved:
+        with logged("metrics/curves/pretrain") as log:
+            best = fit(
+                network,
+                training,
+                validation,
+                params.pretrain,
+                params.augmentation,
+                params.seed,
+                choose(),
+                log,
+                "pretrain",
+                saved.next(),
+            )
+        save_network(network, "rotation", names, params.model, params.data.image_size, path)
+        write_json({**best.summary(), "images": len(training)}, "metrics/pretrain.json")
 
 
 if __name__ == "__main__":

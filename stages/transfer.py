@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from quarterturn.checkpoint import checkpoints
 from quarterturn.compute import choose
 from quarterturn.crossvalidation import cross_validate
 from quarterturn.errors import run
@@ -18,6 +19,7 @@ from quarterturn.transfer import fit_few, probe_frozen, with_new_head
 from stages.curves import logged
 
 OUTPUTS = Path("outputs")
+INPUTS = [OUTPUTS / "split/images.csv", OUTPUTS / "rotate-augment/pixels.npy"]
 
 
 def main() -> None:
@@ -29,9 +31,11 @@ def main() -> None:
 
     def from_few(training: LabelledPictures, plan: Transfer, seed: int) -> Network:
         network = load_fitting(plan.weights, params.model, store.channels, size)
-        return fit_few(network, training, params.model, len(labels), plan, params.augmentation, seed, compute)
+        return fit_few(
+            network, training, params.model, len(labels), plan, params.augmentation, seed, compute, saved.next()
+        )
 
-    with logged("metrics/curves/transfer") as log:
+    with checkpoints("transfer", [*INPUTS, Path(plan.weights)]) as saved, logged("metrics/curves/transfer") as log:
         if FOLDS in store.table:
             network, summary, held_out = cross_validate(
                 store, plan, labels, from_few, params.seed, compute.exact(), "transfer"
@@ -47,13 +51,22 @@ def main() -> None:
             else:
                 network = with_new_head(network, params.model, len(labels), params.seed)
                 best = fit(
-                    network, training, validation, plan, params.augmentation, params.seed, compute, log, "transfer"
+                    network,
+                    training,
+                    validation,
+                    plan,
+                    params.augmentation,
+                    params.seed,
+                    compute,
+                    log,
+                    "transfer",
+                    saved.next(),
                 )
             summary = {**best.summary(), "labels": len(training)}
 
-    save_network(network, "classes", labels, params.model, size, OUTPUTS / "transfer/model.safetensors")
-    write_held_out(OUTPUTS / "transfer/held-out.csv", store.table, held_out, labels)
-    write_json({**summary, "block": network.block}, "metrics/transfer.json")
+        save_network(network, "classes", labels, params.model, size, OUTPUTS / "transfer/model.safetensors")
+        write_held_out(OUTPUTS / "transfer/held-out.csv", store.table, held_out, labels)
+        write_json({**summary, "block": network.block}, "metrics/transfer.json")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ Every arm gets the same budget, at few labels (the primary fraction) and at many
 tuning seed, the best of them on more (successive halving: Jamieson and Talwalkar, AISTATS 2016). A winner at an edge of
 the range is then varied beyond it, until that does not help. Judged by the accuracy on validation pictures, a fifth of
 the training labels of seeds that the study does not report; their test parts are not looked at. Trials go to
-NAME-search.csv as they finish; stopped, the search goes on where it was.
+NAME-search.csv, beside this file, as they finish; stopped, the search goes on where it was. The linear probes' block
+and penalties are chosen likewise, among `DRAWS` penalties: NAME-probes.csv.
 """
 
 import sys
@@ -22,24 +23,27 @@ from quarterturn.errors import run
 from quarterturn.files import atomic
 from quarterturn.modelfile import load_network, save_network
 from studies.cores import cores
-from studies.label_efficiency.config import ROOT, Recipe, load_study
+from studies.label_efficiency.config import ROOT, Probe, Recipe, load_study
+from studies.label_efficiency.frozen import frozen_blocks
 from studies.label_efficiency.seed import ANGLES, Seed, single_threaded
 
 SEEDS = [1000, 1001, 1002]
 DRAWS = 12
 RUNGS = [(DRAWS, 1), (4, 2), (2, 3)]  # how many recipes are compared, on how many seeds
-STEPS = {"few": (400, 2400), "many": (1500, 6000)}
+STEPS = {"few": (300, 1600), "many": (1000, 4000)}
 RATES, WEIGHT_DECAYS = (5e-4, 1e-2), (5e-3, 0.5)
 AVERAGINGS, CROPS, COLORS, LAYER_DECAYS = (0.98, 0.99, 0.995), (0.35, 0.5, 0.65, 0.8), (0.0, 0.2, 0.4), (0.6, 0.8, 1.0)
 BATCH = 32
 FACTOR = 1.6  # by which a winner near an edge is varied beyond it, and what counts as near
+PENALTIES = [float(f"{value:.2g}") for value in np.logspace(-4, 1, DRAWS)]
 ARMS = ["scratch", "fine_tuned"]
+HERE = Path(__file__).resolve().parent
 FIELDS = [*Recipe.model_fields]
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    path = folder / f"{load_study(folder).name}-search.csv"
+    name = load_study(Path(sys.argv[1])).name
+    path = HERE / f"{name}-search.csv"
     trials = (
         pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["arm", "labels", "seed", *FIELDS, "accuracy"])
     )
@@ -66,6 +70,10 @@ def main() -> None:
             return sorted(recipes, key=mean, reverse=True)
 
         list(pool.map(backbone, SEEDS))
+        probed = pd.concat(pool.map(probes, SEEDS))
+        with atomic(HERE / f"{name}-probes.csv") as temporary:
+            probed.to_csv(temporary, index=False, lineterminator="\n")
+        print(best_probe(probed), flush=True)
         for size, arm in product(STEPS, ARMS):
             recipes = draws(arm, size)
             for count, seeds in RUNGS:
@@ -126,6 +134,30 @@ def validated(trial: tuple[str, str, Recipe, int]) -> float:
     start = load_network(backbone(number))[0] if arm == "fine_tuned" else None
     network = seed.classifier(rows, recipe, start, f"{arm}, seed {number}")
     return round(float((seed.predictions(network) == seed.pictures.targets[seed.part.held_out]).mean()), 6)
+
+
+def probes(number: int) -> pd.DataFrame:
+    """Validation accuracy of every block's probe at one seed: `seed,block,labels,penalty,accuracy`."""
+    seed = tuning(number)
+    network, targets = load_network(backbone(number))[0], seed.pictures.targets[seed.part.held_out]
+    study, rows = seed.study, []
+    for penalty in PENALTIES:
+        probe = Probe(block=1, few=penalty, many=penalty)
+        tried = replace(seed, study=study.model_copy(update={"probe": probe, "fractions": [study.primary, 1.0]}))
+        for cell in frozen_blocks(tried, network, "frozen"):
+            if cell.arm != "frozen":
+                block = int(cell.arm.rpartition("-")[2])
+                size = "few" if cell.fraction == study.primary else "many"
+                accuracy = round(float((cell.predicted == targets).mean()), 6)
+                rows.append({"seed": number, "block": block, "labels": size, "penalty": penalty, "accuracy": accuracy})
+    return pd.DataFrame(rows)
+
+
+def best_probe(probed: pd.DataFrame) -> Probe:
+    """The block that is best on average over few and many labels, each with its best penalty."""
+    means = probed.groupby(["block", "labels", "penalty"])["accuracy"].mean().unstack("penalty")
+    block = int(means.max(axis=1).groupby("block").mean().idxmax())
+    return Probe(block=block, few=means.loc[(block, "few")].idxmax(), many=means.loc[(block, "many")].idxmax())
 
 
 @cache

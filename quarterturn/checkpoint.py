@@ -1,0 +1,119 @@
+"""Checkpoints, so that a killed stage goes on where it was and ends with the same bytes.
+
+They are no outputs: they live in a scratch folder whose name is a fingerprint of all that decides the result, so that
+another learning rate never finds them; one process at a time holds it; and it is removed when the stage ends well.
+"""
+
+import fcntl
+import hashlib
+import io
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quarterturn.errors import UserError
+from quarterturn.files import atomic
+
+SCRATCH = Path("outputs/scratch")
+SECONDS = float(os.environ.get("QUARTERTURN_CHECKPOINT_SECONDS", "10"))  # at least, between two; changes no result
+CODE = ("quarterturn", "stages")
+
+
+class Checkpoint:
+    """That of one training: `kept` is the caller's, to be changed in place; `state` is the training loop's.
+
+    Both hold what `torch.load` reads without running code: tensors, numbers, strings, lists and dictionaries. Without
+    a path nothing is read or written.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path, self._saved = path, time.monotonic()
+        self.kept: dict[str, Any] = {}
+        self.state: dict[str, Any] | None = None
+        if path is not None and path.exists():
+            read = torch.load(path, weights_only=True)
+            self.kept, self.state = read["kept"], read["state"]
+
+    @property
+    def due(self) -> bool:
+        """Whether the last is old enough that another is worth its time."""
+        return self._path is not None and time.monotonic() - self._saved >= SECONDS
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write both, in place of what was there."""
+        if self._path is not None:
+            written = io.BytesIO()  # torch's own writing to files fails with errors that do not say why
+            torch.save({"kept": self.kept, "state": state}, written)
+            with atomic(self._path) as temporary:
+                temporary.write_bytes(written.getbuffer())
+            self._saved = time.monotonic()
+
+
+class Checkpoints:
+    """Those of a stage, in the order of its trainings."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder, self._count = folder, 0
+
+    def next(self) -> Checkpoint:
+        """That of the next training."""
+        self._count += 1
+        return Checkpoint(None if self._folder is None else self._folder / f"{self._count}.pt")
+
+
+@contextmanager
+def checkpoints(stage: str, inputs: Iterable[Path]) -> Iterator[Checkpoints]:
+    """Yield a stage's checkpoints; remove them when the block ends well.
+
+    Args:
+        stage: its name.
+        inputs: files that it reads, besides params.yaml and the code.
+
+    Raises:
+        UserError: another process is running the same stage on the same inputs.
+    """
+    folder = SCRATCH / f"{stage}-{fingerprint(inputs)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a+", encoding="utf-8") as lock:  # the system lets go of it when the process ends
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            raise UserError(
+                f"process {lock.read().strip() or 'unknown'} is running this stage already; wait for it, or stop it"
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield Checkpoints(folder)
+        for other in SCRATCH.glob(f"{stage}-*"):  # of params that were tried and given up
+            if other == folder or unlocked(other):
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def unlocked(folder: Path) -> bool:
+    """Whether no process holds a scratch folder."""
+    try:
+        with (folder / "lock").open("a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+
+
+def fingerprint(inputs: Iterable[Path]) -> str:
+    """Of everything that decides what a stage gives: params, code, inputs, the library and its number of threads."""
+    digest = hashlib.sha256(f"{torch.__version__} {torch.get_num_threads()}".encode())
+    code = sorted(path for folder in CODE for path in Path(folder).glob("*.py"))
+    for path in [Path("params.yaml"), *code, *inputs]:
+        with path.open("rb") as file:
+            digest.update(f"{path}\n{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,160 @@
+"""A training that was stopped goes on to the same bytes, and nobody else's checkpoint is taken for its own."""
+
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from quarterturn import checkpoint
+from quarterturn.checkpoint import Checkpoint, checkpoints, fingerprint
+from quarterturn.compute import choose
+from quarterturn.errors import UserError
+from quarterturn.modelfile import blank_network
+from quarterturn.network import Network
+from quarterturn.params import TrainingPlan
+from quarterturn.training import Best, cross_entropy_of, fit, fit_to_the_end
+from tests.models import sized
+from tests.test_training import AUGMENTATION, examples
+
+PLAN = TrainingPlan(epochs=5, batch_size=16, learning_rate=0.01, weight_decay=0.01, schedule="cosine", averaging=0.9)
+MODEL = sized([8, 8]).model_copy(update={"head": [6], "dropout": 0.5})
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def at_every_epoch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    monkeypatch.chdir(tmp_path)
+
+
+def fitted(path: Path | None, killed_after: int = 99) -> tuple[Network, Best, list[Any]]:
+    curve: list[Any] = []
+
+    def log(epoch: int, figures: dict[str, float]) -> None:
+        curve.append((epoch, figures))
+        if epoch > killed_after:
+            raise Killed
+
+    network = blank_network(MODEL, 1, 2, [0.5], [0.2], 0)
+    saved = Checkpoint(path)
+    best = fit(network, examples(90, 0), examples(40, 1), PLAN, AUGMENTATION, 0, choose(), log, "test", saved)
+    return network, best, curve
+
+
+def same_weights(one: Network, other: Network) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(first, second) for first, second in pairs)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+def test_a_training_killed_after_any_epoch_ends_with_the_same_bytes(epoch: int, tmp_path: Path) -> None:
+    whole, best, curve = fitted(None)
+    path = tmp_path / "1.pt"
+    with pytest.raises(Killed):
+        fitted(path, killed_after=epoch)
+    assert torch.load(path, weights_only=True)["state"]["epoch"] == epoch
+    network, resumed, again = fitted(path)
+    assert same_weights(network, whole)
+    assert (resumed, again) == (best, curve)
+
+
+def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
+    network, best, curve = fitted(tmp_path / "1.pt")
+    other, kept, again = fitted(tmp_path / "1.pt", killed_after=5)
+    assert same_weights(network, other)
+    assert (kept, again) == (best, curve)
+
+
+def test_a_training_without_validation_goes_on_too(tmp_path: Path) -> None:
+    def trained(path: Path | None, killed_at: int = 10**9) -> Network:
+        network = blank_network(MODEL, 1, 2, [0.5], [0.2], 0)
+        training = examples(90, 0)
+        steps = 0
+
+        def loss_of(chosen: Any, randomly: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps > killed_at:
+                raise Killed
+            return cross_entropy_of(network, training, choose())(chosen, randomly)
+
+        fit_to_the_end(
+            network, loss_of, 90, PLAN, AUGMENTATION, 0, choose(), "test", layer_decay=0.7, checkpoint=Checkpoint(path)
+        )
+        return network
+
+    whole = trained(None)
+    with pytest.raises(Killed):
+        trained(tmp_path / "1.pt", killed_at=20)
+    assert same_weights(trained(tmp_path / "1.pt"), whole)
+    assert same_weights(trained(tmp_path / "1.pt", killed_at=0), whole)
+
+
+def project(folder: Path) -> list[Path]:
+    for name in ("quarterturn", "stages"):
+        (folder / name).mkdir()
+        (folder / name / "code.py").write_text("1")
+    (folder / "params.yaml").write_text("learning_rate: 1")
+    (folder / "input.csv").write_text("a")
+    return [Path("input.csv")]
+
+
+def killed_after(stage: str, inputs: list[Path], trainings: int) -> None:
+    with suppress(Killed), checkpoints(stage, inputs) as saved:
+        for number in range(1, trainings + 1):
+            saved.next().save({"epoch": number})
+        raise Killed
+
+
+@pytest.mark.parametrize("changed", ["quarterturn/code.py", "stages/code.py", "params.yaml", "input.csv"])
+def test_whatever_decides_the_result_is_in_the_fingerprint(changed: str, tmp_path: Path) -> None:
+    inputs = project(tmp_path)
+    before = fingerprint(inputs)
+    assert fingerprint(inputs) == before
+    (tmp_path / changed).write_text("changed")
+    assert fingerprint(inputs) != before
+
+
+def test_checkpoints_go_when_the_stage_ends_well_and_stay_when_it_does_not(tmp_path: Path) -> None:
+    inputs = project(tmp_path)
+    killed_after("pretrain", inputs, 1)
+    (tmp_path / "params.yaml").write_text("learning_rate: 2")
+    with checkpoints("pretrain", inputs) as saved:
+        assert saved.next().state is None
+        assert len(list(Path("outputs/scratch").glob("pretrain-*"))) == 2
+    assert not list(Path("outputs/scratch").iterdir())
+
+
+def test_each_training_of_a_stage_finds_its_own(tmp_path: Path) -> None:
+    inputs = project(tmp_path)
+    killed_after("baseline", inputs, 2)
+    with checkpoints("baseline", inputs) as saved:
+        assert [saved.next().state for _ in range(3)] == [{"epoch": 1}, {"epoch": 2}, None]
+
+
+def test_two_trainers_never_share_a_scratch_folder(tmp_path: Path) -> None:
+    inputs = project(tmp_path)
+    code = "import sys; from pathlib import Path; from quarterturn.checkpoint import checkpoints\n"
+    code += "with checkpoints('pretrain', [Path('input.csv')]): print('in', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "in\n"
+        with (
+            pytest.raises(UserError, match=f"process {other.pid} is running this stage"),
+            checkpoints("pretrain", inputs),
+        ):
+            pass
+        other.kill()
+    with checkpoints("pretrain", inputs) as saved:
+        assert saved.next().state is None
+    assert not list(Path("outputs/scratch").iterdir())
