@@ -156,8 +156,10 @@ def probes(number: int) -> pd.DataFrame:
 def best_probe(probed: pd.DataFrame) -> Probe:
     """The block that is best on average over few and many labels, each with its best penalty."""
     means = probed.groupby(["block", "labels", "penalty"])["accuracy"].mean().unstack("penalty")
-    block = int(means.max(axis=1).groupby("block").mean().idxmax())
-    return Probe(block=block, few=means.loc[(block, "few")].idxmax(), many=means.loc[(block, "many")].idxmax())
+    by_block = means.max(axis=1).groupby("block").mean()
+    block = int(by_block.index[by_block.argmax()])
+    few, many = (float(means.columns[means.loc[(block, size)].argmax()]) for size in ("few", "many"))
+    return Probe(block=block, few=few, many=many)
 
 
 @cache
