@@ -155,11 +155,16 @@ def probes(number: int) -> pd.DataFrame:
 
 def best_probe(probed: pd.DataFrame) -> Probe:
     """The block that is best on average over few and many labels, each with its best penalty."""
-    means = probed.groupby(["block", "labels", "penalty"])["accuracy"].mean().unstack("penalty")
-    by_block = means.max(axis=1).groupby("block").mean()
-    block = int(by_block.index[by_block.argmax()])
-    few, many = (float(means.columns[means.loc[(block, size)].argmax()]) for size in ("few", "many"))
-    return Probe(block=block, few=few, many=many)
+    means = probed.groupby(["block", "labels", "penalty"])["accuracy"].mean().to_dict()
+
+    def penalty(block: int, size: str) -> float:
+        return max(PENALTIES, key=lambda penalty: means[block, size, penalty])
+
+    def height(block: int) -> float:
+        return float(sum(means[block, size, penalty(block, size)] for size in STEPS))
+
+    block = max(sorted(set(probed["block"])), key=height)
+    return Probe(block=block, few=penalty(block, "few"), many=penalty(block, "many"))
 
 
 @cache
