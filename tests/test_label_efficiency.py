@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from ruamel.yaml import YAML
 
 from quarterturn.errors import UserError
 from quarterturn.params import Data
-from studies.label_efficiency.config import Recipe, Study, load_study
+from studies.label_efficiency import report
+from studies.label_efficiency.config import Probe, Recipe, Study, load_study
 from studies.label_efficiency.pictures import Pictures
 from studies.label_efficiency.results import cells_of, pack, summary
 from studies.label_efficiency.runs import Cell, read_cells, write_cells
-from studies.label_efficiency.search import DRAWS, STEPS, beyond, draws
+from studies.label_efficiency.search import DRAWS, PENALTIES, STEPS, best_probe, beyond, draws
 from tests.closure import ROOT, import_closure
 from tests.conftest import copy_project, make_pictures, shell
 from tests.models import leaves
@@ -206,6 +208,47 @@ def test_every_number_is_made_of_the_tables(project: Path) -> None:
         right = cells_of(results, folds).right
         for seed, arm, fraction, accuracy in results[["seed", "arm", "fraction", "accuracy"]].itertuples(index=False):
             assert right[arm, fraction][seed].mean() == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_the_readme_tells_what_the_metrics_say(project: Path) -> None:
+    values = json.loads((project / "studies/label_efficiency/arrows.json").read_text("utf-8"))
+    lines = report.results(values, [0.05, 0.1, 0.25, 0.5, 1.0])
+    (row,) = [line for line in lines if line.startswith("| fine-tuned | 0.") or line.startswith("| fine-tuned | 1.")]
+    cells = row.split(" | ")[1:]
+    assert float(cells[1].split(" ")[0]) == pytest.approx(values["fine_tuned_10_accuracy"], abs=5e-4)
+    assert sum(line.startswith("| fine-tuned |") for line in lines) == 3  # accuracy, difference, labels saved
+    (auxiliary,) = [line for line in lines if line.startswith("| scratch-s4l-all | 0.") or "all | |" in line][:1]
+    assert auxiliary.count("[") == 2  # two fractions
+    assert lines[-1].count("[") == 5
+
+
+def test_the_winners_stand_in_the_readme_with_what_the_search_gave() -> None:
+    study = YAML(typ="safe").load(FOLDER / "params.yaml")
+    trials = pd.DataFrame(
+        [
+            {"arm": arm, "labels": size, "seed": seed, **Recipe(**recipe).model_dump(), "accuracy": accuracy}
+            for arm, size in product(("scratch", "fine_tuned"), ("few", "many"))
+            for recipe in (study[arm][size], {**study[arm][size], "steps": 7})
+            for seed, accuracy in ((1000, 0.5), (1001, 0.7))
+        ]
+    )
+    lines = report.recipes(study, trials)
+    assert len(lines) == 2 + 4
+    assert all(line.endswith("| 4 | 0.600 on 2 seeds |") for line in lines[2:])
+
+
+def test_a_probe_is_chosen_by_its_best_penalties_at_few_and_at_many_labels() -> None:
+    rows = [
+        {"seed": seed, "block": block, "labels": size, "penalty": penalty, "accuracy": 0.5}
+        for seed, block, size, penalty in product((1000, 1001), (1, 2), ("few", "many"), PENALTIES)
+    ]
+    table = pd.DataFrame(rows)
+    few, many = (table["labels"] == size for size in ("few", "many"))
+    second = table["block"] == 2
+    table.loc[second & few & (table["penalty"] == PENALTIES[3]), "accuracy"] = 0.7
+    table.loc[second & many & (table["penalty"] == PENALTIES[1]), "accuracy"] = 0.6
+    table.loc[~second & few & (table["penalty"] == PENALTIES[5]), "accuracy"] = 0.75
+    assert best_probe(table) == Probe(block=2, few=PENALTIES[3], many=PENALTIES[1])
 
 
 def test_a_wrong_parameter_is_named(tmp_path: Path) -> None:

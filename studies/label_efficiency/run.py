@@ -20,6 +20,7 @@ from quarterturn.progress import watched
 from studies.cores import cores
 from studies.label_efficiency.config import ROOT, load_study
 from studies.label_efficiency.estimate import say_estimate
+from studies.label_efficiency.report import write_report
 
 HERE = Path(__file__).resolve().parent
 
@@ -47,6 +48,7 @@ def main() -> None:
             raise
     subprocess.run(["dvc", "repro"], cwd=folder, check=True)
     keep(folder, home)
+    write_report(HERE / "README.md")
 
 
 def lay_out(data: Path, name: str, seeds: int) -> Path:
