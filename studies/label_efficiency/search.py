@@ -2,7 +2,7 @@
 
 Every arm gets the same budget, at few labels (the primary fraction) and at many (all): `DRAWS` random recipes on one
 tuning seed, the best of them on more (successive halving: Jamieson and Talwalkar, AISTATS 2016). A winner at an edge of
-the range is then varied beyond it, until that does not help. Judged by the accuracy on validation pictures, a fifth of
+the range is then varied beyond it, until that does not help by `WORTH`. Judged by the accuracy on validation pictures, a fifth of
 the training labels of seeds that the study does not report; their test parts are not looked at. Trials go to
 NAME-search.csv, beside this file, as they finish; stopped, the search goes on where it was. The linear probes' block
 and penalties are chosen likewise, among `DRAWS` penalties: NAME-probes.csv.
@@ -34,6 +34,7 @@ STEPS = {"few": (300, 1600), "many": (1000, 4000)}
 RATES, WEIGHT_DECAYS = (5e-4, 1e-2), (5e-3, 0.5)
 AVERAGINGS, CROPS, COLORS, LAYER_DECAYS = (0.98, 0.99, 0.995), (0.35, 0.5, 0.65, 0.8), (0.0, 0.2, 0.4), (0.6, 0.8, 1.0)
 BATCH = 32
+WORTH = 0.002  # accuracy that going beyond an edge must gain: less is noise, and there is always a longer training
 FACTOR = 1.6  # by which a winner near an edge is varied beyond it, and what counts as near
 PENALTIES = [float(f"{value:.2g}") for value in np.logspace(-4, 1, DRAWS)]
 ARMS = ["scratch", "fine_tuned"]
@@ -64,10 +65,10 @@ def main() -> None:
                     trials.to_csv(temporary, index=False, lineterminator="\n")
                 print(row, flush=True)
 
-            def mean(recipe: Recipe) -> float:
-                return float(np.mean([accuracy_of(trials, arm, size, recipe, seed) for seed in seeds]))
+            return sorted(recipes, key=lambda recipe: mean(arm, size, recipe, seeds), reverse=True)
 
-            return sorted(recipes, key=mean, reverse=True)
+        def mean(arm: str, size: str, recipe: Recipe, seeds: list[int] = SEEDS) -> float:
+            return float(np.mean([accuracy_of(trials, arm, size, recipe, seed) for seed in seeds]))
 
         list(pool.map(backbone, SEEDS))
         probed = pd.concat(pool.map(probes, SEEDS))
@@ -79,7 +80,9 @@ def main() -> None:
             for count, seeds in RUNGS:
                 recipes = compare(arm, size, recipes[:count], SEEDS[:seeds])
             best = recipes[0]
-            while (better := compare(arm, size, [best, *beyond(best, size)], SEEDS)[0]) != best:
+            while mean(arm, size, better := compare(arm, size, [best, *beyond(best, size)], SEEDS)[0]) >= (
+                mean(arm, size, best) + WORTH
+            ):
                 best = better
             print(f"{arm}, {size} labels: {best!r}", flush=True)
 
