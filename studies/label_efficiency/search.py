@@ -2,8 +2,8 @@
 
 Every arm gets the same budget, at few labels (the primary fraction) and at many (all): `DRAWS` random recipes on one
 tuning seed, the best of them on more (successive halving: Jamieson and Talwalkar, AISTATS 2016). A winner at an edge of
-the range is then varied beyond it, until that does not help by `WORTH`. Judged by the accuracy on validation pictures, a fifth of
-the training labels of seeds that the study does not report; their test parts are not looked at. Trials go to
+the range is then varied beyond it, until that does not help by `WORTH`. Judged by the accuracy on validation pictures,
+a fifth of the training labels of seeds that the study does not report; their test parts are not looked at. Trials go to
 NAME-search.csv, beside this file, as they finish; stopped, the search goes on where it was. The linear probes' block
 and penalties are chosen likewise, among `DRAWS` penalties: NAME-probes.csv.
 """
