@@ -1,12 +1,17 @@
 """Errors that a user can cause, and how a program ends on one."""
 
 import errno
+import os
+import signal
 import sys
 from collections.abc import Callable
 
 from quarterturn.orphan import stop_with_dvc
 
 _OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+
+
+_INTERRUPTED = "interrupted; run the same command to go on from here"
 
 
 class UserError(Exception):
@@ -20,6 +25,21 @@ class UnreadableImage(Exception):
 def one_line(error: object, most: int = 200) -> str:
     """An error's message in one line of at most so many characters."""
     return " ".join(str(error).split())[:most]
+
+
+def begin(name: str) -> None:
+    """From now on Ctrl-C ends this process at once, in one line, and so does the end of the DVC that started it.
+
+    For the first line of a program: what it imports takes seconds, in which an exception would be a traceback.
+    """
+
+    def leave(*_: object) -> None:  # what is half-written has a name of its own, so it may stay
+        os.write(2, f"{name}: {_INTERRUPTED}\n".encode())
+        os._exit(130)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in the background
+        signal.signal(signal.SIGINT, leave)
+    stop_with_dvc(name)
 
 
 def run(program: Callable[[], None], name: str) -> None:
@@ -41,5 +61,5 @@ def run(program: Callable[[], None], name: str) -> None:
         print(f"{name}: {error.strerror}{where}; put that right and run the same command again", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; run the same command to go on from here", file=sys.stderr)
+        print(f"{name}: {_INTERRUPTED}", file=sys.stderr)
         sys.exit(130)

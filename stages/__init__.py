@@ -1,6 +1,7 @@
 """The pipeline's stages, one script each: `python -m stages.NAME`, as dvc.yaml calls them."""
 
 # dvc.yaml says `python`, which is whatever stands first on PATH; every Python 3 can read this file and say it is wrong.
+import os
 import sys
 from importlib.util import find_spec
 
@@ -24,3 +25,8 @@ if sys.version_info < (3, 11) or _missing:
         f"stages: this Python ({sys.executable}) {_what}; run `make repro`, or activate the project's environment"
         " before any `dvc`: . .venv/bin/activate"
     )
+
+if sys.argv[0] == "-m":  # one is being started; nobody only imports it
+    from quarterturn.errors import begin
+
+    begin(os.environ.get("DVC_STAGE", "stages"))
