@@ -19,6 +19,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb") as file:  # on the disk before it has the name, or a power cut could leave it empty
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # writing, as on a full disk, does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
