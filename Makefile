@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test lint lock photos notebook study audit
+.PHONY: help env repro test torture lint lock photos notebook study audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ repro: .venv/installed ## check params.yaml and run what has changed of the pipe
 
 test: lint ## check style and types, run all tests, show coverage
 	pytest --cov --cov-report=term:skip-covered
+
+torture: .venv/installed ## kill the pipeline at 50 random moments; the report is docs/torture.md
+	python -m tests.torture 50 --report docs/torture.md
 
 lint: .venv/installed ## check style and types only
 	ruff check
