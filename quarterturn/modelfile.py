@@ -3,9 +3,10 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -33,12 +34,12 @@ class Description:
     """
 
     task: str
-    outputs: list[str]
+    outputs: Annotated[list[str], Field(min_length=2)]
     model: dict[str, object]
-    channels: int
+    channels: Annotated[int, Field(ge=1, le=3)]
     image_size: int
-    block: int
-    grid: int
+    block: Annotated[int, Field(ge=1)]
+    grid: Annotated[int, Field(ge=1, le=64)]
 
 
 def save_network(
@@ -70,19 +71,24 @@ def load_network(path: str | Path) -> tuple[Network, Description]:
             metadata = file.metadata() or {}
             if _KEY not in metadata:
                 raise UserError(f"{path} holds safetensors, but not a model that this project wrote")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            # Copies: what is only mapped ends the process where the file is cut short meanwhile.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a mapping)
         description = TypeAdapter(Description).validate_json(metadata[_KEY])
         zeros, ones = [0.0] * description.channels, [1.0] * description.channels
-        network = Network(
-            Model.model_validate(description.model),
-            description.channels,
-            len(description.outputs),
-            zeros,
-            ones,
-            description.block,
-            description.grid,
-        )
-        network.load_state_dict(tensors)
+        with torch.device("meta"):  # without memory: what a damaged file claims of its network may be of any size
+            network = Network(
+                Model.model_validate(description.model),
+                description.channels,
+                len(description.outputs),
+                zeros,
+                ones,
+                description.block,
+                description.grid,
+            )
+        for name, expected in network.state_dict().items():
+            if name in tensors and tensors[name].dtype != expected.dtype:
+                raise UserError(f"{path} is damaged or not a model file: its {name} is {tensors[name].dtype}")
+        network.load_state_dict(tensors, assign=True)
     except (SafetensorError, ValidationError, RuntimeError, OSError, IndexError) as error:
         raise UserError(f"{path} is damaged or not a model file: {one_line(error)}") from error
     return network.eval(), description

@@ -1,10 +1,12 @@
 """Model files: whole, fitting, or refused in one line."""
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from quarterturn.errors import UserError
@@ -70,3 +72,51 @@ def test_other_safetensors_and_missing_files_are_refused(tmp_path: Path) -> None
     save_file({"x": torch.zeros(2)}, tmp_path / "lying.safetensors", metadata={"quarterturn": json.dumps({"task": 3})})
     with pytest.raises(UserError, match="damaged"):
         load_network(tmp_path / "lying.safetensors")
+
+
+def rewritten(path: Path, **changes: object) -> Path:
+    """The model file with other values in its description, as a damaged or forged one has."""
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    description = json.loads(header["__metadata__"]["quarterturn"]) | changes
+    header["__metadata__"]["quarterturn"] = json.dumps(description)
+    written = json.dumps(header).encode()
+    path.write_bytes(len(written).to_bytes(8, "little") + written + data[8 + length :])
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": 10**12},
+        {"channels": 2},
+        {"block": -1},
+        {"block": 0},
+        {"block": 9},
+        {"grid": 0},
+        {"grid": 10**6},
+        {"outputs": []},
+        {"outputs": ["a"] * 100_000},
+        {"model": sized([4096] * 8, depth=8).model_dump()},  # 40 GB of weights
+        {"model": sized([4, 8], head=[4096] * 4).model_dump()},
+    ],
+    ids=lambda changes: str(changes)[:40],
+)
+def test_a_description_that_the_weights_do_not_bear_out_is_refused_without_making_its_network(
+    path: Path, changes: dict[str, object]
+) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match="model.safetensors is damaged") as error:
+        load_network(rewritten(path, **changes))
+    assert len(str(error.value).splitlines()) == 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+def test_weights_of_another_number_format_are_refused(path: Path) -> None:
+    with safe_open(path, "pt") as file:
+        halved = {name: file.get_tensor(name).half() for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        metadata = file.metadata()
+    save_file(halved, path, metadata=metadata)
+    with pytest.raises(UserError, match="damaged .*torch.float16"):
+        load_network(path)
