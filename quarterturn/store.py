@@ -45,7 +45,7 @@ class Store:
         self.table: pd.DataFrame = used_rows(read_table(Path(folder, "split", "images.csv")))
         try:
             pixels = np.lib.format.open_memmap(path, mode="r")  # np.load would also take an .npz
-        except (OSError, ValueError, OverflowError, TokenError) as error:
+        except (OSError, ValueError, TypeError, OverflowError, TokenError) as error:
             reason = one_line(error)
             raise UserError(
                 f"{path} cannot be read ({reason}); `dvc repro -f -s rotate-augment` makes it anew"

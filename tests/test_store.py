@@ -94,6 +94,11 @@ def future(path: Path) -> None:
     path.write_bytes(data)
 
 
+def bytes_for_text(path: Path) -> None:
+    np.save(path, squares())
+    path.write_bytes(path.read_bytes().replace(b" 'fortran_order'", b"b'fortran_order'"))
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -108,6 +113,7 @@ def future(path: Path) -> None:
         (cut, "cannot be read"),
         (compressed, "cannot be read"),
         (future, "cannot be read"),
+        (bytes_for_text, "cannot be read"),
         (save(np.zeros((0, SIDE, SIDE, 3), np.uint8)), "cannot be read|holds uint8"),
         (save(squares().astype(np.float32)), r"holds float32 \(4, 8, 8, 3\)"),
         (save(squares().astype(np.int8)), "holds int8"),
