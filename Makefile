@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test torture lint lock photos notebook study audit
+.PHONY: help env repro test torture fuzz lint lock photos notebook study audit
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: lint ## check style and types, run all tests, show coverage
 
 torture: .venv/installed ## kill the pipeline at 50 random moments; the report is docs/torture.md
 	python -m tests.torture 50 --report docs/torture.md
+
+fuzz: .venv/installed ## read 100,000 damaged params.yaml, 10,000 model files and pixel stores; the report is docs/fuzz.md
+	python -m tests.fuzz 100000 10000 --report docs/fuzz.md
 
 lint: .venv/installed ## check style and types only
 	ruff check
