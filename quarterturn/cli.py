@@ -40,6 +40,13 @@ def fetch(options: argparse.Namespace) -> None:
     fetch_oxford_pets(options.folder)
 
 
+def compare(options: argparse.Namespace) -> None:
+    from quarterturn.compare import as_html, as_markdown, as_text, compare
+
+    write = {"text": as_text, "md": as_markdown, "html": as_html}[options.format]
+    print(write(compare(options.old, options.new)).rstrip("\n"))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="quarterturn",
@@ -66,4 +73,16 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--folder", default="data/oxford-pets", help="where to put oxford-pets.zip (default: %(default)s)"
     )
+
+    added = add(
+        compare,
+        "compare two revisions: params, metrics, and a paired test on the test pictures that both have",
+        "quarterturn compare main my-experiment",
+    )
+    revision = "branch, tag, commit, name of a `dvc exp`, or workspace (default: %(default)s)"
+    added.add_argument("old", nargs="?", default="HEAD", metavar="REV", help=revision)
+    added.add_argument("new", nargs="?", default="workspace", metavar="REV", help=revision)
+    formats = added.add_mutually_exclusive_group()
+    for name, use in (("md", "Markdown, for a pull request"), ("html", "a page")):
+        formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="text", help=use)
     return parser

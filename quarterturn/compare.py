@@ -1,0 +1,251 @@
+"""Two revisions side by side: parameters, metrics, and a paired test on the test pictures that both were asked about.
+
+What differs is found by DVC itself, so that this says what `dvc params diff` and `dvc metrics diff` say.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.scm import SCMError
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from ruamel.yaml import YAML
+from tabulate import tabulate
+
+from quarterturn.errors import UserError, one_line
+from quarterturn.foldstatistics import compare_folds
+from quarterturn.statistics import PairedComparison, compare_paired
+
+PREDICTIONS, PARAMS, LOCK = "metrics/predictions.csv", "params.yaml", "dvc.lock"
+CLASSIFIERS = ("transfer", "baseline")
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A parameter or metric that differs: its name, and as text what it was, what it is, and by how much it grew."""
+
+    name: str
+    old: str
+    new: str
+    difference: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is said of two revisions.
+
+    Attributes:
+        old: name of the first revision.
+        new: name of the second.
+        params: that differ.
+        metrics: that differ.
+        tests: one sentence a classifier, or none where no picture is shared.
+        warnings: what the reader must know before believing a test.
+    """
+
+    old: str
+    new: str
+    params: list[Change]
+    metrics: list[Change]
+    tests: list[str]
+    warnings: list[str]
+
+
+def compare(old: str = "HEAD", new: str = "workspace") -> Comparison:
+    """Compare two revisions: anything that Git or `dvc exp` has a name for, or "workspace".
+
+    Raises:
+        UserError: no such revision, no project here, or its files are damaged.
+    """
+    try:
+        with Repo() as repo:
+            params = _changes(repo.params.diff(old, new), (PARAMS,))
+            metrics = _changes(repo.metrics.diff(old, new))
+            first, second = (Revision.read(repo, name) for name in (old, new))
+    except (DvcException, SCMError) as error:
+        raise UserError(f"cannot compare {old} and {new}: {one_line(error)}") from error
+    tests, warnings = paired_tests(first, second)
+    return Comparison(old, new, params, metrics, tests, [*first.stale(), *second.stale(), *warnings])
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What the paired test needs of a revision: its name, params, dvc.lock, and predictions, if it has any."""
+
+    name: str
+    params: Mapping[str, Any]
+    lock: Mapping[str, Any]
+    predictions: pd.DataFrame | None
+
+    @classmethod
+    def read(cls, repo: Repo, name: str) -> "Revision":
+        """Read it from Git, or from the folder if it is "workspace"."""
+        with repo.switch(name):
+
+            def text(path: str) -> str:
+                place = repo.fs.join(repo.root_dir, path)
+                return repo.fs.read_text(place, encoding="utf-8") if repo.fs.exists(place) else ""
+
+            yaml = YAML(typ="safe", pure=True)
+            predictions = text(PREDICTIONS)
+            return cls(
+                name,
+                yaml.load(text(PARAMS)) or {},
+                (yaml.load(text(LOCK)) or {}).get("stages", {}),
+                _table(predictions) if predictions else None,
+            )
+
+    def stale(self) -> list[str]:
+        """A warning if the metrics were made with other parameters than params.yaml has."""
+        made_with = {
+            key: value for stage in self.lock.values() for key, value in stage.get("params", {}).get(PARAMS, {}).items()
+        }
+        others = sorted(key for key, value in made_with.items() if self._param(key) != value)
+        if not others:
+            return []
+        return [f"the metrics of {self.name} were made with another {', '.join(others)} than its {PARAMS}: `dvc repro`"]
+
+    def data(self) -> list[str]:
+        """Hashes of the pictures, as far as dvc.lock has them."""
+        path = self._param("data.path")
+        deps = self.lock.get("split", {}).get("deps", [])
+        return [dep["md5"] for dep in deps if dep["path"] == path and "md5" in dep]
+
+    def _param(self, key: str) -> Any:
+        value: Any = self.params
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
+
+def paired_tests(first: Revision, second: Revision) -> tuple[list[str], list[str]]:
+    """A sentence for each classifier, second minus first on the pictures that both were tested on; and warnings."""
+    if first.predictions is None or second.predictions is None:
+        without = [revision.name for revision in (first, second) if revision.predictions is None]
+        return [], [f"{' and '.join(without)}: no {PREDICTIONS}, so no test; `dvc repro` makes it"]
+    tables = [first.predictions, second.predictions]
+    plans = [_folds_and_repeats(table) for table in tables]
+    if plans[0] != plans[1]:
+        return [], [
+            "one is cross-validated and the other is not, or in another way, so no test of one against the other"
+        ]
+    folds, repeats = plans[0]
+    key = ["image", "repeat"] if folds else ["image"]
+    both = tables[0].merge(tables[1], on=key, suffixes=("_old", "_new"), validate="one_to_one")
+    warnings = _differing_tests(*(len(table) // repeats for table in (both, *tables)))
+    if first.data() != second.data() and not both.empty:
+        warnings.append("the pictures at data.path are not the same; test pictures are matched by name")
+    relabelled = both["actual_old"] != both["actual_new"]
+    if relabelled.any():
+        warnings.append(f"{relabelled.sum() // repeats} test pictures have another class in {second.name}: left out")
+        both = both[~relabelled]
+    if both.empty:
+        return [], warnings
+    tests = []
+    for name in CLASSIFIERS:
+        before, after = (
+            (both[f"{name}_{which}"] == both[f"actual_{which}"]).to_numpy().reshape(-1, repeats)
+            for which in ("old", "new")
+        )
+        found = compare_folds(after, before, folds) if folds else compare_paired(after[:, 0], before[:, 0])
+        same = bool((both[f"{name}_old"] == both[f"{name}_new"]).all())
+        tests.append(_sentence(name, found, len(before), cross_validated=folds > 0, same=same))
+    return tests, warnings
+
+
+def _sentence(name: str, found: PairedComparison, images: int, cross_validated: bool, same: bool) -> str:
+    """Such as "transfer: +1.8 points [+0.4, +3.1], 620 shared test images, McNemar p = 0.012"."""
+    if same:
+        return f"{name}: the same answers on all {images:,} shared test images"
+    points = [f"{100 * value:+.1f}" for value in (found.difference, found.low, found.high)]
+    what = f"{points[0]} points [{points[1]}, {points[2]}]"
+    kind = "shared images, cross-validated" if cross_validated else "shared test images"
+    how = f"{images:,} {kind}, McNemar p = {found.mcnemar_p:.2g}"
+    return f"{name}: {what}, {how}" if found.shown else f"{name}: no difference shown, {what}, {how}"
+
+
+def _differing_tests(shared: int, old: int, new: int) -> list[str]:
+    if shared == 0:
+        return ["the two were tested on different pictures and share none, so no difference can be claimed"]
+    if shared < max(old, new):
+        return [f"the test sets differ ({old:,} and {new:,} images): only the {shared:,} that both have are compared"]
+    return []
+
+
+def _table(text: str) -> pd.DataFrame:
+    """metrics/predictions.csv with all as text: names and classes such as "007" and "NA" stay what they are."""
+    return pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False, lineterminator="\n")
+
+
+def _folds_and_repeats(predictions: pd.DataFrame) -> tuple[int, int]:
+    """Of a cross-validated table; (0, 1) for one of a test part."""
+    if "fold" not in predictions:
+        return 0, 1
+    return predictions["fold"].nunique(), predictions["repeat"].nunique()
+
+
+def _changes(result: Mapping[str, Any], without: tuple[str, ...] = ()) -> list[Change]:
+    """What DVC's diff found, by name, as its own order is by chance; files in ``without`` are not named."""
+    return [
+        Change(
+            key if path in without else f"{path.removesuffix('.json')}: {key}",
+            _shown(values.get("old")),
+            _shown(values.get("new")),
+            f"{values['diff']:+.6g}" if "diff" in values else "",
+        )
+        for path, keys in sorted(result.get("diff", {}).items())
+        for key, values in sorted(keys.items())
+    ]
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def as_text(found: Comparison) -> str:
+    """For a terminal: aligned, the tests first."""
+    parts = [f"{found.old} → {found.new}"]
+    parts += [f"warning: {line}" for line in found.warnings]
+    parts += found.tests
+    for title, rows, numbers in _tables(found):
+        table = tabulate(
+            rows, [title, found.old, found.new, *([""] if numbers else [])], "simple", disable_numparse=True
+        )
+        parts += ["", table if rows else f"no {title} differ"]
+    return "\n".join(parts)
+
+
+def as_markdown(found: Comparison) -> str:
+    """For a pull request: the long table of metrics is folded."""
+    return _rendered("compare.md", found)
+
+
+def as_html(found: Comparison) -> str:
+    """One page that needs nothing else."""
+    return _rendered("compare.html", found)
+
+
+def _tables(found: Comparison) -> list[tuple[str, list[tuple[str, ...]], bool]]:
+    """Title, rows, and whether the rows have differences."""
+    params: list[tuple[str, ...]] = [(each.name, each.old, each.new) for each in found.params]
+    metrics: list[tuple[str, ...]] = [(each.name, each.old, each.new, each.difference) for each in found.metrics]
+    return [("params", params, False), ("metrics", metrics, True)]
+
+
+def _rendered(template: str, found: Comparison) -> str:
+    environment = Environment(
+        loader=PackageLoader("quarterturn"),
+        autoescape=template.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
+    return environment.get_template(template).render(found=found)
