@@ -1,1 +1,13 @@
 """Rotation pretraining, transfer to few labels, and the evidence for it."""
+
+from importlib import import_module
+from typing import Any
+
+_FROM = {"load_classifier": "quarterturn.classifier"}
+
+
+def __getattr__(name: str) -> Any:
+    """`from quarterturn import load_classifier`, which takes seconds to import, so only where it is asked for."""
+    if name in _FROM:
+        return getattr(import_module(_FROM[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -47,6 +47,12 @@ def compare(options: argparse.Namespace) -> None:
     print(write(compare(options.old, options.new)).rstrip("\n"))
 
 
+def predict(options: argparse.Namespace) -> None:
+    from quarterturn.predict import predict
+
+    predict(options.paths, options.model, options.format)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="quarterturn",
@@ -85,4 +91,19 @@ def _parser() -> argparse.ArgumentParser:
     formats = added.add_mutually_exclusive_group()
     for name, use in (("md", "Markdown, for a pull request"), ("html", "a page")):
         formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="text", help=use)
+
+    added = add(predict, "say of which class pictures are", "quarterturn predict --format csv ~/Pictures/new")
+    _add_paths(added)
+    _add_model(added, "final/model.safetensors, else outputs/transfer/model.safetensors")
+    added.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
     return parser
+
+
+def _add_paths(
+    command: argparse.ArgumentParser, count: str = "+", use: str = "pictures, folders or .zip files"
+) -> None:
+    command.add_argument("paths", nargs=count, metavar="PATH", help=use)
+
+
+def _add_model(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument("--model", metavar="FILE", help=f"model file (default: {default})")
