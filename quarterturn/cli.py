@@ -53,6 +53,12 @@ def predict(options: argparse.Namespace) -> None:
     predict(options.paths, options.model, options.format)
 
 
+def export(options: argparse.Namespace) -> None:
+    from quarterturn.export import export
+
+    export(options.paths, options.model, options.output)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="quarterturn",
@@ -94,8 +100,17 @@ def _parser() -> argparse.ArgumentParser:
 
     added = add(predict, "say of which class pictures are", "quarterturn predict --format csv ~/Pictures/new")
     _add_paths(added)
-    _add_model(added, "final/model.safetensors, else outputs/transfer/model.safetensors")
+    _add_model(added)
     added.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
+
+    added = add(
+        export,
+        "write the classifier as ONNX, if it gives the same probabilities",
+        "quarterturn export --output pets.onnx ~/Pictures/new",
+    )
+    _add_paths(added, "*", "pictures to check it on, 500 at most (default: those of data.path)")
+    _add_model(added)
+    added.add_argument("--output", default="model.onnx", metavar="FILE", help="default: %(default)s")
     return parser
 
 
@@ -105,5 +120,7 @@ def _add_paths(
     command.add_argument("paths", nargs=count, metavar="PATH", help=use)
 
 
-def _add_model(command: argparse.ArgumentParser, default: str) -> None:
+def _add_model(
+    command: argparse.ArgumentParser, default: str = "final/model.safetensors, else outputs/transfer/model.safetensors"
+) -> None:
     command.add_argument("--model", metavar="FILE", help=f"model file (default: {default})")
