@@ -59,6 +59,12 @@ def export(options: argparse.Namespace) -> None:
     export(options.paths, options.model, options.output)
 
 
+def upright(options: argparse.Namespace) -> None:
+    from quarterturn.upright import upright
+
+    upright(options.paths, options.model, options.sure, options.turn)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="quarterturn",
@@ -111,6 +117,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_paths(added, "*", "pictures to check it on, 500 at most (default: those of data.path)")
     _add_model(added)
     added.add_argument("--output", default="model.onnx", metavar="FILE", help="default: %(default)s")
+
+    added = add(
+        upright,
+        "list pictures that lie on their side or upside down; no label is needed",
+        "quarterturn upright --sure 0.95 ~/Pictures",
+    )
+    _add_paths(added)
+    _add_model(added, "outputs/pretrain/model.safetensors")
+    added.add_argument("--sure", type=float, default=0.9, metavar="P", help="least probability (default: %(default)s)")
+    added.add_argument("--turn", action="store_true", help="turn the files, without loss: JPEG by its EXIF, and PNG")
     return parser
 
 

@@ -91,7 +91,7 @@ def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], arguments: 
     assert capsys.readouterr().err.startswith("usage: quarterturn")
 
 
-@pytest.mark.parametrize("command", ["check", "recipe", "fetch", "compare", "predict", "export"])
+@pytest.mark.parametrize("command", ["check", "recipe", "fetch", "compare", "predict", "export", "upright"])
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as ending:
         main([command, "--help"])
