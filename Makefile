@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test torture fuzz lint lock photos notebook study audit
+.PHONY: help env repro test torture fuzz lint lock photos notebook study audit upright
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ study: .venv/installed ## how many labels are saved, on silhouettes; or on DATA=
 
 audit: .venv/installed ## what the rotation classifier looks at, on DATA=folder-or-zip of cats and dogs; results in studies/audit
 	python -m studies.audit.run "$(DATA)"
+
+upright: .venv/installed ## how well turned pictures are found, on DATA=folder-or-zip of photos; results in studies/upright
+	python -m studies.upright.run "$(DATA)"
 
 lock: ## pin what a fresh installation gets now
 	$(PYTHON) -m venv build/lock
