@@ -1,0 +1,48 @@
+"""Stage card of final/dvc.yaml: what the final model is, from what it was made, and what is known of its like."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from quarterturn.errors import run
+from quarterturn.files import atomic
+from quarterturn.modelfile import load_network
+from quarterturn.params import load_params
+from quarterturn.table import read_table, used_rows
+
+TABLE, METRICS, FINAL = Path("outputs/split/images.csv"), Path("metrics"), Path("final")
+
+
+def main() -> None:
+    params = load_params().model_dump(
+        include={"seed", "rotate_augment", "augmentation", "model", "pretrain", "transfer"}
+    )
+    del params["transfer"]["label_fraction"]  # of the tested model; the final one has every label
+    table = used_rows(read_table(TABLE))
+    _, description = load_network(FINAL / "model.safetensors")
+    counts = table["label"].value_counts()
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    text = environment.from_string((FINAL / "card.md.jinja").read_text("utf-8")).render(
+        labels={label: int(counts[label]) for label in description.outputs},
+        pictures=len(table),
+        description=description,
+        tested=json.loads((METRICS / "evaluate.json").read_text("utf-8")),
+        params=params,
+        table_sha256=sha256(TABLE),
+        model_sha256=sha256(FINAL / "model.safetensors"),
+    )
+    with atomic(FINAL / "model-card.md") as temporary:
+        temporary.write_text(text, "utf-8")
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    run(main, "card")

@@ -1,0 +1,112 @@
+"""The final model: a pipeline of its own, from every label, and its card."""
+
+import importlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from quarterturn import load_classifier
+from quarterturn.examples import LabelledPictures
+from tests.closure import ROOT, import_closure
+from tests.conftest import commit, set_params, shell
+from tests.test_dvc_yaml import read_by
+
+FINAL: dict[str, Any] = YAML(typ="safe").load(ROOT / "final/dvc.yaml")
+SCRIPTS = {"model": "final", "card": "card"}
+
+
+@pytest.mark.parametrize("stage", SCRIPTS)
+def test_code_in_deps_is_the_import_closure(stage: str) -> None:
+    facts = FINAL["stages"][stage]
+    declared = {dep.removeprefix("../") for dep in facts["deps"] if dep.endswith(".py")}
+    assert declared == import_closure(f"stages.{SCRIPTS[stage]}")
+    assert facts["cmd"] == f"cd .. && python -m stages.{SCRIPTS[stage]}"
+
+
+def declared_params(stage: str) -> set[str]:
+    return set(FINAL["stages"][stage]["params"][0]["../params.yaml"])
+
+
+@pytest.fixture(scope="module")
+def made(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("final") / "project"
+    shutil.copytree(finished, folder, symlinks=True)
+    shell("dvc", "--cd", "final", "repro", "--quiet", cwd=folder)
+    commit(folder, "Make the final model")
+    return folder
+
+
+def test_the_pipeline_does_not_run_it_and_is_up_to_date_without_it(finished: Path) -> None:
+    assert not (finished / "final/model.safetensors").exists()
+    assert "final" not in shell("dvc", "status", cwd=finished)
+
+
+def test_the_params_are_those_that_the_stage_reads(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(made, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    read = read_by("final", monkeypatch)
+    assert read == declared_params("model")
+
+
+def test_it_is_trained_on_every_label_and_pretrained_on_every_picture(
+    made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(made, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    set_params(folder, transfer__trainable="head", model__head=[])
+    module = importlib.import_module("stages.final")
+    seen: list[int] = []
+    probe, turned = module.probe_frozen, module.TurnedPictures
+
+    def recording(network: Any, training: LabelledPictures, *arguments: Any) -> Any:
+        seen.append(len(training))
+        return probe(network, training, *arguments)
+
+    def counting(pixels: Any, rows: Any, *arguments: Any) -> Any:
+        seen.append(len(rows))
+        return turned(pixels, rows, *arguments)
+
+    monkeypatch.setattr(module, "probe_frozen", recording)
+    monkeypatch.setattr(module, "TurnedPictures", counting)
+    module.main()
+    assert seen == [90, 80]
+
+
+def test_the_card_says_what_it_was_made_from_and_whose_figures_it_tells(made: Path) -> None:
+    card = (made / "final/model-card.md").read_text("utf-8")
+    assert "80 pictures: 40 cat, 40 dog." in card
+    assert "on 90 pictures without their labels" in card
+    assert "This very model was not tested" in card
+    assert "| transfer.epochs | 2 |" in card
+    assert "label_fraction" not in card
+    assert str(made) not in card
+    assert shell("dvc", "--cd", "final", "status", cwd=made).strip() == "Data and pipelines are up to date."
+
+
+def test_the_card_with_folds(finished_few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(finished_few, tmp_path / "few", symlinks=True)
+    monkeypatch.chdir(tmp_path / "few")
+    shutil.copy("outputs/transfer/model.safetensors", "final/model.safetensors")
+    importlib.import_module("stages.card").main()
+    assert (
+        "by cross-validation\n(5 folds, drawn 3 times) on 60 labelled pictures"
+        in Path("final/model-card.md").read_text()
+    )
+
+
+def test_a_colleague_gets_it_by_its_name_from_a_remote(made: Path, tmp_path: Path) -> None:
+    shell("dvc", "--cd", "final", "remote", "add", "--quiet", "-d", "shared", str(tmp_path / "remote"), cwd=made)
+    shell("dvc", "--cd", "final", "push", "--quiet", cwd=made)
+    commit(made, "Name the remote")
+    shell("git", "tag", "-a", "-m", "first", "final=classifier@v1.0.0", cwd=made)
+    shell("git", "clone", "--quiet", str(made), str(tmp_path / "clone"), cwd=tmp_path)
+    shell(
+        "dvc", "artifacts", "get", str(tmp_path / "clone"), "final:classifier", "-o", "model.safetensors", cwd=tmp_path
+    )
+    assert (tmp_path / "model.safetensors").read_bytes() == (made / "final/model.safetensors").read_bytes()
+    assert load_classifier(tmp_path / "model.safetensors").labels == ["cat", "dog"]
