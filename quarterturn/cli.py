@@ -4,6 +4,8 @@ Each subcommand imports what it needs when it is called, so that `--help` and `c
 """
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
 
 from quarterturn.errors import run
@@ -12,7 +14,12 @@ from quarterturn.errors import run
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one subcommand; a `UserError` ends it with one line on stderr and exit code 1."""
     options = _parser().parse_args(arguments)
-    run(lambda: options.command(options), "quarterturn")
+    try:
+        run(lambda: options.command(options), "quarterturn")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        sys.exit(1)
 
 
 def check(_: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """The command: what it prints, and how it ends."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -111,3 +112,12 @@ def test_help_and_check_import_nothing_heavy() -> None:
     """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    code = "from quarterturn.cli import main; main(['recipe'])"
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        done = subprocess.run([sys.executable, "-c", code], stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
