@@ -14,7 +14,7 @@ from tests.conftest import make_pictures
 def test_precision_and_recall_are_those_of_a_folder_in_which_a_share_was_turned() -> None:
     random = np.random.default_rng(0)
     count, share, sure = 400, 0.1, 0.6
-    answers = random.dirichlet([0.4] * 4, (count, 4)) * 0.6 + np.eye(4) * 0.4
+    answers = random.dirichlet([0.4] * 4, (count, 4)) * 0.8 + np.eye(4) * 0.2
     found = study.judge(answers, 0, sure, share)
     hits = alarms = turned = rightly = 0
     for _ in range(300):  # folders, drawn
