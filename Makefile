@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test torture fuzz lint lock photos notebook study audit upright
+.PHONY: help env repro test torture fuzz lint lock photos notebook study audit upright bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,8 @@ audit: .venv/installed ## what the rotation classifier looks at, on DATA=folder-
 
 upright: .venv/installed ## how well turned pictures are found, on DATA=folder-or-zip of photos; results in studies/upright
 	python -m studies.upright.run "$(DATA)"
+bench: .venv/installed ## how fast it is, as ratios; with DATA=folder-or-zip of cats and dogs, and PARTS="…"; an hour
+	python -m benchmarks.run $(PARTS) $(if $(DATA),--data "$(DATA)")
 
 lock: ## pin what a fresh installation gets now
 	$(PYTHON) -m venv build/lock

@@ -38,13 +38,18 @@ def cloned(name: str) -> Path:
     return clone
 
 
-def set_params(clone: Path, recipe: str, changes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write a recipe and then ``changes`` (section → key → value) into the clone's params.yaml."""
-    shell(clone, "quarterturn", "recipe", recipe)
+def set_params(
+    clone: Path, recipe: str | None, changes: Mapping[str, Mapping[str, Any]], seed: int | None = None
+) -> None:
+    """Write a recipe, then ``changes`` (section → key → value) and the seed, if any, into the clone's params.yaml."""
+    if recipe is not None:
+        shell(clone, "quarterturn", "recipe", recipe)
     yaml = YAML()
     values = yaml.load(clone / "params.yaml")
     for section, keys in changes.items():
         values[section].update(keys)
+    if seed is not None:
+        values["seed"] = seed
     yaml.dump(values, clone / "params.yaml")
 
 

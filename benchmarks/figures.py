@@ -1,0 +1,125 @@
+"""Every figure of results.json, computed from the raw timings beside it."""
+
+from collections.abc import Callable, Mapping
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.timing import ratio
+
+Raw = Mapping[str, Any]  # of one part: item → what it measured
+
+
+def figures(raw: Mapping[str, Raw]) -> dict[str, float]:
+    """Flat figures of all parts that were measured."""
+    return {name: value for part, of_part in raw.items() for name, value in FIGURES[part](of_part).items()}
+
+
+def protocol(raw: Raw) -> dict[str, float]:
+    """Times of the reference over those of the pipeline; accuracies are means over seeds and the three models."""
+    seeds = list(raw.values())
+
+    def spent(side: str, name: str) -> list[float]:
+        return [seed[side]["seconds"][name] for seed in seeds]
+
+    def accuracy(side: str, arms: list[str]) -> float:
+        return float(mean(seed[side]["accuracy"][arm] for seed in seeds for arm in arms))
+
+    arms = list(seeds[0]["pipeline"]["accuracy"])
+    found = {
+        "protocol_speedup": ratio(spent("reference", "total"), spent("pipeline", "total")),
+        "frozen_transfer_speedup": ratio(spent("reference", "transfer"), spent("pipeline", "transfer")),
+        "protocol_accuracy_pipeline": accuracy("pipeline", arms),
+        "protocol_accuracy_reference": accuracy("reference", arms),
+    }
+    for arm in arms:
+        found[f"protocol_accuracy_difference_{arm}"] = accuracy("pipeline", [arm]) - accuracy("reference", [arm])
+    return found
+
+
+def inputs(raw: Raw) -> dict[str, float]:
+    """Throughput of real training as a share of that on one batch in memory; the smallest of all is first."""
+    shares = {name: ratio(item["seconds"]["in memory"], item["seconds"]["real"]) for name, item in raw.items()}
+    return {"input_efficiency": min(shares.values())} | {
+        f"input_efficiency_{_key(name)}": share for name, share in shares.items()
+    }
+
+
+def ingest(raw: Raw) -> dict[str, float]:
+    """Speedups are of the first item, unless their name says of which."""
+    found: dict[str, float] = {}
+    for number, (name, item) in enumerate(raw.items()):
+        taken = item["seconds"]
+        values = {
+            "ingest_speedup_one_core": ratio(taken["pillow, one core"], taken["pipeline, one core"]),
+            "ingest_scaling_two_cores": ratio(taken["pipeline, one core"], taken["pipeline, two cores"]),
+            "ingest_speedup_over_torchvision": ratio(taken["torchvision, one core"], taken["pipeline, one core"]),
+            "ingest_mean_difference": item["mean_difference"],
+            "ingest_per_second_two_cores": item["pictures"] / median(taken["pipeline, two cores"]),
+        }
+        found |= {f"{key}_{_key(name)}" if number > 0 else key: value for key, value in values.items()}
+    return found
+
+
+def others(raw: Raw) -> dict[str, float]:
+    """An epoch from JPEGs through a data loader over one from the store; lightly's linear evaluation over ours."""
+    taken = raw["data loader"]["seconds"]
+    found = {
+        "data_loader_speedup": ratio(taken["data loader, workers"], taken["store"]),
+        "data_loader_speedup_without_workers": ratio(taken["data loader, none"], taken["store"]),
+    }
+    if "linear evaluation" in raw:
+        taken = raw["linear evaluation"]["seconds"]
+        found["linear_evaluation_speedup"] = ratio(taken["lightly"], taken["pipeline"])
+    return found
+
+
+def growth(raw: Raw) -> dict[str, float]:
+    """Exponent of the time beyond the imports', and anonymous bytes a picture: least squares; the largest first."""
+    counts = np.array([int(name) for name in raw if name != "start"])
+    stages = list(raw[str(counts[0])])
+    exponents, memory = {}, {}
+    for stage in stages:
+        spent = [raw[str(count)][stage] for count in counts]
+        beyond = [each["seconds"] - raw["start"][stage.partition(",")[0]] for each in spent]
+        # A thousand pictures take hardly more than the imports, whose time varies: never less than a hundredth second.
+        exponents[_key(stage)] = _slope(np.log(counts), np.log(np.maximum(beyond, 0.01)))
+        memory[_key(stage)] = _slope(counts, np.array([each["anonymous"] for each in spent]))
+    return {
+        "time_exponent": max(exponents.values()),
+        "memory_per_picture": max(memory.values()),
+        **{f"time_exponent_{stage}": value for stage, value in exponents.items()},
+        **{f"memory_per_picture_{stage}": value for stage, value in memory.items()},
+    }
+
+
+def overhead(raw: Raw) -> dict[str, float]:
+    """Ratios to `import torch`, to `dvc status` and to the stages alone; seconds of the whole from nothing."""
+    first = raw["first step"]
+    stages = {name: ratio(taken, first["import torch"]) for name, taken in first.items() if name != "import torch"}
+    return {
+        "overhead_ratio": max(stages.values()),
+        **{f"overhead_ratio_{name}": value for name, value in stages.items()},
+        "noop_ratio": ratio(raw["nothing to do"]["repro"], raw["nothing to do"]["status"]),
+        "one_change_ratio": ratio(raw["one change"]["repro"], raw["one change"]["stages alone"]),
+        "repro_seconds": median(raw["from nothing"]),
+    }
+
+
+FIGURES: dict[str, Callable[[Raw], dict[str, float]]] = {
+    "overhead": overhead,
+    "ingest": ingest,
+    "inputs": inputs,
+    "others": others,
+    "growth": growth,
+    "protocol": protocol,
+}
+
+
+def _slope(x: Any, y: Any) -> float:
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def _key(name: str) -> str:
+    return name.replace(", ", "_").replace(" ", "_").replace("-", "_")

@@ -1,0 +1,57 @@
+"""How time and memory of every stage grow with the number of pictures: 1,000 to 64,000 made-up ones.
+
+Pictures are small JPEGs in one .zip, stored at the size that the recipe for photos stores. The network is small and
+every training is one epoch long, so that what grows is what handles pictures. The time that a stage's imports take is
+the same for all, and is taken off before exponents are fitted: it would make growth look slower than it is.
+"""
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from typing import Any
+
+from benchmarks.pictures import make_zip
+from benchmarks.settings import STAGES, Setting, recipe, write_params
+from benchmarks.timing import run_python
+
+COUNTS, SMALL = (1000, 4000, 16_000, 64_000), (100, 300)
+JPEG = (160, 120)  # pixels: width and height
+STARTS = 3  # measured
+CHANGES: dict[str, dict[str, Any]] = {
+    "data": {"image_size": 64, "path": "pictures.zip"},
+    "split": {"val": 0.05, "test": 0.05, "cross_validate_below": 0},
+    "model": {"widths": [8, 16]},
+    "pretrain": {"epochs": 1},
+    "transfer": {"epochs": 1},
+    "baseline": {"epochs": 1},
+}
+
+
+def items(setting: Setting) -> dict[str, Callable[[], Any]]:
+    """What is measured, by name."""
+    measured: dict[str, Callable[[], Any]] = {"start": partial(start, setting)}
+    return measured | {str(count): partial(grown, setting, count) for count in (SMALL if setting.small else COUNTS)}
+
+
+def start(setting: Setting) -> dict[str, float]:
+    """Seconds until a stage's imports are done."""
+    repeats = 1 if setting.small else STARTS
+    return {
+        stage: median(run_python(setting.work, "-c", f"import stages.{stage}").seconds for _ in range(repeats))
+        for stage in STAGES
+    }
+
+
+def grown(setting: Setting, count: int) -> dict[str, dict[str, float]]:
+    """Seconds and anonymous bytes of every stage with so many pictures; of transfer also with frozen features."""
+    folder = setting.work / "growth"
+    shutil.rmtree(folder, ignore_errors=True)
+    write_params(recipe(None, CHANGES), folder)
+    make_zip(folder / "pictures.zip", count, JPEG)
+    spent = {stage: vars(run_python(folder, "-m", f"stages.{stage}")) for stage in STAGES}
+    frozen = {**CHANGES, "transfer": {"epochs": 1, "trainable": "head"}}
+    write_params(recipe(None, frozen), folder)
+    spent["transfer, frozen"] = vars(run_python(folder, "-m", "stages.transfer"))
+    shutil.rmtree(folder)
+    return spent

@@ -1,0 +1,209 @@
+"""Against what people use: torch's `DataLoader` with torchvision's `ImageFolder`, and lightly's linear evaluation.
+
+The data loader feeds the pipeline's own training loop with the transforms nearest to its augmentation, so that only
+the input differs. lightly's classifier is trained as its authors' benchmarks do: the backbone runs again each epoch.
+It is not among this project's dependencies; without it (`pip install lightly`), that item is left out.
+"""
+
+import hashlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from benchmarks.pictures import CLASSES
+from benchmarks.settings import Setting, recipe
+from benchmarks.timing import alternating
+from quarterturn.compute import Compute, choose
+from quarterturn.examples import LabelledPictures
+from quarterturn.modelfile import blank_network
+from quarterturn.network import Network, pooled
+from quarterturn.params import Params
+from quarterturn.source import ImageSource, labels_by_path
+from quarterturn.training import LossOf, cross_entropy_of, descend
+from quarterturn.transfer import GRID, probe_frozen
+from stages.rotate_augment import decode_all
+from studies.cores import cores
+
+ROUNDS = 3
+PICTURES = 512
+PROBE_EPOCHS = 10  # lightly's own benchmarks take 90
+VALIDATION = 0.25  # share of the pictures
+
+
+def items(setting: Setting) -> dict[str, Callable[[], Any]]:
+    """What is measured, by name."""
+    measured: dict[str, Callable[[], Any]] = {"data loader": partial(against_data_loader, setting)}
+    if importlib.util.find_spec("lightly") is None:
+        print("others: lightly is not installed; its linear evaluation is left out (`pip install lightly`)")
+    else:
+        measured["linear evaluation"] = partial(against_lightly, setting)
+    return measured
+
+
+def against_data_loader(setting: Setting) -> dict[str, Any]:
+    """Seconds of an epoch from the store, and from JPEGs through data loaders with and without workers."""
+    params, compute, rounds = recipe("photos", {}), choose(), 1 if setting.small else ROUNDS
+    folder = image_folder(setting)
+    plan = params.baseline.model_copy(update={"epochs": rounds + 2})  # so that the last is never run
+    examples = from_store(folder, params)
+
+    def training(loss: Callable[[Network], LossOf]) -> Callable[[], object]:
+        network = blank(params)
+        return partial(
+            next,
+            descend(network, loss(network), len(examples), plan, params.augmentation, params.seed, compute, "baseline"),
+        )
+
+    pictures = ImageFolder(folder, augmenting(params))
+    sides = {"store": training(lambda network: cross_entropy_of(network, examples, compute))}
+    for name, workers in (("data loader, workers", cores()), ("data loader, none", 0)):
+        loader = DataLoader(
+            pictures, plan.batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+        )
+        sides[name] = training(partial(from_loader, batches=endless(loader), compute=compute))
+    return {"seconds": alternating(sides, rounds), "pictures": len(examples)}
+
+
+def against_lightly(setting: Setting) -> dict[str, Any]:
+    """Seconds of lightly's linear evaluation from JPEGs, and of this project's, decoding included."""
+    from lightly.utils.benchmarking import LinearClassifier
+    from pytorch_lightning import Trainer
+
+    params, compute = recipe("photos", {"transfer": {"epochs": 2 if setting.small else PROBE_EPOCHS}}), choose()
+    folder, plan = image_folder(setting), params.transfer
+    network, last = blank(params), len(params.model.widths)
+
+    def ours() -> None:
+        examples = from_store(folder, params)
+        training, validation = (chosen(examples, rows) for rows in split(len(examples)))
+        probe_frozen(
+            blank(params), training, validation, params.model, 2, plan, params.seed, compute, lambda *_: None, last
+        )
+
+    def lightlys() -> None:
+        pictures = ImageFolder(folder, squaring(params))
+        loaders = [
+            DataLoader(
+                torch.utils.data.Subset(pictures, rows.tolist()),
+                plan.batch_size,
+                shuffle=number == 0,
+                num_workers=cores(),
+                persistent_workers=True,
+            )
+            for number, rows in enumerate(split(len(pictures)))
+        ]
+        classifier = LinearClassifier(
+            Backbone(network), plan.batch_size, params.model.widths[-1] * GRID**2, len(CLASSES), topk=(1,)
+        )
+        trainer = Trainer(
+            accelerator="cpu",
+            max_epochs=plan.epochs,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(classifier, *loaders)
+
+    return {"seconds": alternating({"pipeline": ours, "lightly": lightlys}, 1 if setting.small else ROUNDS)}
+
+
+class Backbone(nn.Module):
+    """The features of the last block, as lightly asks for them: (n, 3, side, side) → (n, width·GRID²)."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        *_, features = self.network.features(images)
+        return pooled(features, GRID)
+
+
+def image_folder(setting: Setting) -> Path:
+    """The first pictures of each class, one folder a class, as `ImageFolder` wants them."""
+    source, folder = ImageSource(setting.photos()), setting.work / "image-folder"
+    names = source.names()
+    for label in CLASSES:
+        of_class = [name for name, of in zip(names, labels_by_path(names, CLASSES), strict=True) if of == label]
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for number, name in enumerate(of_class[: (16 if setting.small else PICTURES) // len(CLASSES)]):
+            (folder / label / f"{number:05d}.jpg").write_bytes(source.read(name))
+    return folder
+
+
+def from_store(folder: Path, params: Params) -> LabelledPictures:
+    """Decode all pictures as the pipeline does, in the order of `ImageFolder`."""
+    source = ImageSource(folder)
+    names = source.names()
+    table = pd.DataFrame({"image": names, "sha256": [hashlib.sha256(source.read(name)).hexdigest() for name in names]})
+    pixels = np.stack(list(decode_all(source, table, params.data.image_size, 3)))
+    targets = np.array([CLASSES.index(Path(name).parent.name) for name in names])
+    return LabelledPictures(pixels, np.arange(len(names)), targets)
+
+
+def chosen(examples: LabelledPictures, rows: npt.NDArray[np.int64]) -> LabelledPictures:
+    """Some of them."""
+    return LabelledPictures(examples.pixels, examples.rows[rows], examples.targets[rows])
+
+
+def split(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows to train on and to validate."""
+    order = np.random.default_rng(0).permutation(count)
+    cut = round(VALIDATION * count)
+    return order[cut:], order[:cut]
+
+
+def blank(params: Params) -> Network:
+    """The recipe's network, untrained."""
+    return blank_network(params.model, 3, len(CLASSES), [0.5] * 3, [0.25] * 3, params.seed)
+
+
+def augmenting(params: Params) -> v2.Compose:
+    """The transforms that are nearest to the pipeline's augmentation."""
+    size, settings = params.data.image_size, params.augmentation
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(size, scale=(settings.crop**2, 1.0), ratio=(1.0, 1.0)),
+            v2.RandomHorizontalFlip(0.5 if settings.mirror else 0.0),
+            v2.ColorJitter(brightness=settings.color, contrast=settings.color),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+    )
+
+
+def squaring(params: Params) -> v2.Compose:
+    """The centred square at the store's size."""
+    size = params.data.image_size
+    return v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+
+
+def endless(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Its batches, epoch after epoch."""
+    while True:
+        yield from loader
+
+
+def from_loader(network: Network, batches: Iterator[tuple[Tensor, Tensor]], compute: Compute) -> LossOf:
+    """The loss of whatever batch comes next."""
+
+    def loss_of(*_: Any) -> tuple[Tensor, int]:
+        images, targets = next(batches)
+        with compute.autocast():
+            logits = network(compute.move(images)).float()
+        return F.cross_entropy(logits, targets.to(compute.device)), len(images)
+
+    return loss_of

@@ -1,0 +1,77 @@
+"""What a stage costs before it does anything useful, and DVC when nothing, little or everything is to be done.
+
+All on the default pictures, silhouettes, in a clone of the project.
+"""
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.settings import STAGES, Setting
+from benchmarks.timing import alternating, run_python, seconds
+from studies.clone import ROOT, cloned, set_params, shell
+
+ROUNDS = 5
+FROM_NOTHING = 2  # times
+CLONE = "bench-overhead"
+RERUN = ("transfer", "evaluate")  # what depends on transfer.label_fraction
+
+
+def items(setting: Setting) -> dict[str, Callable[[], Any]]:
+    """What is measured, by name; the first leaves a finished pipeline for the others."""
+    return {
+        "from nothing": partial(from_nothing, setting),
+        "first step": partial(first_step, setting),
+        "nothing to do": partial(nothing_to_do, setting),
+        "one change": partial(one_change, setting),
+    }
+
+
+def from_nothing(setting: Setting) -> list[float]:
+    """Seconds of `make repro` in a fresh clone, in an environment that is there."""
+
+    def repro() -> None:
+        shell(clone, "make", "--silent", "--old-file", ".venv/installed", "repro")
+
+    taken = []
+    for _ in range(1 if setting.small else FROM_NOTHING):
+        shutil.rmtree(ROOT / "build" / CLONE, ignore_errors=True)
+        clone = cloned(CLONE)
+        if setting.small:
+            set_params(clone, "quick", {})
+        taken.append(seconds(repro))
+    return taken
+
+
+def first_step(setting: Setting) -> dict[str, list[float]]:
+    """Seconds of each stage before its first useful step, beside those of `import torch`."""
+    clone = cloned(CLONE)
+    sides: dict[str, Callable[[], object]] = {"import torch": partial(run_python, clone, "-c", "import torch")}
+    for stage in STAGES:
+        sides[stage] = partial(run_python, clone, "-m", "benchmarks.firststep", stage)
+    return alternating(sides, 1 if setting.small else ROUNDS)
+
+
+def nothing_to_do(setting: Setting) -> dict[str, list[float]]:
+    """Seconds of `dvc repro` where all is up to date, and of `dvc status`."""
+    clone = cloned(CLONE)
+    sides = {command: partial(shell, clone, "dvc", command, "--quiet") for command in ("repro", "status")}
+    return alternating(sides, 1 if setting.small else ROUNDS)
+
+
+def one_change(setting: Setting) -> dict[str, list[float]]:
+    """Seconds of `dvc repro` after a parameter has changed, and of the stages that it runs again, without DVC."""
+    clone, fractions = cloned(CLONE), iter(np.linspace(0.4, 0.5, ROUNDS + 1).tolist())
+
+    def repro() -> None:
+        set_params(clone, None, {"transfer": {"label_fraction": next(fractions)}})  # never tried before: DVC remembers
+        shell(clone, "dvc", "repro", "--quiet")
+
+    def alone() -> None:
+        for stage in RERUN:
+            run_python(clone, "-m", f"stages.{stage}")
+
+    return alternating({"repro": repro, "stages alone": alone}, 1 if setting.small else ROUNDS)

@@ -1,0 +1,84 @@
+"""The whole protocol against the plain reference: the notebook's network at 224 pixels, three trainings, three seeds.
+
+Same photos, split, first weights, angles, order of the batches, epochs and batch size. Epochs are fewer than the
+notebook's 50, 10 and 10, to end within an hour, and learning rates higher, so that something is learnt in them. Both
+sides are timed as a user meets them: from start to end of one command, imports, decoding and DVC included.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.settings import Setting
+from benchmarks.timing import run_python, seconds
+from quarterturn.params import Params, load_params
+from quarterturn.store import Store
+from quarterturn.table import class_indices, label_subset
+from studies.clone import cloned, set_params, shell
+
+SEEDS = (0, 1, 2)
+ARMS = ("rotation", "transfer", "baseline")
+SIZE = 224  # pixels
+# Most pictures are for the test: it costs one pass, and two accuracies are told apart by it.
+SPLIT = {"val": 0.05, "test": 0.6}
+PLANS = {
+    "pretrain": {"epochs": 6, "learning_rate": 2e-4},
+    "transfer": {"epochs": 10, "learning_rate": 2e-4},
+    "baseline": {"epochs": 6, "learning_rate": 2e-4},
+}
+SMALL: dict[str, dict[str, Any]] = {
+    "data": {"image_size": 32},
+    "model": {"grid": 4},
+    "split": {"val": 0.25, "test": 0.25},
+    **{name: {"epochs": 2} for name in PLANS},
+}
+
+
+def items(setting: Setting) -> dict[str, Callable[[], Any]]:
+    """What is measured, by name."""
+    return {f"seed {seed}": partial(compared, setting, seed) for seed in (SEEDS[:1] if setting.small else SEEDS)}
+
+
+def compared(setting: Setting, seed: int) -> dict[str, Any]:
+    """Both sides at one seed: seconds, and accuracies on the same test pictures."""
+    clone, photos = cloned("bench-protocol"), setting.photos()
+    changes: dict[str, dict[str, Any]] = {"data": {"path": str(photos)}, "split": SPLIT, **PLANS}
+    for section, keys in SMALL.items() if setting.small else ():
+        changes[section] = changes.get(section, {}) | keys
+    set_params(clone, "notebook", changes, seed)
+    pipeline = {"total": seconds(lambda: shell(clone, "dvc", "repro", "--quiet", "--force"))}
+    evaluated = json.loads((clone / "metrics/evaluate.json").read_text("utf-8"))
+    pipeline["transfer"] = run_python(clone, "-m", "stages.transfer").seconds  # it does the same once more
+
+    params = load_params(clone / "params.yaml")
+    settings, table = setting.work / "protocol.json", setting.work / "protocol.csv"
+    settings.write_text(params.model_dump_json(), "utf-8")
+    write_pictures(clone, params, photos, table)
+    command = [sys.executable, str(Path(__file__).with_name("reference.py")), str(settings), str(table)]
+    started = time.perf_counter()
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    total = time.perf_counter() - started
+    reference = json.loads(printed)
+    return {
+        "pipeline": {"seconds": pipeline, "accuracy": {name: evaluated[name]["accuracy"] for name in ARMS}},
+        "reference": {"seconds": reference["seconds"] | {"total": total}, "accuracy": reference["accuracy"]},
+    }
+
+
+def write_pictures(clone: Path, params: Params, photos: Path, path: Path) -> None:
+    """The table that the reference reads: the pipeline's split, in the order of its store."""
+    table = Store(clone / "outputs", params.data.image_size).table
+    rows = np.flatnonzero((table["label"] != "").to_numpy())
+    used = table.iloc[rows].copy()
+    used["path"] = [str(photos / name) for name in used["image"]]
+    used["class"] = class_indices(table, rows, params.data.labels)
+    half = label_subset(table, params.transfer.label_fraction, params.data.labels, "transfer.label_fraction")
+    used["half"] = np.isin(rows, half).astype(int)
+    used.to_csv(path, columns=["path", "class", "part", "half"], index=False)

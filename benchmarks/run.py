@@ -1,0 +1,119 @@
+"""How fast is it? `make bench`, or `python -m benchmarks.run [PART…] [--data FOLDER-OR-ZIP]`.
+
+Prints a table and writes results.json: figures, and the raw timings that each is computed from (figures.py). What a
+part measures is kept as soon as it is there (build/bench), so that a run that was stopped goes on; what was measured of
+other code or other pictures is measured again. Nothing else may run on the machine meanwhile.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import growth, ingest, inputs, others, overhead, protocol
+from benchmarks.figures import figures
+from benchmarks.settings import Setting
+from quarterturn.errors import UserError
+from quarterturn.errors import run as run_saying_errors
+from quarterturn.files import atomic
+from studies.clone import ROOT
+from studies.cores import cores
+
+HERE = Path(__file__).resolve().parent
+PARTS = {
+    "overhead": overhead.items,
+    "ingest": ingest.items,
+    "inputs": inputs.items,
+    "others": others.items,
+    "growth": growth.items,
+    "protocol": protocol.items,
+}
+SHARED = ("timing", "settings", "pictures")  # among benchmarks
+
+
+def main() -> None:
+    options = parsed()
+    setting = Setting(ROOT / "build" / ("bench-small" if options.small else "bench"), options.data, options.small)
+    results = (setting.work if options.small else HERE) / "results.json"
+    raw = measured(setting, options.parts or list(PARTS), options.anew)
+    found = figures(raw)
+    write(results, {**found, "machine": machine(setting), "raw": raw})
+    width = max(map(len, found))
+    print("\n".join(f"{name:{width}}  {value:12,.3f}" for name, value in found.items()))
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.partition("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(PARTS)}; all, if none is named")
+    parser.add_argument("--data", type=Path, help="photos of cats and dogs, a folder or .zip; without, made-up ones")
+    parser.add_argument("--anew", action="store_true", help="measure these parts again, even if they have been")
+    parser.add_argument("--small", action="store_true", help="only see that it runs; results stay in build/")
+    options = parser.parse_args()
+    if unknown := set(options.parts) - PARTS.keys():
+        raise UserError(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    if options.data is not None:
+        options.data = options.data.resolve()
+        if not options.data.exists():
+            raise UserError(f"there is no {options.data}")
+    return options
+
+
+def measured(setting: Setting, parts: list[str], anew: bool) -> dict[str, dict[str, Any]]:
+    """Raw timings of all parts that are finished, after measuring what is missing of ``parts``."""
+    setting.work.mkdir(parents=True, exist_ok=True)
+    finished = {}
+    for part in PARTS:
+        path = setting.work / f"{part}.json"
+        kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        of = fingerprint(setting, part)
+        raw = kept["raw"] if kept.get("of") == of and not (anew and part in parts) else {}
+        items = PARTS[part](setting) if part in parts else {}
+        for number, (name, measure) in enumerate(items.items(), 1):
+            if name not in raw:
+                print(f"{part} {number}/{len(items)}: {name}", flush=True)
+                raw[name] = measure()
+                write(path, {"of": of, "raw": raw})
+        if raw:
+            finished[part] = raw
+    return finished
+
+
+def fingerprint(setting: Setting, part: str) -> str:
+    """Of the code that a part measures and its own, of the machine and of the pictures that were given."""
+    digest = hashlib.sha256(f"{machine(setting)} {setting.data}".encode())
+    code = [path for folder in ("quarterturn", "stages") for path in sorted((ROOT / folder).glob("*.py"))]
+    for path in [*code, *(HERE / f"{name}.py" for name in (*SHARED, part))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def machine(setting: Setting) -> dict[str, Any]:
+    """What the figures depend on besides the code."""
+    photos = "made up" if setting.data is None else "given"
+    return {
+        "cores": cores(),
+        "cpu": cpu(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "photos": photos,
+    }
+
+
+def cpu() -> str:
+    """Its name, as Linux has it."""
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def write(path: Path, values: dict[str, Any]) -> None:
+    """As JSON, in place of what was there."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    run_saying_errors(main, "bench")

@@ -1,0 +1,87 @@
+"""Wall time, and memory that is a process's own."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from studies.clone import ROOT
+
+SAMPLING = 0.02  # seconds between two looks at a process's memory
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def alternating(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each side in each round. Sides take turns, so that whatever slows the machine slows all of them.
+
+    There is one round more, the first, that is not counted: it warms caches.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, call in sides.items():
+            spent = seconds(call)
+            if number > 0:
+                taken[name].append(spent)
+    return taken
+
+
+def ratio(slow: Iterable[float], fast: Iterable[float]) -> float:
+    """How many times as long: median by median."""
+    return statistics.median(slow) / statistics.median(fast)
+
+
+@contextmanager
+def on_cores(count: int) -> Iterator[None]:
+    """Keep this thread, and those that it starts, to so many of its cores; Linux only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """By a process: wall time in seconds, and its largest anonymous memory in bytes: files that it maps aside."""
+
+    seconds: float
+    anonymous: int
+
+
+def run_python(folder: Path, *arguments: str) -> Spent:
+    """Run this Python in ``folder`` with this project's modules, and watch it; a failure is an error."""
+    command = [sys.executable, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    started, most = time.perf_counter(), 0
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as process:
+        while True:
+            try:
+                process.wait(SAMPLING)
+                break
+            except subprocess.TimeoutExpired:
+                most = max(most, anonymous_memory(process.pid))
+    spent = time.perf_counter() - started
+    if process.returncode != 0:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return Spent(spent, most)
+
+
+def anonymous_memory(process: int) -> int:
+    """Resident memory that no file stands behind, bytes (RssAnon of proc_pid_status(5)); 0 if it has just ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text("utf-8").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
