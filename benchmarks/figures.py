@@ -107,10 +107,19 @@ def overhead(raw: Raw) -> dict[str, float]:
     }
 
 
+def calls(raw: Raw) -> dict[str, float]:
+    """Share of the convolutions: what is left when all else is free."""
+    return {
+        f"convolution_share_{_key(name)}": sum(share for call, share in shares.items() if "convolution" in call)
+        for name, shares in raw.items()
+    }
+
+
 FIGURES: dict[str, Callable[[Raw], dict[str, float]]] = {
     "overhead": overhead,
     "ingest": ingest,
     "inputs": inputs,
+    "calls": calls,
     "others": others,
     "growth": growth,
     "protocol": protocol,

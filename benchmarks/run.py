@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import growth, ingest, inputs, others, overhead, protocol
+from benchmarks import calls, growth, ingest, inputs, others, overhead, protocol, report
 from benchmarks.figures import figures
 from benchmarks.settings import Setting
 from quarterturn.errors import UserError
@@ -28,6 +28,7 @@ PARTS = {
     "overhead": overhead.items,
     "ingest": ingest.items,
     "inputs": inputs.items,
+    "calls": calls.items,
     "others": others.items,
     "growth": growth.items,
     "protocol": protocol.items,
@@ -42,6 +43,8 @@ def main() -> None:
     raw = measured(setting, options.parts or list(PARTS), options.anew)
     found = figures(raw)
     write(results, {**found, "machine": machine(setting), "raw": raw})
+    if not options.small:
+        report.main()
     width = max(map(len, found))
     print("\n".join(f"{name:{width}}  {value:12,.3f}" for name, value in found.items()))
 

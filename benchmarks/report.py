@@ -1,0 +1,69 @@
+"""The tables of README.md, made of results.json: `python -m benchmarks.report`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from studies.markdown import fill_tables
+
+HERE = Path(__file__).resolve().parent
+# Figure, what it says, and what is aimed at: a least value, or a largest, or none.
+ROWS: list[tuple[str, str, str]] = [
+    ("protocol_speedup", "whole protocol, 224 pixels: time of the plain reference / of the pipeline", "≥ 4"),
+    ("frozen_transfer_speedup", "its frozen transfer", "≥ 15"),
+    ("protocol_accuracy_pipeline", "mean test accuracy, pipeline", ""),
+    ("protocol_accuracy_reference", "mean test accuracy, reference", "within 0.01"),
+    ("input_efficiency", "throughput of real training / of one batch in memory, the worst training", "≥ 0.95"),
+    ("ingest_speedup_one_core", "ingest of photos on one core: plain Pillow's time / the pipeline's", "≥ 2"),
+    ("ingest_scaling_two_cores", "ingest of photos: time on one core / on two", "≥ 1.8"),
+    ("ingest_speedup_over_torchvision", "ingest of photos on one core: torchvision's time / the pipeline's", ""),
+    ("ingest_speedup_one_core_full_size_to_64", "ingest of 12-megapixel photos, against plain Pillow", ""),
+    ("ingest_mean_difference", "how far the pixels are from plain Pillow's, grey levels of 255", ""),
+    ("data_loader_speedup", "an epoch through torch's DataLoader / from the store", ""),
+    ("linear_evaluation_speedup", "lightly's linear evaluation / the frozen transfer, decoding included", ""),
+    ("time_exponent", "exponent of the time by number of pictures, the worst stage", "≤ 1.05"),
+    ("memory_per_picture", "anonymous memory a picture, bytes, the worst stage", "≤ 1024"),
+    ("overhead_ratio", "a stage before its first useful step / `import torch`, the worst stage", "≤ 1.5"),
+    ("noop_ratio", "`dvc repro` with nothing to do / `dvc status`", "≤ 2"),
+    ("one_change_ratio", "`dvc repro` after one change / the stages that it runs, alone", ""),
+    ("repro_seconds", "`make repro` from nothing, seconds", "≤ 90"),
+]
+MOST_CALLS = 10  # in the table of calls
+NOT_YET = ["*Not measured yet.*"]
+
+
+def main() -> None:
+    fill_tables(HERE / "README.md", tables(json.loads((HERE / "results.json").read_text("utf-8"))))
+
+
+def tables(results: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Lines of Markdown by the name of the table; what was not measured is left out."""
+    return {"figures": figures_table(results), "machine": [machine(results["machine"])], "calls": calls(results)}
+
+
+def figures_table(results: Mapping[str, Any]) -> list[str]:
+    rows = [f"| {text} | {target} | {results[key]:.3g} |" for key, text, target in ROWS if key in results]
+    return ["| what | aim | measured |", "|---|---|---|", *rows]
+
+
+def machine(of: Mapping[str, Any]) -> str:
+    return f"Measured on {of['cores']} cores of {of['cpu']}, torch {of['torch']}, with photos that were {of['photos']}."
+
+
+def calls(results: Mapping[str, Any]) -> list[str]:
+    """The calls that take most of a training's time, each a share of it, largest first in the first training."""
+    if "calls" not in results["raw"]:
+        return NOT_YET
+    shares: dict[str, dict[str, float]] = results["raw"]["calls"]
+    first = next(iter(shares.values()))
+    most = sorted(first, key=first.__getitem__, reverse=True)[:MOST_CALLS]
+    rows = [
+        f"| `{call}` | " + " | ".join(f"{100 * share.get(call, 0):.1f} %" for share in shares.values()) + " |"
+        for call in most
+    ]
+    return [f"| call | {' | '.join(shares)} |", "|---" * (1 + len(shares)) + "|", *rows]
+
+
+if __name__ == "__main__":
+    main()
