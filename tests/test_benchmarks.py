@@ -192,7 +192,7 @@ def test_the_reference_sees_the_pipelines_pictures(tmp_path: Path) -> None:
     (tmp_path / "picture.jpg").write_bytes(data)
     seen = load(Example(str(tmp_path / "picture.jpg"), 1, 0), 32)
     mean, deviation = (torch.tensor(each)[:, None, None] for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    stored = torch.from_numpy(decode_square(data, 32, 3)).permute(2, 0, 1).float() / 255
+    stored = torch.tensor(decode_square(data, 32, 3)).permute(2, 0, 1).float() / 255
     difference = (seen * deviation + mean) - torch.rot90(stored, 1, (1, 2))
     assert difference.abs().mean() < 3 / 255
 
