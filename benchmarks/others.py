@@ -7,6 +7,7 @@ It is not among this project's dependencies; without it (`pip install lightly`),
 
 import hashlib
 import importlib.util
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -104,8 +105,9 @@ def against_lightly(setting: Setting) -> dict[str, Any]:
             )
             for number, rows in enumerate(split(len(pictures)))
         ]
+        width = params.model.widths[-1] * GRID**2
         classifier = LinearClassifier(
-            Backbone(network), plan.batch_size, params.model.widths[-1] * GRID**2, len(CLASSES), topk=(1,)
+            Backbone(network), plan.batch_size, feature_dim=width, num_classes=len(CLASSES), topk=(1,)
         )
         trainer = Trainer(
             accelerator="cpu",
@@ -136,6 +138,7 @@ def image_folder(setting: Setting) -> Path:
     """The first pictures of each class, one folder a class, as `ImageFolder` wants them."""
     source, folder = ImageSource(setting.photos()), setting.work / "image-folder"
     names = source.names()
+    shutil.rmtree(folder, ignore_errors=True)  # of other pictures
     for label in CLASSES:
         of_class = [name for name, of in zip(names, labels_by_path(names, CLASSES), strict=True) if of == label]
         (folder / label).mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ class Setting:
             return make_folder(self.work / "photos", 40 if self.small else MADE_UP, PHOTO)
         if self.data.is_dir():
             return self.data
-        folder = self.work / "given"
+        folder = self.work / f"given-{self.data.stem}"
         if not folder.exists():
             with zipfile.ZipFile(self.data) as archive:
                 archive.extractall(folder)
