@@ -58,7 +58,7 @@ def first_step(setting: Setting) -> dict[str, list[float]]:
 def nothing_to_do(setting: Setting) -> dict[str, list[float]]:
     """Seconds of `dvc repro` where all is up to date, and of `dvc status`."""
     clone = cloned(CLONE)
-    sides = {command: partial(shell, clone, "dvc", command, "--quiet") for command in ("repro", "status")}
+    sides = {command: partial(shell, clone, "dvc", command) for command in ("repro", "status")}
     return alternating(sides, 1 if setting.small else ROUNDS)
 
 
