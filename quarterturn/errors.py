@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 
 from quarterturn.orphan import stop_with_dvc
@@ -12,6 +13,8 @@ _OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.E
 
 
 _INTERRUPTED = "interrupted; run the same command to go on from here"
+
+_begun = threading.Event()
 
 
 class UserError(Exception):
@@ -39,6 +42,7 @@ def begin(name: str) -> None:
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in the background
         signal.signal(signal.SIGINT, leave)
+        _begun.set()
     stop_with_dvc(name)
 
 
@@ -51,6 +55,9 @@ def run(program: Callable[[], None], name: str) -> None:
     try:
         stop_with_dvc(name)
         program()
+        if _begun.is_set():  # Python's own end takes a while, in which Ctrl-C would stop DVC without a word of ours
+            sys.stdout.flush()
+            os._exit(0)
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(1)

@@ -121,8 +121,8 @@ def _wait_for(folder: Path, stage: str, dvc: subprocess.Popen[str], chance: rand
         time.sleep(TICK_SECONDS)
     else:
         return
-    # So long, scaled by how slow the machine is now: a training saves each of its few epochs after about this time.
-    ending = time.monotonic() + chance.uniform(0, 0.2 * life if saved else 3.0)
+    # So long, scaled by how slow the machine is now: a training takes about as long as a tenth of its imports.
+    ending = time.monotonic() + chance.uniform(0, 0.1 * life if saved else 3.0)
     while dvc.poll() is None and time.monotonic() < ending:
         time.sleep(TICK_SECONDS)
 
@@ -220,7 +220,7 @@ def main() -> None:
         undisturbed, folder = Path(temporary, "undisturbed"), Path(temporary, "tormented")
         undisturbed.mkdir()
         make_pictures(copy_project(undisturbed) / "data/arrows", {"cat": 40, "dog": 40, "": 10})
-        epochs = {f"{stage}__epochs": 6 for stage in TRAININGS}
+        epochs = {f"{stage}__epochs": 30 for stage in TRAININGS}
         set_params(undisturbed, **(QUICK | epochs))
         shell("dvc", "add", "--quiet", "data/arrows", cwd=undisturbed)
         shell("dvc", "repro", "--quiet", cwd=undisturbed)
