@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 
-from quarterturn.errors import UserError
+from quarterturn.errors import UserError, one_line
 from quarterturn.files import atomic
 
 SCRATCH = Path("outputs/scratch")
@@ -37,8 +38,11 @@ class Checkpoint:
         self.kept: dict[str, Any] = {}
         self.state: dict[str, Any] | None = None
         if path is not None and path.exists():
-            read = torch.load(path, weights_only=True)
-            self.kept, self.state = read["kept"], read["state"]
+            try:
+                read = torch.load(path, weights_only=True)
+                self.kept, self.state = read["kept"], read["state"]
+            except Exception as error:  # of many kinds; a checkpoint only saves time
+                print(f"{path} is damaged, so this training begins anew: {one_line(error, 100)}", file=sys.stderr)
 
     @property
     def due(self) -> bool:

@@ -72,6 +72,19 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     assert (kept, again) == (best, curve)
 
 
+@pytest.mark.parametrize("left", [0, 100, 20_000])
+def test_a_damaged_checkpoint_is_none(left: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "1.pt"
+    with pytest.raises(Killed):
+        fitted(path, killed_after=2)
+    path.write_bytes(path.read_bytes()[:left])
+    capsys.readouterr()
+    network, _, curve = fitted(path)
+    assert "is damaged, so this training begins anew" in capsys.readouterr().err
+    assert same_weights(network, fitted(None)[0])
+    assert [epoch for epoch, _ in curve] == [1, 2, 3, 4, 5]
+
+
 def test_a_training_without_validation_goes_on_too(tmp_path: Path) -> None:
     def trained(path: Path | None, killed_at: int = 10**9) -> Network:
         network = blank_network(MODEL, 1, 2, [0.5], [0.2], 0)

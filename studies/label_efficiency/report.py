@@ -31,18 +31,23 @@ def write_report(path: Path) -> None:
     for name, (params, metrics) in STUDIES.items():
         study = YAML(typ="safe", pure=True).load(params.read_text("utf-8"))
         if metrics.exists():
-            tables[name] = results(json.loads(metrics.read_text("utf-8")), study["fractions"])
+            tables[name] = results(name, json.loads(metrics.read_text("utf-8")), study["fractions"])
         trials = HERE / f"{name}-search.csv"
         if trials.exists():
             tables[f"recipes for {name}"] = recipes(study, pd.read_csv(trials))
     fill_tables(path, tables)
 
 
-def results(values: Values, fractions: list[float]) -> list[str]:
-    """The primary comparison, and three tables: accuracies, differences from scratch, and labels saved."""
+def results(name: str, values: Values, fractions: list[float]) -> list[str]:
+    """The curve, the primary comparison, and three tables: accuracies, differences from scratch, and labels saved."""
     arms = sorted({key.rsplit("_", 2)[0] for key in values if key.endswith("_accuracy")}, key=_place)
     first = f"{values['seeds']:.0f} seeds, {values['pictures']:,.0f} labelled pictures, each tested equally often."
-    lines = [f"{first} Labels saved by fine-tuning on the primary share: **{saved_words(values)}**", ""]
+    lines = [
+        f"![accuracy over labels]({name}.png)",
+        "",
+        f"{first} Labels saved by fine-tuning on the primary share: **{saved_words(values)}**",
+        "",
+    ]
     shares = [f"{100 * fraction:g} %: {values[f'{key_of(SCRATCH, fraction)}_labels']:,.0f}" for fraction in fractions]
     for title, cell, chosen in (
         ("accuracy", _accuracy, arms),
