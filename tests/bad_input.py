@@ -114,8 +114,8 @@ def copies(label: str, change: Callable[[Image.Image], Image.Image] | None = Non
     def make(folder: Path) -> None:
         first = folder / "cat/photo.png"
         first.write_bytes(encoded(scene(seed=7)))
-        image = Image.open(first)
-        (folder / label / "copy.png").write_bytes(encoded(change(image)) if change else first.read_bytes())
+        with Image.open(first) as image:
+            (folder / label / "copy.png").write_bytes(encoded(change(image)) if change else first.read_bytes())
 
     return make
 

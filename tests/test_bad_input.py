@@ -15,6 +15,4 @@ def test_bad_input_gives_what_the_page_says(case: Case) -> None:
 
 
 def test_the_page_shows_these_cases_and_no_others() -> None:
-    if len(OUTCOMES) < len(CASES):
-        pytest.skip("only some of the cases were tried")
-    assert PAGE.read_text("utf-8") == page(OUTCOMES)
+    assert PAGE.read_text("utf-8") == page({case: OUTCOMES.get(case) or outcome(case) for case in CASES})

@@ -120,18 +120,6 @@ def test_all_parts_have_figures() -> None:
     assert PARTS.keys() == FIGURES.keys()
 
 
-@pytest.mark.skipif(not RESULTS.exists(), reason="nothing was measured yet")
-def test_published_figures_are_what_their_timings_give() -> None:
-    results = json.loads(RESULTS.read_text("utf-8"))
-    found = figures(results["raw"])
-    assert results["raw"].keys() == PARTS.keys()
-    assert {name: results[name] for name in found} == pytest.approx(found, rel=1e-12)
-    assert results.keys() == found.keys() | {"machine", "raw"}
-    text = (ROOT / "benchmarks/README.md").read_text("utf-8")
-    for name, lines in report.tables(results).items():
-        assert "\n".join([f"<!-- {name} -->", "", *lines, "", f"<!-- end of {name} -->"]) in text
-
-
 def test_sides_take_turns_and_the_first_round_does_not_count() -> None:
     calls: list[str] = []
     taken = alternating({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
@@ -220,6 +208,7 @@ def test_the_reference_imports_nothing_of_the_project() -> None:
     assert not [line for line in text.splitlines() if line.startswith(("from ", "import ")) and "quarterturn" in line]
 
 
+@pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")  # of torchvision, from 0.29
 def test_a_measured_ingest_and_input_give_figures(tmp_path: Path) -> None:
     setting = Setting(tmp_path, small=True)
     for part in ("ingest", "inputs"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from quarterturn.checkpoint import Checkpoint
 from quarterturn.compute import choose
 from quarterturn.examples import LabelledPictures
 from quarterturn.modelfile import blank_network
@@ -65,7 +66,7 @@ def test_with_few_labels_the_head_goes_on_the_block_behind_the_middle_and_no_oth
         model = sized(widths)
         network = blank_network(model, 1, 4, [0.5], [0.2], 0).eval()
         before = {name: tensor.clone() for name, tensor in network.state_dict().items() if not name.startswith("head")}
-        probed = fit_few(network, training, model, 2, plan, unchanged, 0, compute)
+        probed = fit_few(network, training, model, 2, plan, unchanged, 0, compute, Checkpoint())
         assert probed.block == block
         assert all(torch.equal(probed.state_dict()[name], tensor) for name, tensor in before.items())
         assert evaluate(probed, pictures(60, 1), compute)[0] > 0.9
@@ -76,7 +77,7 @@ def test_with_few_labels_fine_tuning_goes_on_to_the_last_epoch_and_learns() -> N
     training, unchanged = pictures(80, 0), Augmentation(crop=1.0, mirror=False, color=0.0)
     plan = Transfer(**PLAN.model_dump(), label_fraction=1.0, trainable="all", weights="none")
     pretrained, compute = blank_network(MODEL, 1, 4, [0.5], [0.2], 0), choose()
-    found = fit_few(pretrained, training, MODEL, 2, plan, unchanged, 1, compute)
+    found = fit_few(pretrained, training, MODEL, 2, plan, unchanged, 1, compute, Checkpoint())
     expected = with_new_head(pretrained, MODEL, 2, 1)
     loss_of = cross_entropy_of(expected, training, compute)
     fit_to_the_end(expected, loss_of, len(training), plan, unchanged, 1, compute, "transfer")
