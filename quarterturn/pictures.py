@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def find_pictures(paths: Iterable[str | Path]) -> Iterator[Picture]:
         if path.is_dir() or path.suffix.lower() == ".zip":
             yield from _inside(path)
         else:
-            yield Picture(shown(str(path)), path, lambda path=path: _read_file(path))  # type: ignore[misc]
+            yield Picture(shown(str(path)), path, partial(_read_file, path))
 
 
 def _inside(path: Path) -> Iterator[Picture]:
@@ -46,11 +47,11 @@ def _inside(path: Path) -> Iterator[Picture]:
             raise UserError(f"there are no pictures in it ({', '.join(sorted(SUFFIXES))})")
     except UserError as error:
         reason = str(error).removeprefix("data.path: ")
-        yield Picture(shown(str(path)), path, lambda: _refuse(reason))
+        yield Picture(shown(str(path)), path, partial(_refuse, reason))
         return
     for name in names:
         file = path / name if path.is_dir() else None
-        yield Picture(shown(str(path / name)), file, lambda name=name: source.read(name))  # type: ignore[misc]
+        yield Picture(shown(str(path / name)), file, partial(source.read, name))
 
 
 def _read_file(path: Path) -> bytes:
