@@ -21,7 +21,7 @@ from quarterturn.examples import Examples, LabelledPictures, Randomly, TurnedPic
 from quarterturn.modelfile import blank_network
 from quarterturn.network import Network
 from quarterturn.params import TrainingPlan
-from quarterturn.training import LossOf, batches, cross_entropy_of, descend
+from quarterturn.training import Job, LossOf, batches, cross_entropy_of, descend
 
 # recipe (None: params.yaml as it stands) and training: what people run
 TRAININGS = [("photos", "pretrain"), ("photos", "baseline"), (None, "pretrain"), ("notebook", "baseline")]
@@ -92,14 +92,5 @@ class Training:
 
     def _epochs(self, network: Network, loss_of: LossOf) -> Callable[[], object]:
         params, plan = self._params, self._plan
-        epochs = descend(
-            network,
-            loss_of,
-            len(self._examples),
-            plan,
-            params.augmentation,
-            params.seed,
-            self._compute,
-            self._stage,
-        )
-        return partial(next, epochs)
+        job = Job(self._stage, plan, params.augmentation, params.seed, self._compute)
+        return partial(next, descend(network, loss_of, len(self._examples), job))

@@ -32,7 +32,7 @@ from quarterturn.modelfile import blank_network
 from quarterturn.network import Network, pooled
 from quarterturn.params import Params
 from quarterturn.source import ImageSource, labels_by_path
-from quarterturn.training import LossOf, cross_entropy_of, descend
+from quarterturn.training import Job, LossOf, cross_entropy_of, descend
 from quarterturn.transfer import GRID, probe_frozen
 from stages.rotate_augment import decode_all
 from studies.cores import cores
@@ -62,10 +62,8 @@ def against_data_loader(setting: Setting) -> dict[str, Any]:
 
     def training(loss: Callable[[Network], LossOf]) -> Callable[[], object]:
         network = blank(params)
-        return partial(
-            next,
-            descend(network, loss(network), len(examples), plan, params.augmentation, params.seed, compute, "baseline"),
-        )
+        job = Job("baseline", plan, params.augmentation, params.seed, compute)
+        return partial(next, descend(network, loss(network), len(examples), job))
 
     pictures = ImageFolder(folder, augmenting(params))
     sides = {"store": training(lambda network: cross_entropy_of(network, examples, compute))}
@@ -89,9 +87,8 @@ def against_lightly(setting: Setting) -> dict[str, Any]:
     def ours() -> None:
         examples = from_store(folder, params)
         training, validation = (chosen(examples, rows) for rows in split(len(examples)))
-        probe_frozen(
-            blank(params), training, validation, params.model, 2, plan, params.seed, compute, lambda *_: None, last
-        )
+        job = Job("transfer", plan, params.augmentation, params.seed, compute)
+        probe_frozen(blank(params), training, validation, params.model, 2, job, lambda *_: None, last)
 
     def lightlys() -> None:
         pictures = ImageFolder(folder, squaring(params))

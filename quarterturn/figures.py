@@ -1,48 +1,19 @@
-"""Pictures for people: sheets of tiles with captions, numbered confusion matrices, the overview."""
+"""Drawings for people: numbered confusion matrices, the overview."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
 
 from quarterturn.files import atomic
-from quarterturn.store import Pixels
 
-TILE = 112  # side of a tile, pixels
-CAPTION = 20  # height of its caption
-MARGIN = 8
 MOST_COUNTED = 30  # classes; with more, a confusion matrix is shaded only
 COLORS = {"rotation": "#8c6bb1", "transfer": "#1b7837", "baseline": "#636363"}
-
-
-def draw_sheet(title: str, rows: Sequence[Sequence[tuple[Pixels, str]]], path: str | Path) -> None:
-    """Draw rows of tiles, each a (height, width, 1 or 3) uint8 picture and its caption, as a PNG."""
-    columns = max((len(row) for row in rows), default=1)
-    width = max(columns * (TILE + MARGIN), round(_font(14).getlength(title)) + MARGIN)
-    size = (MARGIN + width, 2 * MARGIN + 20 + max(len(rows), 1) * (TILE + CAPTION + MARGIN))
-    sheet = Image.new("RGB", size, "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN), title, fill="black", font=_font(14))
-    small = _font(11)
-    for line, row in enumerate(rows):
-        for column, (pixels, caption) in enumerate(row):
-            left, top = MARGIN + column * (TILE + MARGIN), 2 * MARGIN + 20 + line * (TILE + CAPTION + MARGIN)
-            tile = Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels)
-            # Small pictures keep their pixels visible; large ones are reduced smoothly.
-            method = Image.Resampling.NEAREST if tile.width < TILE else Image.Resampling.BICUBIC
-            sheet.paste(tile.convert("RGB").resize((TILE, TILE), method), (left, top))
-            while small.getlength(caption) > TILE + MARGIN - 2:
-                caption = caption[:-2] + "…"
-            draw.text((left, top + TILE + 2), caption, fill="black", font=small)
-    with atomic(path) as temporary:
-        sheet.save(temporary, format="PNG", optimize=True)
 
 
 def draw_confusion(matrix: Mapping[str, Mapping[str, int]], title: str, path: str | Path) -> None:
@@ -101,11 +72,6 @@ def confusion_axes(axes: Axes, matrix: Mapping[str, Mapping[str, int]], title: s
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title, parse_math=False)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and has arrows and most alphabets; Pillow's own font has not."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
 
 
 def _save(figure: Figure, path: str | Path) -> None:

@@ -16,6 +16,8 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 RESERVED_LABELS = frozenset({"unlabelled", "unlabeled"})  # what folders and metrics call pictures without a class
 
+CLASSIFIERS = ("transfer", "baseline")  # the sections, stages and models that tell classes, and are compared
+
 
 class Section(BaseModel):
     """A mapping in params.yaml: unknown keys and wrong types are errors, values do not change."""

@@ -3,15 +3,10 @@
 Turns are exact quarter turns of stored pixels. Any interpolation, padding or re-encoding after the turn would be a cue.
 """
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
-
-from quarterturn.errors import UserError
-from quarterturn.files import write_json
 
 
 def turn(images: Tensor, angle: int) -> Tensor:
@@ -41,23 +36,3 @@ def turn_each(images: Tensor, angles: Sequence[int], targets: Tensor) -> Tensor:
 def drawn_targets(count: int, angles: Sequence[int], seed: int) -> Tensor:
     """One angle for each of ``count`` pictures, drawn once: (count,) int64 indices into ``angles``."""
     return torch.randint(len(angles), (count,), generator=torch.Generator().manual_seed(seed))
-
-
-def write_task(angles: Sequence[int], path: str | Path) -> None:
-    """Write the task: the class index of each angle in degrees."""
-    write_json({"angles": {str(index): angle for index, angle in enumerate(angles)}}, path)
-
-
-def read_task(path: str | Path) -> list[int]:
-    """Angles in degrees, in the order of their class index.
-
-    Raises:
-        UserError: no such file, or not what `write_task` writes.
-    """
-    try:
-        angles = json.loads(Path(path).read_text("utf-8"))["angles"]
-        return [int(angles[str(index)]) for index in range(len(angles))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path} is no rotation task ({error}); `dvc repro -f -s rotate-augment` makes it anew"
-        ) from error

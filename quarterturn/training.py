@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -29,6 +29,29 @@ EVALUATION_BATCH, EVALUATION_PIXELS = 256, 2**22
 
 Log = Callable[[int, dict[str, float]], None]
 LossOf = Callable[[npt.NDArray[np.int64], Randomly], tuple[Tensor, int]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """How one network is trained, whatever the network and the pictures.
+
+    Attributes:
+        name: of the stage, for progress lines and errors.
+        plan: epochs, pictures per step, learning rate, weight decay, averaging.
+        augmentation: random changes of the training pictures.
+        seed: decides order and augmentation; every epoch has random numbers of its own.
+        compute: device and number format.
+        checkpoint: to go on from, and to save to.
+        layer_decay: factor of the learning rate for each block further from the head.
+    """
+
+    name: str
+    plan: TrainingPlan
+    augmentation: Augmentation
+    seed: int
+    compute: Compute
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    layer_decay: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,13 +84,8 @@ def fit(
     network: Network,
     training: Examples,
     validation: Examples,
-    plan: TrainingPlan,
-    augmentation: Augmentation,
-    seed: int,
-    compute: Compute,
+    job: Job,
     log: Log,
-    name: str,
-    checkpoint: Checkpoint | None = None,
 ) -> Best:
     """Train ``network`` in place; leave it with its best averaged weights by validation accuracy, in evaluation mode.
 
@@ -78,29 +96,21 @@ def fit(
         network: changed in place, moved to the device.
         training: pictures to learn from.
         validation: pictures to choose the epoch by.
-        plan: epochs, pictures per step, learning rate, weight decay, averaging.
-        augmentation: random changes of the training pictures.
-        seed: decides order and augmentation; every epoch has random numbers of its own.
-        compute: device and number format.
+        job: how it is trained.
         log: called with the epoch and `train_loss`, `val_loss`, `val_accuracy` at each validation.
-        name: for the progress lines.
-        checkpoint: to go on from, and to save to.
     """
-    validated = validation_epochs(plan.epochs)
-    checkpoint = checkpoint or Checkpoint()
-    kept = checkpoint.kept
+    validated = validation_epochs(job.plan.epochs)
+    kept = job.checkpoint.kept
     losses: list[Tensor] = kept.setdefault("losses", [])
     curve: list[tuple[int, dict[str, float]]] = kept.setdefault("curve", [])
     for number, figures in curve:
         log(number, figures)
     best = Best(*kept["best"]) if "best" in kept else NONE_YET
-    loss_of = cross_entropy_of(network, training, compute)
-    for epoch in descend(
-        network, loss_of, len(training), plan, augmentation, seed, compute, name, checkpoint=checkpoint
-    ):
+    loss_of = cross_entropy_of(network, training, job.compute)
+    for epoch in descend(network, loss_of, len(training), job):
         losses += epoch.losses
         if epoch.number in validated:
-            accuracy, validation_loss = evaluate(epoch.averaged, validation, compute)
+            accuracy, validation_loss = evaluate(epoch.averaged, validation, job.compute)
             train_loss = torch.stack(losses).mean().item()
             losses.clear()
             figures = {"train_loss": train_loss, "val_loss": validation_loss, "val_accuracy": accuracy}
@@ -111,24 +121,13 @@ def fit(
             if result.better_than(best):
                 best = result
                 kept |= {"best": astuple(best), "weights": copied_weights(epoch.averaged)}
-    best.checked(name)
+    best.checked(job.name)
     network.load_state_dict(kept["weights"])
     network.eval()
     return best
 
 
-def fit_to_the_end(
-    network: Network,
-    loss_of: LossOf,
-    count: int,
-    plan: TrainingPlan,
-    augmentation: Augmentation,
-    seed: int,
-    compute: Compute,
-    name: str,
-    layer_decay: float = 1.0,
-    checkpoint: Checkpoint | None = None,
-) -> None:
+def fit_to_the_end(network: Network, loss_of: LossOf, count: int, job: Job) -> None:
     """Train ``network`` in place over all epochs; leave it with the averaged weights of the last, in evaluation mode.
 
     This takes no validation pictures: with few labels, those that choose the epoch are better trained on. Arguments as
@@ -137,12 +136,12 @@ def fit_to_the_end(
     Raises:
         UserError: the loss is not finite at the end.
     """
-    checkpoint = checkpoint or Checkpoint()
-    for epoch in descend(network, loss_of, count, plan, augmentation, seed, compute, name, layer_decay, checkpoint):
-        if epoch.number == plan.epochs:
-            Best(epoch.number if epoch.losses[-1].isfinite() else 0, 0.0, 0.0).checked(name)
-            checkpoint.kept["weights"] = copied_weights(epoch.averaged)
-    network.load_state_dict(checkpoint.kept["weights"])
+    kept = job.checkpoint.kept
+    for epoch in descend(network, loss_of, count, job):
+        if epoch.number == job.plan.epochs:
+            Best(epoch.number if epoch.losses[-1].isfinite() else 0, 0.0, 0.0).checked(job.name)
+            kept["weights"] = copied_weights(epoch.averaged)
+    network.load_state_dict(kept["weights"])
     network.eval()
 
 
@@ -161,18 +160,7 @@ class Epoch:
     note: Callable[[str], None]
 
 
-def descend(
-    network: Network,
-    loss_of: LossOf,
-    count: int,
-    plan: TrainingPlan,
-    augmentation: Augmentation,
-    seed: int,
-    compute: Compute,
-    name: str,
-    layer_decay: float = 1.0,
-    checkpoint: Checkpoint | None = None,
-) -> Iterator[Epoch]:
+def descend(network: Network, loss_of: LossOf, count: int, job: Job) -> Iterator[Epoch]:
     """Train ``network`` in place and yield after every epoch; between two, the caller may look at the average.
 
     From a checkpoint it goes on after the epoch that was saved last, to the same weights: only epochs share something.
@@ -181,18 +169,12 @@ def descend(
         network: changed in place, moved to the device.
         loss_of: of the chosen pictures, the mean loss and how many images it took.
         count: of pictures.
-        plan: epochs, pictures per step, learning rate, weight decay, averaging.
-        augmentation: random changes of the pictures.
-        seed: decides order and augmentation; every epoch has random numbers of its own.
-        compute: device and number format.
-        name: for the progress lines.
-        layer_decay: factor of the learning rate for each block further from the head.
-        checkpoint: to go on from, and to save to, after the caller has seen the epoch.
+        job: how it is trained; its checkpoint is saved after the caller has seen the epoch.
     """
-    checkpoint = checkpoint or Checkpoint()
-    compute.place(network)
+    plan, seed, checkpoint = job.plan, job.seed, job.checkpoint
+    job.compute.place(network)
     steps = len(batches(count, plan.batch_size, seed, 0))
-    optimizer, schedule = _optimizer(network, plan, plan.epochs * steps, layer_decay)
+    optimizer, schedule = _optimizer(network, plan, plan.epochs * steps, job.layer_decay)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging), use_buffers=True)
     parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     done = 0
@@ -201,11 +183,11 @@ def descend(
         for key, part in parts.items():
             part.load_state_dict(checkpoint.state[key])
     started, seen = time.monotonic(), 0
-    with Progress(name, plan.epochs * steps, done * steps) as progress:
+    with Progress(job.name, plan.epochs * steps, done * steps) as progress:
         for epoch in range(done + 1, plan.epochs + 1):
             network.train()
             torch.manual_seed(epoch_seed(seed, epoch))  # of dropout
-            randomly = Randomly(augmentation, torch.Generator().manual_seed(epoch_seed(seed, epoch)))
+            randomly = Randomly(job.augmentation, torch.Generator().manual_seed(epoch_seed(seed, epoch)))
             losses = []
             for chosen in batches(count, plan.batch_size, seed, epoch):
                 loss, images = loss_of(chosen, randomly)
@@ -224,7 +206,7 @@ def descend(
             yield Epoch(epoch, averaged.module, losses, note)
             if checkpoint.due or epoch == plan.epochs:
                 checkpoint.save({"epoch": epoch} | {key: part.state_dict() for key, part in parts.items()})
-    say_cost(name, started, seen, compute)
+    say_cost(job.name, started, seen, job.compute)
 
 
 def cross_entropy_of(network: Network, training: Examples, compute: Compute) -> LossOf:

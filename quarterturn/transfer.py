@@ -6,14 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from quarterturn.checkpoint import Checkpoint
-from quarterturn.compute import Compute
 from quarterturn.examples import LabelledPictures
 from quarterturn.modelfile import blank_network
 from quarterturn.network import Network, make_head
-from quarterturn.params import Augmentation, Model, TrainingPlan, Transfer
+from quarterturn.params import Model
 from quarterturn.probe import Standardised, block_features, fit_heads
-from quarterturn.training import Best, Log, cross_entropy_of, fit_to_the_end, say_cost
+from quarterturn.training import Best, Job, Log, cross_entropy_of, fit_to_the_end, say_cost
 
 GRID = 4  # cells a side that features are averaged over for a linear head; less where a block has fewer
 
@@ -32,9 +30,7 @@ def probe_frozen(
     validation: LabelledPictures,
     model: Model,
     outputs: int,
-    plan: TrainingPlan,
-    seed: int,
-    compute: Compute,
+    job: Job,
     log: Log,
     block: int | None = None,
 ) -> tuple[Network, Best]:
@@ -56,23 +52,23 @@ def probe_frozen(
     if block is not None and not model.head:
         grids = [grid if number == block else 0 for number, grid in enumerate(grids, 1)]
     tried = [number for number, grid in enumerate(grids, 1) if grid]
-    features = block_features(pretrained, training.pixels, training.rows, grids, compute)
-    checks = block_features(pretrained, validation.pixels, validation.rows, grids, compute)
+    features = block_features(pretrained, training.pixels, training.rows, grids, job.compute)
+    checks = block_features(pretrained, validation.pixels, validation.rows, grids, job.compute)
     targets, expected = torch.from_numpy(training.targets), torch.from_numpy(validation.targets)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(job.seed)
         heads = [make_head(model, block.shape[1], outputs) for block in features]
         if model.head:
-            _, best = fit_heads(heads, features, targets, checks, expected, plan, seed, log)
+            _, best = fit_heads(heads, features, targets, checks, expected, job.plan, job.seed, log)
             pretrained.attach(heads[0], last + 1, model.grid)
         else:
             scales = [Standardised(block) for block in features]
             linear = [zeroed(head) for head in heads]
             features = [scale(block) for scale, block in zip(scales, features, strict=True)]
             checks = [scale(block) for scale, block in zip(scales, checks, strict=True)]
-            chosen, best = fit_heads(linear, features, targets, checks, expected, plan, seed, log)
+            chosen, best = fit_heads(linear, features, targets, checks, expected, job.plan, job.seed, log)
             pretrained.attach(scales[chosen].fold(linear[chosen]), tried[chosen], grids[tried[chosen] - 1])
-    say_cost("transfer", started, len(training) + len(validation), compute)
+    say_cost(job.name, started, len(training) + len(validation), job.compute)
     return pretrained.eval(), best
 
 
@@ -81,27 +77,20 @@ def fit_few(
     training: LabelledPictures,
     model: Model,
     outputs: int,
-    plan: Transfer,
-    augmentation: Augmentation,
-    seed: int,
-    compute: Compute,
-    checkpoint: Checkpoint,
+    job: Job,
+    trainable: str,
 ) -> Network:
-    """A classifier from ``pretrained``, which may be changed, by ``plan`` alone: no picture is spared to choose by.
+    """A classifier from ``pretrained``, which may be changed, by ``job`` alone: no picture is spared to choose by.
 
-    Fine-tuned, it has the weights after the last epoch. Frozen, a linear head goes on the block behind the middle, as
-    middle layers transfer best (Gidaris, Singh and Komodakis, 2018), with the weights that fit ``training`` best.
+    Fine-tuned (``trainable`` "all"), it has the weights after the last epoch. Frozen ("head"), a linear head goes on
+    the block behind the middle, as middle layers transfer best (Gidaris, Singh and Komodakis, 2018), with the weights
+    that fit ``training`` best.
     """
-    if plan.trainable == "head":
+    if trainable == "head":
         block = len(pretrained.backbone) // 2 + 1
-        return probe_frozen(
-            pretrained, training, training, model, outputs, plan, seed, compute, lambda *_: None, block
-        )[0]
-    network = with_new_head(pretrained, model, outputs, seed)
-    loss_of = cross_entropy_of(network, training, compute)
-    fit_to_the_end(
-        network, loss_of, len(training), plan, augmentation, seed, compute, "transfer", checkpoint=checkpoint
-    )
+        return probe_frozen(pretrained, training, training, model, outputs, job, lambda *_: None, block)[0]
+    network = with_new_head(pretrained, model, outputs, job.seed)
+    fit_to_the_end(network, cross_entropy_of(network, training, job.compute), len(training), job)
     return network
 
 

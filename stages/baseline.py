@@ -14,7 +14,7 @@ from quarterturn.network import Network
 from quarterturn.params import Baseline, load_params
 from quarterturn.store import Store, channel_statistics
 from quarterturn.table import FOLDS, VAL, label_subset, rows_of
-from quarterturn.training import cross_entropy_of, fit, fit_to_the_end
+from quarterturn.training import Job, cross_entropy_of, fit, fit_to_the_end
 from stages.curves import logged
 
 OUTPUTS = Path("outputs")
@@ -31,20 +31,12 @@ def main() -> None:
         statistics = channel_statistics(store.pixels, training.rows)
         return blank_network(params.model, store.channels, len(labels), *statistics, seed)
 
+    def job(plan: Baseline, seed: int) -> Job:
+        return Job("baseline", plan, params.augmentation, seed, compute, saved.next())
+
     def from_few(training: LabelledPictures, plan: Baseline, seed: int) -> Network:
         network = blank(training, seed)
-        loss_of = cross_entropy_of(network, training, compute)
-        fit_to_the_end(
-            network,
-            loss_of,
-            len(training),
-            plan,
-            params.augmentation,
-            seed,
-            compute,
-            "baseline",
-            checkpoint=saved.next(),
-        )
+        fit_to_the_end(network, cross_entropy_of(network, training, compute), len(training), job(plan, seed))
         return network
 
     with checkpoints("baseline", INPUTS) as saved, logged("metrics/curves/baseline") as log:
@@ -57,18 +49,7 @@ def main() -> None:
             training = labelled_pictures(store.pixels, store.table, rows, labels)
             validation = labelled_pictures(store.pixels, store.table, rows_of(store.table, VAL), labels)
             network = blank(training, params.seed)
-            best = fit(
-                network,
-                training,
-                validation,
-                plan,
-                params.augmentation,
-                params.seed,
-                compute,
-                log,
-                "baseline",
-                saved.next(),
-            )
+            best = fit(network, training, validation, job(plan, params.seed), log)
             summary = {**best.summary(), "labels": len(training)}
 
         save_network(network, "classes", labels, params.model, size, OUTPUTS / "baseline/model.safetensors")

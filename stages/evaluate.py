@@ -9,24 +9,18 @@ import numpy.typing as npt
 
 from quarterturn.compute import choose
 from quarterturn.errors import run
-from quarterturn.evaluation import (
-    CLASSIFIERS,
-    angle_probabilities,
-    metrics_of,
-    predictions_table,
-    surest_mistakes,
-    verdict,
-)
 from quarterturn.examples import labelled_pictures
-from quarterturn.figures import draw_confusion, draw_overview, draw_sheet
 from quarterturn.files import atomic, write_json
 from quarterturn.heldout import class_probabilities, read_held_out
 from quarterturn.modelfile import load_fitting
 from quarterturn.network import Network
-from quarterturn.params import load_params
-from quarterturn.rotation import drawn_targets, read_task
+from quarterturn.params import CLASSIFIERS, load_params
+from quarterturn.predictions import angle_probabilities, predictions_table, surest_mistakes
+from quarterturn.rotation import drawn_targets
+from quarterturn.sheets import draw_sheet
 from quarterturn.store import Pixels, Store
 from quarterturn.table import FOLDS, TEST, fold_numbers, rows_of, rows_to_test
+from quarterturn.task import read_task
 
 OUTPUTS, METRICS = Path("outputs"), Path("metrics")
 MISTAKES, COLUMNS = 24, 8  # tiles on a sheet of mistakes, and in its rows
@@ -61,6 +55,10 @@ def main() -> None:
     predictions = predictions_table(images, test.targets, probabilities, labels, turned, angles, asked, folds)
     with atomic(METRICS / "predictions.csv") as temporary:
         predictions.to_csv(temporary, index=False, lineterminator="\n")
+
+    # Statistics and drawing take as long to import as torch: only now, when the networks have answered.
+    from quarterturn.evaluation import metrics_of, verdict
+    from quarterturn.figures import draw_confusion, draw_overview
 
     metrics = metrics_of(predictions, labels, angles)
     for name in CLASSIFIERS:

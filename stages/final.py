@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from quarterturn.checkpoint import Checkpoints, checkpoints
+from quarterturn.checkpoint import checkpoints
 from quarterturn.compute import choose
 from quarterturn.crossvalidation import lengthened
 from quarterturn.errors import run
 from quarterturn.examples import TurnedPictures, labelled_pictures
 from quarterturn.modelfile import blank_network, load_fitting, save_network
 from quarterturn.network import Network
-from quarterturn.params import Params, load_params
-from quarterturn.rotation import drawn_targets, read_task
+from quarterturn.params import Params, TrainingPlan, load_params
+from quarterturn.rotation import drawn_targets
 from quarterturn.store import Store, channel_statistics
 from quarterturn.table import FOLDS
-from quarterturn.training import cross_entropy_of, fit_to_the_end
+from quarterturn.task import read_task
+from quarterturn.training import Job, cross_entropy_of, fit_to_the_end
 from quarterturn.transfer import fit_few, probe_frozen
 
 OUTPUTS = Path("outputs")
@@ -36,60 +37,34 @@ def main() -> None:
         store.pixels, store.table, np.flatnonzero((store.table["label"] != "").to_numpy()), labels
     )
     plan = lengthened(params.transfer, len(training)) if FOLDS in store.table else params.transfer
+
+    def job(name: str, plan: TrainingPlan) -> Job:
+        return Job(name, plan, params.augmentation, params.seed, compute, saved.next())
+
     with checkpoints("final", [*INPUTS, Path(plan.weights)]) as saved:
         if plan.weights == PRETRAINED:
-            pretrained = pretrain(params, store, saved)
+            pretrained = pretrain(params, store, job("pretrain", params.pretrain))
         else:
             pretrained = load_fitting(plan.weights, params.model, store.channels, size)
         if plan.trainable == "head":
             block = json.loads(Path("metrics/transfer.json").read_text("utf-8"))["block"]
             network, _ = probe_frozen(
-                pretrained,
-                training,
-                training,
-                params.model,
-                len(labels),
-                plan,
-                params.seed,
-                compute,
-                lambda *_: None,
-                block,
+                pretrained, training, training, params.model, len(labels), job("transfer", plan), lambda *_: None, block
             )
         else:
-            network = fit_few(
-                pretrained,
-                training,
-                params.model,
-                len(labels),
-                plan,
-                params.augmentation,
-                params.seed,
-                compute,
-                saved.next(),
-            )
+            network = fit_few(pretrained, training, params.model, len(labels), job("transfer", plan), plan.trainable)
         save_network(network, "classes", labels, params.model, size, "final/model.safetensors")
 
 
-def pretrain(params: Params, store: Store, saved: Checkpoints) -> Network:
+def pretrain(params: Params, store: Store, job: Job) -> Network:
     """A rotation classifier from all pictures, those of validation and test too."""
-    plan, angles, compute = params.pretrain, read_task(OUTPUTS / "rotate-augment/rotation.json"), choose()
-    rows = np.arange(len(store.table))
-    drawn = drawn_targets(len(rows), angles, params.seed) if plan.angles_per_image == "one" else None
+    angles, rows = read_task(OUTPUTS / "rotate-augment/rotation.json"), np.arange(len(store.table))
+    one = params.pretrain.angles_per_image == "one"
+    drawn = drawn_targets(len(rows), angles, params.seed) if one else None
     turned = TurnedPictures(store.pixels, rows, angles, drawn)
     statistics = channel_statistics(store.pixels, rows)
     network = blank_network(params.model, store.channels, len(angles), *statistics, params.seed)
-    loss_of = cross_entropy_of(network, turned, compute)
-    fit_to_the_end(
-        network,
-        loss_of,
-        len(turned),
-        plan,
-        params.augmentation,
-        params.seed,
-        compute,
-        "pretrain",
-        checkpoint=saved.next(),
-    )
+    fit_to_the_end(network, cross_entropy_of(network, turned, job.compute), len(turned), job)
     return network
 
 

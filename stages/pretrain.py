@@ -9,10 +9,11 @@ from quarterturn.examples import TurnedPictures
 from quarterturn.files import write_json
 from quarterturn.modelfile import blank_network, save_network
 from quarterturn.params import load_params
-from quarterturn.rotation import drawn_targets, read_task
+from quarterturn.rotation import drawn_targets
 from quarterturn.store import Store, channel_statistics
 from quarterturn.table import TRAIN, UNLABELLED, VAL, rows_of
-from quarterturn.training import fit
+from quarterturn.task import read_task
+from quarterturn.training import Job, fit
 from stages.curves import logged
 
 OUTPUTS = Path("outputs")
@@ -37,18 +38,8 @@ def main() -> None:
     path = OUTPUTS / "pretrain/model.safetensors"
     with checkpoints("pretrain", INPUTS) as saved:
         with logged("metrics/curves/pretrain") as log:
-            best = fit(
-                network,
-                training,
-                validation,
-                params.pretrain,
-                params.augmentation,
-                params.seed,
-                choose(),
-                log,
-                "pretrain",
-                saved.next(),
-            )
+            job = Job("pretrain", params.pretrain, params.augmentation, params.seed, choose(), saved.next())
+            best = fit(network, training, validation, job, log)
         save_network(network, "rotation", names, params.model, params.data.image_size, path)
         write_json({**best.summary(), "images": len(training)}, "metrics/pretrain.json")
 

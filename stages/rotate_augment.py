@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from quarterturn.errors import UnreadableImage, UserError, run
-from quarterturn.figures import draw_sheet
 from quarterturn.images import decode_square
 from quarterturn.params import load_params
 from quarterturn.progress import watched
-from quarterturn.rotation import write_task
+from quarterturn.sheets import draw_sheet
 from quarterturn.source import ImageSource
 from quarterturn.store import Pixels, Store, write_store
 from quarterturn.table import FOLDS, TEST, TRAIN, UNLABELLED, read_table, rows_of, used_rows
+from quarterturn.task import write_task
 
 OUTPUTS = Path("outputs")
 SAMPLES = 4  # pictures of each class on the sheet

@@ -14,7 +14,7 @@ from quarterturn.network import Network
 from quarterturn.params import Transfer, load_params
 from quarterturn.store import Store
 from quarterturn.table import FOLDS, VAL, label_subset, rows_of
-from quarterturn.training import fit
+from quarterturn.training import Job, fit
 from quarterturn.transfer import fit_few, probe_frozen, with_new_head
 from stages.curves import logged
 
@@ -29,11 +29,12 @@ def main() -> None:
     network = load_fitting(plan.weights, params.model, store.channels, size)
     held_out = None
 
+    def job(plan: Transfer, seed: int) -> Job:
+        return Job("transfer", plan, params.augmentation, seed, compute, saved.next())
+
     def from_few(training: LabelledPictures, plan: Transfer, seed: int) -> Network:
         network = load_fitting(plan.weights, params.model, store.channels, size)
-        return fit_few(
-            network, training, params.model, len(labels), plan, params.augmentation, seed, compute, saved.next()
-        )
+        return fit_few(network, training, params.model, len(labels), job(plan, seed), plan.trainable)
 
     with checkpoints("transfer", [*INPUTS, Path(plan.weights)]) as saved, logged("metrics/curves/transfer") as log:
         if FOLDS in store.table:
@@ -46,22 +47,11 @@ def main() -> None:
             validation = labelled_pictures(store.pixels, store.table, rows_of(store.table, VAL), labels)
             if plan.trainable == "head":
                 network, best = probe_frozen(
-                    network, training, validation, params.model, len(labels), plan, params.seed, compute, log
+                    network, training, validation, params.model, len(labels), job(plan, params.seed), log
                 )
             else:
                 network = with_new_head(network, params.model, len(labels), params.seed)
-                best = fit(
-                    network,
-                    training,
-                    validation,
-                    plan,
-                    params.augmentation,
-                    params.seed,
-                    compute,
-                    log,
-                    "transfer",
-                    saved.next(),
-                )
+                best = fit(network, training, validation, job(plan, params.seed), log)
             summary = {**best.summary(), "labels": len(training)}
 
         save_network(network, "classes", labels, params.model, size, OUTPUTS / "transfer/model.safetensors")

@@ -70,6 +70,15 @@ def set_params(folder: Path, **values: object) -> None:
     yaml.dump(params, path)
 
 
+@pytest.fixture(scope="session")
+def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which the default has run, on silhouettes; experiments may be added to it, but no change."""
+    folder = copy_project(tmp_path_factory.mktemp("default"))
+    shell("dvc", "repro", cwd=folder)
+    commit(folder, "Run the default")
+    return folder
+
+
 QUICK = {
     "data__path": "data/arrows",
     "data__image_size": 32,

@@ -16,7 +16,7 @@ from quarterturn.errors import UserError
 from quarterturn.modelfile import blank_network
 from quarterturn.network import Network
 from quarterturn.params import TrainingPlan
-from quarterturn.training import Best, cross_entropy_of, fit, fit_to_the_end
+from quarterturn.training import Best, Job, cross_entropy_of, fit, fit_to_the_end
 from tests.models import sized
 from tests.test_training import AUGMENTATION, examples
 
@@ -43,8 +43,8 @@ def fitted(path: Path | None, killed_after: int = 99) -> tuple[Network, Best, li
             raise Killed
 
     network = blank_network(MODEL, 1, 2, [0.5], [0.2], 0)
-    saved = Checkpoint(path)
-    best = fit(network, examples(90, 0), examples(40, 1), PLAN, AUGMENTATION, 0, choose(), log, "test", saved)
+    job = Job("test", PLAN, AUGMENTATION, 0, choose(), Checkpoint(path))
+    best = fit(network, examples(90, 0), examples(40, 1), job, log)
     return network, best, curve
 
 
@@ -98,9 +98,7 @@ def test_a_training_without_validation_goes_on_too(tmp_path: Path) -> None:
                 raise Killed
             return cross_entropy_of(network, training, choose())(chosen, randomly)
 
-        fit_to_the_end(
-            network, loss_of, 90, PLAN, AUGMENTATION, 0, choose(), "test", layer_decay=0.7, checkpoint=Checkpoint(path)
-        )
+        fit_to_the_end(network, loss_of, 90, Job("test", PLAN, AUGMENTATION, 0, choose(), Checkpoint(path), 0.7))
         return network
 
     whole = trained(None)

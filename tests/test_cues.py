@@ -12,13 +12,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 from quarterturn.compute import choose
-from quarterturn.evaluation import angle_probabilities
 from quarterturn.examples import TurnedPictures
 from quarterturn.images import decode_square
 from quarterturn.modelfile import blank_network
 from quarterturn.params import Augmentation, TrainingPlan
+from quarterturn.predictions import angle_probabilities
 from quarterturn.store import channel_statistics
-from quarterturn.training import fit
+from quarterturn.training import Job, fit
 from tests.models import sized
 
 COUNT, TRAINING, VALIDATION, SIDE = 2_000, 1_400, 200, 24
@@ -63,7 +63,7 @@ def rotation_accuracy(subsampling: str, cue: str = "", shapes: Sequence[tuple[in
     validation = TurnedPictures(pixels, rows[TRAINING : TRAINING + VALIDATION], ANGLES)
     network = blank_network(MODEL, 3, 4, *channel_statistics(pixels, training.rows), seed=0)
     compute = choose()
-    fit(network, training, validation, PLAN, AUGMENTATION, 0, compute, lambda *_: None, "noise")
+    fit(network, training, validation, Job("noise", PLAN, AUGMENTATION, 0, compute), lambda *_: None)
     turned = angle_probabilities(network, pixels, rows[TRAINING + VALIDATION :], ANGLES, compute)
     return float((turned.argmax(axis=2) == np.arange(4)).mean())
 

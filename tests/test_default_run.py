@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 from scipy.stats import ttest_1samp
 
 from quarterturn.compute import choose
@@ -14,18 +13,10 @@ from quarterturn.network import Network
 from quarterturn.params import load_params
 from quarterturn.store import Store
 from quarterturn.table import TEST, TRAIN, VAL, rows_of
-from quarterturn.training import evaluate
+from quarterturn.training import Job, evaluate
 from quarterturn.transfer import probe_frozen
-from tests.conftest import copy_project, shell
 
 LABELS = ["cat", "dog"]
-
-
-@pytest.fixture(scope="module")
-def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = copy_project(tmp_path_factory.mktemp("default"))
-    shell("dvc", "repro", cwd=folder)
-    return folder
 
 
 def test_it_reaches_what_is_promised(default_run: Path) -> None:
@@ -70,9 +61,8 @@ def test_with_16_labels_a_probe_of_the_pretrained_beats_one_of_an_untrained_netw
         training = labelled_pictures(store.pixels, store.table, rows, LABELS)
         accuracies = []
         for network in (pretrained(), untrained(draw)):
-            probed, _ = probe_frozen(
-                network, training, validation, params.model, 2, params.transfer, draw, choose(), lambda *_: None
-            )
+            job = Job("transfer", params.transfer, params.augmentation, draw, choose())
+            probed, _ = probe_frozen(network, training, validation, params.model, 2, job, lambda *_: None)
             accuracies.append(evaluate(probed, test, choose())[0])
         gains.append(accuracies[0] - accuracies[1])
     low = ttest_1samp(gains, 0).confidence_interval(0.95).low

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterturn.evaluation import metrics_of, predictions_table, surest_mistakes, verdict
+from quarterturn.evaluation import metrics_of, verdict
 from quarterturn.foldstatistics import share_interval
+from quarterturn.predictions import predictions_table, surest_mistakes
 from quarterturn.statistics import tango_interval
 
 LABELS, ANGLES = ["cat", "dog"], [0, 90]

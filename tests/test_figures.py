@@ -7,7 +7,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from quarterturn.figures import CAPTION, MARGIN, TILE, confusion_axes, draw_confusion, draw_overview, draw_sheet
+from quarterturn.figures import confusion_axes, draw_confusion, draw_overview
+from quarterturn.sheets import CAPTION, MARGIN, TILE, draw_sheet
 
 MATRIX = {"cat": {"cat": 254, "dog": 5}, "dog": {"cat": 1018, "dog": 211}}
 

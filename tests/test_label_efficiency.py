@@ -15,10 +15,11 @@ from ruamel.yaml import YAML
 from quarterturn.errors import UserError
 from quarterturn.params import Data
 from studies.label_efficiency import report
+from studies.label_efficiency.cells import Cell, read_cells, write_cells
 from studies.label_efficiency.config import Probe, Recipe, Study, load_study
+from studies.label_efficiency.curve import saved_words
 from studies.label_efficiency.pictures import Pictures
 from studies.label_efficiency.results import cells_of, pack, summary
-from studies.label_efficiency.runs import Cell, read_cells, write_cells
 from studies.label_efficiency.search import DRAWS, PENALTIES, STEPS, best_probe, beyond, draws
 from tests.closure import ROOT, import_closure
 from tests.conftest import copy_project, make_pictures, shell
@@ -208,6 +209,23 @@ def test_every_number_is_made_of_the_tables(project: Path) -> None:
         right = cells_of(results, folds).right
         for seed, arm, fraction, accuracy in results[["seed", "arm", "fraction", "accuracy"]].itertuples(index=False):
             assert right[arm, fraction][seed].mean() == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_a_fresh_clone_shows_the_results_and_has_nothing_to_train(tmp_path: Path) -> None:
+    folder, study = copy_project(tmp_path / "clone"), load_study(FOLDER)
+    printed = shell("dvc", "repro", "--allow-missing", "--dry", cwd=folder / "studies/label_efficiency")
+    assert "Running stage" not in printed
+    assert printed.count("didn't change") == len(study.seeds) * 3 + len(study.auxiliary.seeds) + 1
+    shown = shell("dvc", "metrics", "show", "--json", study.metrics, cwd=folder)
+    assert "labels_saved_low" in shown
+
+
+def test_the_readmes_sentence_is_what_the_study_found() -> None:
+    values = json.loads((ROOT / "metrics/label_efficiency.json").read_text("utf-8"))
+    assert f"does what {saved_words(values)} as many do from scratch" in (ROOT / "README.md").read_text("utf-8")
+    lows = [value for key, value in values.items() if re.fullmatch(r"(fine_tuned_\d+_)?labels_saved_low", key)]
+    assert len(lows) == 6
+    assert max(lows) <= 1  # "no label saved is shown, there or at any other share"
 
 
 def test_the_readme_tells_what_the_metrics_say(project: Path) -> None:

@@ -7,13 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from quarterturn.checkpoint import Checkpoint
-from quarterturn.compute import choose
+from quarterturn.compute import Compute, choose
 from quarterturn.examples import LabelledPictures
 from quarterturn.modelfile import blank_network
-from quarterturn.params import Augmentation, TrainingPlan, Transfer
+from quarterturn.params import Augmentation, TrainingPlan
 from quarterturn.probe import Standardised, block_features, fit_heads
-from quarterturn.training import cross_entropy_of, evaluate, fit_to_the_end
+from quarterturn.training import Job, cross_entropy_of, evaluate, fit_to_the_end
 from quarterturn.transfer import fit_few, probe_frozen, with_new_head, zeroed
 from tests.models import sized
 
@@ -28,6 +27,11 @@ def pictures(count: int, seed: int) -> LabelledPictures:
     ramp = np.linspace(-30, 30, 16)
     values = 128 + np.where(targets[:, None] == 0, -ramp, ramp)[:, None, :] + random.normal(0, 30, (count, 16, 16))
     return LabelledPictures(values.clip(0, 255).astype(np.uint8)[..., None], np.arange(count), targets)
+
+
+def job(seed: int, compute: Compute) -> Job:
+    """Without augmentation: mirroring would swap the classes."""
+    return Job("transfer", PLAN, Augmentation(crop=1.0, mirror=False, color=0.0), seed, compute)
 
 
 def test_features_are_those_of_every_block_pooled_to_a_grid() -> None:
@@ -48,7 +52,7 @@ def test_the_frozen_backbone_keeps_every_bit_and_the_head_works_on_it(changes: d
     network = blank_network(model, 1, 4, [0.5], [0.2], 0).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items() if not name.startswith("head")}
     compute, validation = choose().exact(), pictures(60, 1)
-    probed, best = probe_frozen(network, pictures(80, 0), validation, model, 2, PLAN, 0, compute, lambda *_: None)
+    probed, best = probe_frozen(network, pictures(80, 0), validation, model, 2, job(0, compute), lambda *_: None)
     after = probed.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     # The head in its place gives what it was chosen for, folded or not.
@@ -60,27 +64,23 @@ def test_the_frozen_backbone_keeps_every_bit_and_the_head_works_on_it(changes: d
 
 def test_with_few_labels_the_head_goes_on_the_block_behind_the_middle_and_no_other_picture_is_needed() -> None:
     training, compute = pictures(80, 0), choose().exact()
-    plan = Transfer(**PLAN.model_dump(), label_fraction=1.0, trainable="head", weights="none")
-    unchanged = Augmentation(crop=1.0, mirror=False, color=0.0)
     for widths, block in (([4, 6, 8], 2), ([4, 4, 6, 8], 3), ([8], 1)):
         model = sized(widths)
         network = blank_network(model, 1, 4, [0.5], [0.2], 0).eval()
         before = {name: tensor.clone() for name, tensor in network.state_dict().items() if not name.startswith("head")}
-        probed = fit_few(network, training, model, 2, plan, unchanged, 0, compute, Checkpoint())
+        probed = fit_few(network, training, model, 2, job(0, compute), "head")
         assert probed.block == block
         assert all(torch.equal(probed.state_dict()[name], tensor) for name, tensor in before.items())
         assert evaluate(probed, pictures(60, 1), compute)[0] > 0.9
 
 
 def test_with_few_labels_fine_tuning_goes_on_to_the_last_epoch_and_learns() -> None:
-    # Mirroring would swap the classes.
-    training, unchanged = pictures(80, 0), Augmentation(crop=1.0, mirror=False, color=0.0)
-    plan = Transfer(**PLAN.model_dump(), label_fraction=1.0, trainable="all", weights="none")
-    pretrained, compute = blank_network(MODEL, 1, 4, [0.5], [0.2], 0), choose()
-    found = fit_few(pretrained, training, MODEL, 2, plan, unchanged, 1, compute, Checkpoint())
+    training, compute = pictures(80, 0), choose()
+    pretrained = blank_network(MODEL, 1, 4, [0.5], [0.2], 0)
+    found = fit_few(pretrained, training, MODEL, 2, job(1, compute), "all")
     expected = with_new_head(pretrained, MODEL, 2, 1)
     loss_of = cross_entropy_of(expected, training, compute)
-    fit_to_the_end(expected, loss_of, len(training), plan, unchanged, 1, compute, "transfer")
+    fit_to_the_end(expected, loss_of, len(training), job(1, compute))
     assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in found.state_dict().items())
     assert evaluate(found, pictures(60, 1), compute)[0] > 0.9
 
@@ -94,9 +94,7 @@ def test_a_frozen_head_repeats_itself_dropout_included() -> None:
             pictures(20, 1),
             model,
             2,
-            PLAN,
-            seed,
-            choose(),
+            job(seed, choose()),
             lambda *_: None,
         )[0].state_dict()
         for seed in (0, 0, 1)

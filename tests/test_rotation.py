@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from quarterturn.errors import UserError
-from quarterturn.rotation import drawn_targets, read_task, turn, turn_all, turn_each, write_task
+from quarterturn.rotation import drawn_targets, turn, turn_all, turn_each
+from quarterturn.task import read_task, write_task
 
 ANGLES = [0, 90, 180, 270]
 

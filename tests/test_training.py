@@ -12,7 +12,17 @@ from quarterturn.examples import LabelledPictures, TurnedPictures
 from quarterturn.modelfile import blank_network
 from quarterturn.network import Network
 from quarterturn.params import Augmentation, TrainingPlan
-from quarterturn.training import Best, batches, evaluate, evaluation_batches, fit, predict, scheduled, warmed_cosine
+from quarterturn.training import (
+    Best,
+    Job,
+    batches,
+    evaluate,
+    evaluation_batches,
+    fit,
+    predict,
+    scheduled,
+    warmed_cosine,
+)
 from tests.models import sized
 
 MODEL = sized([8, 8])
@@ -33,17 +43,8 @@ def examples(count: int, seed: int) -> LabelledPictures:
 def trained(seed: int = 0, plan: TrainingPlan = PLAN) -> tuple[Network, Best, list[Any]]:
     logged: list[Any] = []
     network = blank_network(MODEL, 1, 2, [0.5], [0.2], seed)
-    best = fit(
-        network,
-        examples(90, 0),
-        examples(40, 1),
-        plan,
-        AUGMENTATION,
-        seed,
-        choose(),
-        lambda *figures: logged.append(figures),
-        "test",
-    )
+    job = Job("test", plan, AUGMENTATION, seed, choose())
+    best = fit(network, examples(90, 0), examples(40, 1), job, lambda *figures: logged.append(figures))
     return network, best, logged
 
 
@@ -81,7 +82,7 @@ def test_every_picture_is_seen_once_an_epoch_in_batches_of_nearly_equal_size() -
     counting = Counting(whole.pixels, whole.rows, whole.targets)
     plan = PLAN.model_copy(update={"epochs": 2})
     network = blank_network(MODEL, 1, 2, [0.5], [0.2], 0)
-    fit(network, counting, whole, plan, AUGMENTATION, 0, choose(), lambda *_: None, "test")
+    fit(network, counting, whole, Job("test", plan, AUGMENTATION, 0, choose()), lambda *_: None)
     assert sorted(np.concatenate(batches[:5]).tolist()) == list(range(65))
     assert [len(batch) for batch in batches] == [13] * 10
     assert not np.array_equal(batches[0], batches[5])
@@ -143,7 +144,8 @@ def test_dropout_repeats_itself_too() -> None:
     def weights(seed: int) -> torch.Tensor:
         network = blank_network(model, 1, 2, [0.5], [0.2], 0)
         torch.manual_seed(seed)  # of the process, which must not matter
-        fit(network, examples(30, 0), examples(20, 1), PLAN, AUGMENTATION, 0, choose(), lambda *_: None, "test")
+        job = Job("test", PLAN, AUGMENTATION, 0, choose())
+        fit(network, examples(30, 0), examples(20, 1), job, lambda *_: None)
         return network.head[0].weight
 
     assert torch.equal(weights(1), weights(2))
@@ -156,12 +158,8 @@ def test_a_training_that_diverges_is_told_not_kept() -> None:
             blank_network(MODEL, 1, 2, [0.5], [0.2], 0),
             examples(40, 0),
             examples(20, 1),
-            plan,
-            AUGMENTATION,
-            0,
-            choose(),
+            Job("baseline", plan, AUGMENTATION, 0, choose()),
             lambda *_: None,
-            "baseline",
         )
 
 

@@ -18,7 +18,7 @@ from quarterturn.modelfile import blank_network, save_network
 from quarterturn.network import Network
 from quarterturn.params import Augmentation, Model, TrainingPlan
 from quarterturn.store import Pixels, channel_statistics
-from quarterturn.training import fit, predict
+from quarterturn.training import Job, fit, predict
 from quarterturn.transfer import probe_frozen
 from studies.audit.pictures import Pictures
 
@@ -118,14 +118,15 @@ def ask_network(
     statistics = channel_statistics(stores[0], pictures.unturned)
     network = blank_network(settings.model, stores[0].shape[3], len(ANGLES), *statistics, seed)
     training, validation = TurnedApart(turned(pictures.unturned)), TurnedApart(turned(pictures.validation))
-    fit(network, training, validation, settings.rotation, AUGMENTATION, seed, compute, _unlogged, name)
+    fit(network, training, validation, Job(name, settings.rotation, AUGMENTATION, seed, compute), _unlogged)
     rotation = [_right(network, examples) for examples in turned(pictures.test)]
     if keep is not None:
         save_network(network, "rotation", NAMES, settings.model, stores[0].shape[1], keep)
 
     known, checked = labelled(pictures.training), labelled(pictures.validation)
     outputs = len(pictures.labels)
-    probed, _ = probe_frozen(network, known, checked, settings.model, outputs, settings.probe, seed, compute, _unlogged)
+    probing = Job("transfer", settings.probe, AUGMENTATION, seed, compute)
+    probed, _ = probe_frozen(network, known, checked, settings.model, outputs, probing, _unlogged)
     return Answers(np.stack(rotation, axis=1), _right(probed, labelled(pictures.test)))
 
 

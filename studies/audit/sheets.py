@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from quarterturn.compute import Compute
-from quarterturn.evaluation import angle_probabilities
 from quarterturn.examples import images_at
-from quarterturn.figures import draw_sheet
 from quarterturn.network import Network
+from quarterturn.predictions import angle_probabilities
 from quarterturn.rotation import turn_all
+from quarterturn.sheets import draw_sheet
 from quarterturn.store import Pixels
 from studies.audit.ablations import COVER
 from studies.audit.examine import ANGLES

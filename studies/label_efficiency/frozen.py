@@ -9,7 +9,7 @@ from quarterturn.linear import fit_logistic
 from quarterturn.network import Network
 from quarterturn.probe import Standardised, block_features
 from quarterturn.transfer import GRID
-from studies.label_efficiency.runs import Cell
+from studies.label_efficiency.cells import Cell
 from studies.label_efficiency.seed import Seed
 
 

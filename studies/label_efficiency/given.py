@@ -5,8 +5,8 @@ from pathlib import Path
 
 from quarterturn.errors import run
 from studies.label_efficiency.backbone import given_features
+from studies.label_efficiency.cells import write_cells
 from studies.label_efficiency.frozen import frozen
-from studies.label_efficiency.runs import write_cells
 from studies.label_efficiency.seed import Seed
 
 

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from quarterturn.errors import run
+from studies.label_efficiency.cells import write_cells
 from studies.label_efficiency.frozen import frozen_blocks
-from studies.label_efficiency.runs import write_cells
 from studies.label_efficiency.seed import Seed
 
 

@@ -8,11 +8,11 @@ import pandas as pd
 
 from quarterturn.errors import run
 from quarterturn.files import atomic, write_json
+from studies.label_efficiency.cells import read_cells
 from studies.label_efficiency.config import ROOT, load_study
 from studies.label_efficiency.curve import draw_curve, saved_words
 from studies.label_efficiency.pictures import Pictures
 from studies.label_efficiency.results import pack, summary
-from studies.label_efficiency.runs import read_cells
 
 
 def main() -> None:

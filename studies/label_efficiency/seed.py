@@ -18,11 +18,11 @@ from quarterturn.examples import LabelledPictures, Randomly, TurnedPictures
 from quarterturn.modelfile import blank_network
 from quarterturn.network import Network, pooled
 from quarterturn.store import channel_statistics
-from quarterturn.training import LossOf, cross_entropy_of, fit_to_the_end, predict
+from quarterturn.training import Job, LossOf, cross_entropy_of, fit_to_the_end, predict
 from quarterturn.transfer import with_new_head
+from studies.label_efficiency.cells import Cell
 from studies.label_efficiency.config import Arm, Recipe, Study, load_study
 from studies.label_efficiency.pictures import Part, Pictures, Rows
-from studies.label_efficiency.runs import Cell
 
 ANGLES = (0, 90, 180, 270)
 
@@ -112,7 +112,8 @@ class Seed:
 
     def _fit(self, network: Network, loss_of: LossOf, count: int, recipe: Recipe, name: str) -> None:
         plan, decay = recipe.plan(count), recipe.layer_decay
-        fit_to_the_end(network, loss_of, count, plan, recipe.augmentation, self.number, self.compute, name, decay)
+        job = Job(name, plan, recipe.augmentation, self.number, self.compute, layer_decay=decay)
+        fit_to_the_end(network, loss_of, count, job)
 
     def _with_rotation(
         self, network: Network, second_head: nn.Module, training: LabelledPictures, pool: TurnedPictures
