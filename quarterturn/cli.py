@@ -13,7 +13,7 @@ from quarterturn.errors import run
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one subcommand; a `UserError` ends it with one line on stderr and exit code 1."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         run(lambda: options.command(options), "quarterturn")
         sys.stdout.flush()
@@ -54,6 +54,14 @@ def compare(options: argparse.Namespace) -> None:
     print(write(compare(options.old, options.new)).rstrip("\n"))
 
 
+def report(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from quarterturn.report import report
+
+    report(Path(options.output), options.against)
+
+
 def predict(options: argparse.Namespace) -> None:
     from quarterturn.predict import predict
 
@@ -72,13 +80,14 @@ def upright(options: argparse.Namespace) -> None:
     upright(options.paths, options.model, options.sure, options.turn)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Of the whole command line, subcommands with their help and examples included."""
+    whole = argparse.ArgumentParser(
         prog="quarterturn",
         description="What there is to do beside the pipeline, which `dvc repro` runs. Run it in the project's folder.",
         epilog="example: quarterturn recipe quick",
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def add(command: Callable[[argparse.Namespace], None], summary: str, example: str) -> argparse.ArgumentParser:
         description = f"{summary[0].upper()}{summary[1:]}."
@@ -111,6 +120,14 @@ def _parser() -> argparse.ArgumentParser:
     for name, use in (("md", "Markdown, for a pull request"), ("html", "a page")):
         formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="text", help=use)
 
+    added = add(
+        report,
+        "write the last run on one page that opens offline",
+        "quarterturn report --against main --output report.html",
+    )
+    added.add_argument("--output", default="report.html", metavar="FILE", help="default: %(default)s")
+    added.add_argument("--against", metavar="REV", help="a revision to compare with: branch, tag, commit, experiment")
+
     added = add(predict, "say of which class pictures are", "quarterturn predict --format csv ~/Pictures/new")
     _add_paths(added)
     _add_model(added)
@@ -134,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(added, "outputs/pretrain/model.safetensors")
     added.add_argument("--sure", type=float, default=0.9, metavar="P", help="least probability (default: %(default)s)")
     added.add_argument("--turn", action="store_true", help="turn the files, without loss: JPEG by its EXIF, and PNG")
-    return parser
+    return whole
 
 
 def _add_paths(

@@ -12,16 +12,16 @@ import pandas as pd
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from ruamel.yaml import YAML
 from tabulate import tabulate
 
 from quarterturn.errors import UserError, one_line
 from quarterturn.foldstatistics import compare_folds
+from quarterturn.page import render
+from quarterturn.params import CLASSIFIERS
 from quarterturn.statistics import PairedComparison, compare_paired
 
 PREDICTIONS, PARAMS, LOCK = "metrics/predictions.csv", "params.yaml", "dvc.lock"
-CLASSIFIERS = ("transfer", "baseline")
 ABSENT = "–"
 
 
@@ -224,12 +224,12 @@ def as_text(found: Comparison) -> str:
 
 def as_markdown(found: Comparison) -> str:
     """For a pull request: the long table of metrics is folded."""
-    return _rendered("compare.md", found)
+    return render("compare.md", found=found)
 
 
 def as_html(found: Comparison) -> str:
     """One page that needs nothing else."""
-    return _rendered("compare.html", found)
+    return render("compare.html", found=found)
 
 
 def _tables(found: Comparison) -> list[tuple[str, list[tuple[str, ...]], bool]]:
@@ -237,15 +237,3 @@ def _tables(found: Comparison) -> list[tuple[str, list[tuple[str, ...]], bool]]:
     params: list[tuple[str, ...]] = [(each.name, each.old, each.new) for each in found.params]
     metrics: list[tuple[str, ...]] = [(each.name, each.old, each.new, each.difference) for each in found.metrics]
     return [("params", params, False), ("metrics", metrics, True)]
-
-
-def _rendered(template: str, found: Comparison) -> str:
-    environment = Environment(
-        loader=PackageLoader("quarterturn"),
-        autoescape=template.endswith(".html"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")
-    return environment.get_template(template).render(found=found)

@@ -1,0 +1,16 @@
+"""Text and pages made of the templates in quarterturn/templates."""
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+
+def render(template: str, **context: object) -> str:
+    """Fill a template; in one that ends in .html, whatever is put in is escaped."""
+    environment = Environment(
+        loader=PackageLoader("quarterturn"),
+        autoescape=template.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")  # of a table in Markdown
+    return environment.get_template(template).render(**context)
