@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test torture fuzz lint lock photos notebook study audit upright bench
+.PHONY: help env repro test torture fuzz lint docs lock photos notebook study audit upright bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ lint: .venv/installed ## check style and types only
 	ruff format --check
 	mypy
 
+docs: .venv/installed ## build the documentation in build/site
+	python -m tests.reference
+	mkdocs build --strict --quiet
+
 photos: .venv/installed ## the recipe photos, fine-tuned and frozen, on DATA=folder-or-zip; results in studies/photos
 	python -m studies.photos.run "$(DATA)"
 
@@ -42,6 +46,7 @@ audit: .venv/installed ## what the rotation classifier looks at, on DATA=folder-
 
 upright: .venv/installed ## how well turned pictures are found, on DATA=folder-or-zip of photos; results in studies/upright
 	python -m studies.upright.run "$(DATA)"
+
 bench: .venv/installed ## how fast it is, as ratios; with DATA=folder-or-zip of cats and dogs, and PARTS="…"; an hour
 	python -m benchmarks.run $(PARTS) $(if $(DATA),--data "$(DATA)")
 

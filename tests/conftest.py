@@ -41,7 +41,7 @@ def copy_project(folder: Path) -> Path:
 
 def commit(folder: Path, message: str) -> None:
     shell("git", "add", "--all", cwd=folder)
-    shell("git", "commit", "--quiet", "--message", message, cwd=folder)
+    shell("git", "commit", "--quiet", "--allow-empty", "--message", message, cwd=folder)
 
 
 def make_pictures(folder: Path, counts: dict[str, int], side: int = 24) -> None:

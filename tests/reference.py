@@ -1,0 +1,104 @@
+"""The reference in docs/ that is made of the code: `python -m tests.reference` writes it anew."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from quarterturn.cli import parser
+from quarterturn.params import Params
+from tests.closure import ROOT
+
+FOLDER = ROOT / "docs/reference"
+
+
+def parameters() -> str:
+    """Every parameter of params.yaml: type, what is allowed, its value in the default run, and what it is."""
+    schema = Params.model_json_schema()
+    defaults = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text("utf-8"))
+    lines = [
+        "# Parameters",
+        "",
+        "All of `params.yaml`. A key that is unknown, missing, of the wrong type or out of range is refused by name,",
+        "with what is allowed (`quarterturn check` says so at once). *Default* is the value in the default run, on",
+        "silhouettes; `quarterturn recipe photos` sets those that photos need.",
+    ]
+
+    def add(title: str, what: str, rows: Iterator[tuple[str, dict[str, Any], object]]) -> None:
+        lines.extend(["", f"## {title}", "", what, ""])
+        lines.extend(["| parameter | type | allowed | default | what it is |", "|---|---|---|---|---|"])
+        for name, field, value in rows:
+            kind, allowed = describe(field)
+            shown = str(value).replace("'", "")
+            lines.append(f"| `{name}` | {kind} | {allowed} | `{shown}` | {field['description']} |")
+
+    single = {name: field for name, field in schema["properties"].items() if "$ref" not in field}
+    add("Whole run", "Not in a section.", ((name, field, defaults[name]) for name, field in single.items()))
+    for name, field in Params.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            of_section = schema["$defs"][field.annotation.__name__]
+            rows = ((f"{name}.{key}", each, defaults[name][key]) for key, each in of_section["properties"].items())
+            add(name, of_section["description"].splitlines()[0], rows)
+    return "\n".join(lines) + "\n"
+
+
+def describe(field: dict[str, Any]) -> tuple[str, str]:
+    """Type and allowed values, in words, of a field in a JSON schema."""
+    if "enum" in field:
+        kinds = {"integer" if isinstance(value, int) else "text" for value in field["enum"]}
+        return kinds.pop(), ", ".join(map(str, field["enum"]))
+    if field["type"] == "array":
+        kind, allowed = describe(field["items"])
+        least, most = field.get("minItems", 0), field.get("maxItems")
+        count = f"{least} to {most}" if most else f"{least} or more"
+        return f"list of {kind}", f"{count} of: {allowed}"
+    kind = {"integer": "integer", "number": "number", "boolean": "true or false", "string": "text"}[field["type"]]
+    ends = [
+        f"{word} {field[key]:g}" if isinstance(field[key], float) else f"{word} {field[key]:,}"
+        for key, word in (
+            ("exclusiveMinimum", "above"),
+            ("minimum", "at least"),
+            ("exclusiveMaximum", "below"),
+            ("maximum", "at most"),
+        )
+        if key in field
+    ]
+    return kind, ", ".join(ends) or ("not empty" if field.get("minLength") else "any")
+
+
+def commands() -> str:
+    """What every subcommand of `quarterturn` says with --help, 100 columns wide."""
+    os.environ["COLUMNS"] = "100"
+    whole = parser()
+    (subcommands,) = (action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
+    lines = [
+        "# Commands",
+        "",
+        "What `--help` says.",
+        "",
+        "## quarterturn",
+        "",
+        "```",
+        whole.format_help().rstrip(),
+        "```",
+    ]
+    for name, command in subcommands.choices.items():
+        lines.extend(["", f"## quarterturn {name}", "", "```", command.format_help().rstrip(), "```"])
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"parameters.md": parameters, "commands.md": commands}
+
+
+def main(folder: Path = FOLDER) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, make in PAGES.items():
+        (folder / name).write_text(make(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Documentation against code: the reference is made of it, every metric is told, and commands do as they say."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.closure import ROOT
+from tests.conftest import shell
+from tests.reference import FOLDER, PAGES
+
+DOCS, STUDY = ROOT / "docs", ROOT / "metrics/label_efficiency.json"
+ARM = r"^[a-z0-9_]+?_(5|10|25|50|100)_"  # of a key of the study: ARM_PERCENT_
+WALK = DOCS / "how-to/experiments.md"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_reference_is_what_the_code_says(name: str) -> None:
+    assert (FOLDER / name).read_text("utf-8") == PAGES[name](), "python -m tests.reference"
+
+
+def keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        name = "CLASS" if key in ("cat", "dog") else "ANGLE" if key.isdigit() else key
+        if isinstance(value, Mapping):
+            yield from keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def test_every_metric_is_told_and_no_other(finished: Path, finished_few: Path) -> None:
+    text = (DOCS / "reference/metrics.md").read_text("utf-8")
+    told = {name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall("`([^`]+)`", row)}
+    own = [path.name for path in (finished_few / "metrics").glob("*.json") if path.name != STUDY.name]
+    paths = [folder / "metrics" / name for folder in (finished, finished_few) for name in own]
+    there = {name for path in paths for name in keys(json.loads(path.read_text("utf-8")))}
+    there |= {re.sub(ARM, "", key) for key in json.loads(STUDY.read_text("utf-8"))}
+    assert there == told
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    shell("mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site"), cwd=ROOT)
+    pages = [path.relative_to(DOCS).with_suffix(".html") for path in DOCS.rglob("*.md")]
+    assert len(pages) > 10
+    for page in pages:
+        html = (tmp_path / "site" / page).read_text("utf-8")
+        assert not re.findall(r'<(?:script|img|iframe)[^>]+src="(?:https?:)?//|<link[^>]+stylesheet[^>]+//', html), page
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Commands and their output, of the blocks marked as console."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            line, _, output = command.partition("\n")
+            found.append((line, output))
+    return found
+
+
+def masked(text: str) -> str:
+    """Without what differs between machines: figures, their signs and widths, and hashes; without empty lines."""
+    text = re.sub(r"\b[0-9a-f]{7}\b", "HASH", text)
+    text = text.replace("no difference shown, ", "")
+    text = re.sub(r"[-+]?\d[\d.,e+-]*", "N", text)
+    lines = [re.sub(r"[ \t]+|-{2,}", " ", line).strip() for line in text.splitlines()]
+    return "".join(f"{line}\n" for line in lines if line)
+
+
+def expected(output: str) -> str:
+    """A pattern for what is printed; a line "…" stands for any lines."""
+    return re.escape(masked(output)).replace("…\\\n", "(?:.*\n)*")
+
+
+def test_the_walk_through_gives_what_it_shows(default_run: Path) -> None:
+    for command, output in blocks(WALK):
+        done = subprocess.run(command, shell=True, cwd=default_run, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert re.fullmatch(expected(output), masked(done.stdout)), f"{command}\n{done.stdout}"
