@@ -4,9 +4,10 @@ Every arm gets the same budget, at few labels (the primary fraction) and at many
 tuning seed, the best of them on more (successive halving: Jamieson and Talwalkar, AISTATS 2016). A winner at an edge of
 the range is then varied beyond it, until that does not help by `WORTH`; of those within `WORTH` of the best, the
 shortest training wins. Judged by the accuracy on validation pictures,
-a fifth of the training labels of seeds that the study does not report; their test parts are not looked at. Trials go to
-NAME-search.csv, beside this file, as they finish; stopped, the search goes on where it was. The linear probes' block
-and penalties are chosen likewise, among `DRAWS` penalties: NAME-probes.csv.
+a fifth of the training labels of seeds that the study does not report; their test parts are not looked at. The linear
+probes' block and penalties are chosen likewise, among `DRAWS` penalties: NAME-probes.csv. Trials go to
+NAME-search.csv, beside this file, as they finish; stopped, the search goes on where it was. Delete both tables when the
+model or its pretraining changes.
 """
 
 import sys
@@ -45,7 +46,7 @@ FIELDS = [*Recipe.model_fields]
 
 def main() -> None:
     name = load_study(Path(sys.argv[1])).name
-    path = HERE / f"{name}-search.csv"
+    path, probed_path = HERE / f"{name}-search.csv", HERE / f"{name}-probes.csv"
     trials = (
         pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["arm", "labels", "seed", *FIELDS, "accuracy"])
     )
@@ -59,6 +60,8 @@ def main() -> None:
                 for seed, recipe in product(seeds, recipes)
                 if accuracy_of(trials, arm, size, recipe, seed) is None
             ]
+            if arm == "fine_tuned" and missing:
+                list(pool.map(backbone, seeds))
             for trial, accuracy in zip(missing, pool.map(validated, missing), strict=True):
                 row = {"arm": arm, "labels": size, "seed": trial[3], **trial[2].model_dump(), "accuracy": accuracy}
                 trials = pd.DataFrame([*trials.to_dict("records"), row])
@@ -71,12 +74,12 @@ def main() -> None:
         def mean(arm: str, size: str, recipe: Recipe, seeds: list[int] = SEEDS) -> float:
             return float(np.mean([accuracy_of(trials, arm, size, recipe, seed) for seed in seeds]))
 
-        list(pool.map(backbone, SEEDS))
-        probed = pd.concat(pool.map(probes, SEEDS))
-        with atomic(HERE / f"{name}-probes.csv") as temporary:
-            probed.to_csv(temporary, index=False, lineterminator="\n")
-        print(best_probe(probed), flush=True)
-        for size, arm in product(STEPS, ARMS):
+        if not probed_path.exists():
+            list(pool.map(backbone, SEEDS))
+            with atomic(probed_path) as temporary:
+                pd.concat(pool.map(probes, SEEDS)).to_csv(temporary, index=False, lineterminator="\n")
+        print(best_probe(pd.read_csv(probed_path)), flush=True)
+        for arm, size in product(reversed(ARMS), STEPS):  # those that need the backbones first, while they are there
             recipes = draws(arm, size)
             for count, seeds in RUNGS:
                 recipes = compare(arm, size, recipes[:count], SEEDS[:seeds])
