@@ -80,6 +80,12 @@ def upright(options: argparse.Namespace) -> None:
     upright(options.paths, options.model, options.sure, options.turn)
 
 
+def completion(options: argparse.Namespace) -> None:
+    import shtab
+
+    print(shtab.complete(parser(), options.shell))
+
+
 def parser() -> argparse.ArgumentParser:
     """Of the whole command line, subcommands with their help and examples included."""
     whole = argparse.ArgumentParser(
@@ -151,6 +157,13 @@ def parser() -> argparse.ArgumentParser:
     _add_model(added, "outputs/pretrain/model.safetensors")
     added.add_argument("--sure", type=float, default=0.9, metavar="P", help="least probability (default: %(default)s)")
     added.add_argument("--turn", action="store_true", help="turn the files, without loss: JPEG by its EXIF, and PNG")
+
+    added = add(
+        completion,
+        "print what makes a shell complete commands and options",
+        'eval "$(quarterturn completion bash)"',
+    )
+    added.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="yours")
     return whole
 
 

@@ -92,7 +92,7 @@ def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], arguments: 
     assert capsys.readouterr().err.startswith("usage: quarterturn")
 
 
-@pytest.mark.parametrize("command", ["check", "recipe", "fetch", "compare", "predict", "export", "upright"])
+@pytest.mark.parametrize("command", ["check", "recipe", "fetch", "compare", "report", "predict", "export", "upright"])
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as ending:
         main([command, "--help"])
@@ -121,3 +121,18 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     with os.fdopen(writing, "w") as closed:
         done = subprocess.run([sys.executable, "-c", code], stdout=closed, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_bash_completes_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["completion", "bash"])
+    script = capsys.readouterr().out
+
+    def completed(*words: str) -> list[str]:
+        asked = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _shtab_quarterturn"
+        done = subprocess.run(
+            ["bash"], input=f"{script}\n{asked}\necho ${{COMPREPLY[@]}}", capture_output=True, text=True
+        )
+        return done.stdout.split()
+
+    assert completed("quarterturn", "pre") == ["predict"]
+    assert completed("quarterturn", "report", "--ag") == ["--against"]
