@@ -1,6 +1,9 @@
 """Heads on frozen features, which are computed once."""
 
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +28,17 @@ from quarterturn.training import (
     validation_epochs,
 )
 
+ROWS = 4096  # features that are looked at together in a validation
+
 
 @torch.no_grad()
 def block_features(
     network: Network, pixels: Pixels, rows: npt.NDArray[np.int64], grids: Sequence[int], compute: Compute
 ) -> list[Tensor]:
     """Features of every block for the given pictures, in evaluation mode.
+
+    They are in files without a name (where `tempfile` puts them), mapped into memory: those of all blocks are many
+    times as large as the pictures.
 
     Args:
         network: frozen; moved to the device.
@@ -45,12 +53,21 @@ def block_features(
     """
     compute.place(network).eval()
     steps = evaluation_batches(len(rows), pixels.shape[1] * pixels.shape[2])
-    parts: list[list[Tensor]] = []
-    for step in watched([rows[chosen] for chosen in steps], "features", len(steps)):
-        with compute.autocast():
-            blocks = zip(network.features(compute.move(images_at(pixels, step))), grids, strict=True)
-            parts.append([pooled(block.float(), grid).cpu() for block, grid in blocks if grid])
-    return [torch.cat(block) for block in zip(*parts, strict=True)]
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for grid in grids if grid]
+        for step in watched([rows[chosen] for chosen in steps], "features", len(steps)):
+            with compute.autocast():
+                blocks = zip(network.features(compute.move(images_at(pixels, step))), grids, strict=True)
+                features = [pooled(block.float(), grid).cpu() for block, grid in blocks if grid]
+            for file, of_block in zip(files, features, strict=True):
+                file.write(of_block.numpy().tobytes())
+        return [_mapped(file, len(rows)) for file in files]
+
+
+def _mapped(file: IO[bytes], count: int) -> Tensor:
+    """The float32 values in a file, as ``count`` rows, also after it is closed; the file cannot be changed by them."""
+    file.flush()
+    return torch.from_numpy(np.memmap(file, np.float32, mode="c").reshape(count, -1))
 
 
 def fit_heads(
@@ -123,23 +140,28 @@ def fit_heads(
 
 @torch.no_grad()
 def _validate(head: nn.Module, features: Tensor, targets: Tensor, epoch: int) -> Best:
-    logits = as_logits(head.eval()(features))
+    head.eval()
+    logits = torch.cat([as_logits(head(part)) for part in features.split(ROWS)])
     accuracy = (logits.argmax(1) == targets).double().mean().item()
     return Best(epoch, accuracy, F.cross_entropy(logits, targets).item())
 
 
-class Standardised:
+class Standardised(nn.Module):
     """Features by the mean and deviation of the training pictures', and heads on them as heads on plain features.
 
     Deviations under a thousandth of their mean are raised to it, lest rare features drown the rest.
     """
 
-    def __init__(self, features: Tensor) -> None:
-        deviation = features.std(0, correction=0)
-        self.mean = features.mean(0)
-        self.deviation = deviation.clamp_min(max(1e-3 * deviation.mean().item(), 1e-12))
+    mean: Tensor
+    deviation: Tensor
 
-    def __call__(self, features: Tensor) -> Tensor:
+    def __init__(self, features: Tensor) -> None:
+        super().__init__()
+        deviation = features.std(0, correction=0)
+        self.register_buffer("mean", features.mean(0))
+        self.register_buffer("deviation", deviation.clamp_min(max(1e-3 * deviation.mean().item(), 1e-12)))
+
+    def forward(self, features: Tensor) -> Tensor:
         """(n, width) → (n, width)."""
         return (features - self.mean) / self.deviation
 
