@@ -62,6 +62,14 @@ def report(options: argparse.Namespace) -> None:
     report(Path(options.output), options.against)
 
 
+def offline(options: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from quarterturn.offline import make_offline
+
+    make_offline(Path(options.page))
+
+
 def predict(options: argparse.Namespace) -> None:
     from quarterturn.predict import predict
 
@@ -133,6 +141,14 @@ def parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--output", default="report.html", metavar="FILE", help="default: %(default)s")
     added.add_argument("--against", metavar="REV", help="a revision to compare with: branch, tag, commit, experiment")
+
+    added = add(
+        offline,
+        "make the page of `dvc plots` open without the network",
+        "dvc plots diff main && quarterturn offline",
+    )
+    page = "dvc_plots/index.html"
+    added.add_argument("page", nargs="?", default=page, metavar="FILE", help="default: %(default)s")
 
     added = add(predict, "say of which class pictures are", "quarterturn predict --format csv ~/Pictures/new")
     _add_paths(added)
