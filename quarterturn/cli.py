@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
     """Of the whole command line, subcommands with their help and examples included."""
     whole = argparse.ArgumentParser(
         prog="quarterturn",
-        description="What there is to do beside the pipeline, which `dvc repro` runs. Run it in the project's folder.",
+        description="Commands besides the pipeline, which `dvc repro` runs. Run it in the project's folder.",
         epilog="example: quarterturn recipe quick",
     )
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -150,7 +150,7 @@ def parser() -> argparse.ArgumentParser:
     page = "dvc_plots/index.html"
     added.add_argument("page", nargs="?", default=page, metavar="FILE", help="default: %(default)s")
 
-    added = add(predict, "say of which class pictures are", "quarterturn predict --format csv ~/Pictures/new")
+    added = add(predict, "classify pictures", "quarterturn predict --format csv ~/Pictures/new")
     _add_paths(added)
     _add_model(added)
     added.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
@@ -179,7 +179,7 @@ def parser() -> argparse.ArgumentParser:
         "print what makes a shell complete commands and options",
         'eval "$(quarterturn completion bash)"',
     )
-    added.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="yours")
+    added.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="your shell")
     return whole
 
 

@@ -33,7 +33,7 @@ class Data(Section):
         min_length=2, description="class names; their order is the class index"
     )
     image_size: int = Field(ge=8, le=1024, description="side of the stored square, pixels")
-    max_rejected: float = Field(ge=0, le=1, description="share of unreadable pictures that is borne")
+    max_rejected: float = Field(ge=0, le=1, description="share of unreadable pictures that is tolerated")
 
     @model_validator(mode="after")
     def labels_differ(self) -> Self:
@@ -120,7 +120,9 @@ class TrainingPlan(Section):
     batch_size: int = Field(ge=2, le=65_536, description="pictures per step")
     learning_rate: float = Field(gt=0, le=10, description="of AdamW, at its peak")
     weight_decay: float = Field(ge=0, le=10, description="AdamW's decoupled decay")
-    schedule: Literal["cosine", "constant"] = Field(description="of the learning rate, after a warm-up; or none")
+    schedule: Literal["cosine", "constant"] = Field(
+        description="of the learning rate; cosine: a warm-up and half a cosine"
+    )
     averaging: float = Field(ge=0, lt=1, description="decay per step of the weights' moving average; 0: none")
 
 

@@ -17,14 +17,15 @@ import numpy as np
 import pandas as pd
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc.scm import SCMError
+from dvc.scm import NoSCMError, SCMError
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
+from scmrepo.exceptions import SCMError as ScmError
 
 from quarterturn.compare import Comparison, Revision, compare
 from quarterturn.errors import UserError, one_line
-from quarterturn.figures import COLORS
+from quarterturn.figures import COLORS, MOST_COUNTED
 from quarterturn.files import atomic
 from quarterturn.page import render
 from quarterturn.params import CLASSIFIERS, Params, load_params
@@ -37,6 +38,7 @@ MOST_SHOWN = 24  # pictures in a gallery
 MOST_LISTED = 50  # files that were left out
 THUMBNAIL = 160  # longest side of a picture on the page, pixels
 PACKAGES = ("quarterturn", "torch", "torchvision", "dvc", "numpy", "pandas", "pillow", "scikit-learn", "scipy")
+MARKERS = {"pretrain": "^", "transfer": "s", "baseline": "o"}
 CURVES = {"val_accuracy": "validation accuracy", "val_loss": "validation loss, nats"}
 Matrix = Mapping[str, Mapping[str, int]]
 
@@ -78,26 +80,38 @@ def report(output: Path, against: str | None = None) -> None:
     Raises:
         UserError: there is no run here yet, it is damaged, or there is no such revision.
     """
-    params, metrics = load_params(), _read_json(METRICS / "evaluate.json")
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; give --output the name of a file in it")
+    params, metrics = load_params(), json.loads(_read(METRICS / "evaluate.json"))
     try:
         with Repo() as repo:
             here = Revision.read(repo, "workspace")
             before = Revision.read(repo, against) if against else None
-            commit = repo.scm.get_rev() if hasattr(repo.scm, "get_rev") else ""
-            changed = bool(commit) and repo.scm.is_dirty()
+            commit = _commit(repo)
     except (DvcException, SCMError) as error:
         raise UserError(f"cannot read {against or 'this project'}: {one_line(error)}") from error
     if here.predictions is None:
         raise UserError("there is no metrics/predictions.csv here; `dvc repro` makes it")
     comparison: Comparison | None = compare(against, "workspace") if against else None
-    store = _store(params)
+    warnings = [] if comparison else here.stale()  # else the comparison warns
+    try:
+        store = _store(params)
+    except UserError as error:
+        store, warnings = None, [*warnings, str(error)]
+    counted = [name for name in ("rotation", *CLASSIFIERS) if len(metrics[name]["confusion_matrix"]) <= MOST_COUNTED]
     page = render(
         "report.html",
-        verdict=(METRICS / "verdict.txt").read_text("utf-8").strip(),
-        warnings=here.stale(),
+        verdict=_read(METRICS / "verdict.txt").strip(),
+        warnings=warnings,
         metrics=metrics,
+        folded="folds" in metrics,
         classifiers=CLASSIFIERS,
-        matrices={name: matrix(name, metrics, before) for name in ("rotation", *CLASSIFIERS)},
+        matrices={name: matrix(name, metrics, here.predictions, before) for name in counted},
+        shaded=[
+            embedded(METRICS / f"confusion/{name}.png", f"confusion matrix, {name}")
+            for name in ("rotation", *CLASSIFIERS)
+            if name not in counted
+        ],
         against=against,
         comparison=comparison,
         angles=angles(metrics["rotation"]["confusion_matrix"]),
@@ -111,12 +125,12 @@ def report(output: Path, against: str | None = None) -> None:
             for path in (OUTPUTS / "rotate-augment/samples.png", *sorted(OUTPUTS.glob("evaluate/mistakes-*.png")))
             if path.exists()
         ],
-        split=_read_json(METRICS / "split.json"),
+        split=json.loads(_read(METRICS / "split.json")),
         parts=PARTS[:-1],
         left_out=left_out(OUTPUTS / "split/images.csv"),
         most_listed=MOST_LISTED,
         params=list(flat(params.model_dump())),
-        provenance=provenance(here, commit, changed),
+        provenance=provenance(here, commit),
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     with atomic(output) as temporary:
@@ -124,18 +138,28 @@ def report(output: Path, against: str | None = None) -> None:
     print(f"{output}: {output.stat().st_size / 2**20:.1f} MB, opens offline")
 
 
-def matrix(name: str, metrics: Mapping[str, Any], before: Revision | None) -> dict[str, list[Cell]]:
-    """The rows of a confusion matrix by true class; the change where ``before`` has predictions of the same classes."""
+def matrix(
+    name: str, metrics: Mapping[str, Any], predictions: pd.DataFrame, before: Revision | None
+) -> dict[str, list[Cell]]:
+    """The rows of a confusion matrix by true class; the change where ``before`` was asked about the same pictures."""
     counts: Matrix = metrics[name]["confusion_matrix"]
-    old = None if before is None or before.predictions is None else crossed(name, before.predictions)
-    known = old is not None and {*old} == {*counts}
+    old: Matrix | None = None
+    if before is not None and before.predictions is not None and _asked(before.predictions) == _asked(predictions):
+        found = crossed(name, before.predictions)
+        old = found if {*found} == {*counts} else None
     return {
         true: [
-            Cell(count, count / max(sum(row.values()), 1), count - old[true][predicted] if old and known else None)
+            Cell(count, count / max(sum(row.values()), 1), None if old is None else count - old[true][predicted])
             for predicted, count in row.items()
         ]
         for true, row in counts.items()
     }
+
+
+def _asked(predictions: pd.DataFrame) -> set[tuple[str, str, str]]:
+    """Picture, its class, and the repeat."""
+    repeats = predictions["repeat"] if "repeat" in predictions else [""] * len(predictions)
+    return set(zip(predictions["image"], predictions["actual"], repeats, strict=True))
 
 
 def crossed(name: str, predictions: pd.DataFrame) -> dict[str, dict[str, int]]:
@@ -164,7 +188,7 @@ def angles(confusion: Matrix) -> list[tuple[str, int, int, float, float, float]]
 def curves(folder: Path) -> Markup | None:
     """The validation curves of all trainings as inline SVG; None where there are none."""
     found = {
-        (figure, name): pd.read_csv(path, sep="\t")
+        (figure, name): pd.read_csv(io.StringIO(_read(path)), sep="\t")
         for figure in CURVES
         for name in ("pretrain", *CLASSIFIERS)
         if (path := folder / name / f"plots/metrics/{figure}.tsv").exists()
@@ -178,7 +202,8 @@ def curves(folder: Path) -> Markup | None:
             for (of, training), table in found.items():
                 if of == name:
                     color = COLORS.get(training, COLORS["rotation"])
-                    axes.plot(table["step"], table[name], color=color, marker="o", markersize=3, label=training)
+                    marker = MARKERS[training]  # not by colour alone
+                    axes.plot(table["step"], table[name], color=color, marker=marker, markersize=4, label=training)
             axes.set_xlabel("epoch")
             axes.set_ylabel(title)
             axes.grid(alpha=0.3)
@@ -195,6 +220,7 @@ def galleries(predictions: pd.DataFrame, store: Store) -> Iterator[Gallery]:
     if "repeat" in predictions:
         predictions = predictions[predictions["repeat"] == "1"]
     rows = {image: row for row, image in enumerate(store.table["image"])}
+    predictions = predictions[predictions["image"].isin(rows.keys())]  # pictures may have changed since
     right = {name: predictions[name] == predictions["actual"] for name in CLASSIFIERS}
     transfer, baseline = (right[name] for name in CLASSIFIERS)
     sure = {
@@ -213,7 +239,7 @@ def galleries(predictions: pd.DataFrame, store: Store) -> Iterator[Gallery]:
             row = predictions.iloc[place]
             said = "; ".join(f"{name} says {row[name]} ({sure[name][place]:.2f})" for name in CLASSIFIERS)
             told = f"{row['actual']}; {said}"
-            pictures.append(Picture(thumbnail(store.pixels[rows[row["image"]]]), f"{row['image']}: {told}", told))
+            pictures.append(Picture(thumbnail(store.pixels[rows[row["image"]]]), row["image"], told))
         yield Gallery(title, pictures, len(places))
 
 
@@ -244,14 +270,29 @@ def left_out(path: Path) -> list[tuple[str, int, list[tuple[str, str]]]] | None:
     for kind in (REJECTED, DUPLICATE, NEAR_DUPLICATE):
         of_kind = table[table["part"] == kind]
         first = of_kind.head(MOST_LISTED)
-        found.append((kind, len(of_kind), list(zip(first["image"], first["reason"], strict=True))))
+        found.append(
+            (
+                f"{kind}s" if kind != REJECTED else kind,
+                len(of_kind),
+                list(zip(first["image"], first["reason"], strict=True)),
+            )
+        )
     return found
 
 
-def provenance(here: Revision, commit: str, changed: bool) -> list[tuple[str, str]]:
+def _commit(repo: Repo) -> str:
+    """Of the workspace, in words; "none" without Git, or before the first commit."""
+    try:
+        commit = str(repo.scm.get_rev())
+        return commit + (", with changes that are not committed" if repo.scm.is_dirty() else "")
+    except (NoSCMError, ScmError):
+        return "none"
+
+
+def provenance(here: Revision, commit: str) -> list[tuple[str, str]]:
     """Where the run comes from: commit, hash of the pictures, and the versions that are installed here."""
     return [
-        ("commit", (commit or "none") + (", with changes that are not committed" if changed else "")),
+        ("commit", commit),
         ("pictures", ", ".join(here.data()) or "not in dvc.lock"),
         *((package, version(package)) for package in PACKAGES),
     ]
@@ -272,9 +313,8 @@ def _store(params: Params) -> Store | None:
     return Store(OUTPUTS, params.data.image_size) if (OUTPUTS / "rotate-augment/pixels.npy").exists() else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> str:
     try:
-        values: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({one_line(error)}); `dvc repro` makes it") from error
-    return values
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); `dvc repro` makes it") from error

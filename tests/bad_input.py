@@ -214,7 +214,7 @@ CASES = [
     Case(CLASSES, "the same, cross-validated", lone_class, (("split__cross_validate_below", 100),)),
     Case(CLASSES, "a class without pictures", lambda _: None, (("data__labels", ["cat", "horse"]),)),
     Case(CLASSES, "a class a thousand times larger", thousand_times_larger, (("split__by", "position"),)),
-    Case(CHANGES, "no such folder", lambda _: None, path="none"),
+    Case(CHANGES, "no such folder", lambda _: None, path="missing-folder"),
     Case(CHANGES, "a folder without pictures", lambda folder: (folder.parent / "empty").mkdir(), path="empty"),
     Case(CHANGES, "more unreadable files than `data.max_rejected`", mixed_up),
     Case(CHANGES, "a .zip", zipped(), path="pictures.zip"),

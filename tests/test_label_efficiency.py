@@ -222,10 +222,10 @@ def test_a_fresh_clone_shows_the_results_and_has_nothing_to_train(tmp_path: Path
 
 def test_the_readmes_sentence_is_what_the_study_found() -> None:
     values = json.loads((ROOT / "metrics/label_efficiency.json").read_text("utf-8"))
-    assert f"does what {saved_words(values)} as many do from scratch" in (ROOT / "README.md").read_text("utf-8")
+    assert f"matches training from scratch on {saved_words(values)} as many" in (ROOT / "README.md").read_text("utf-8")
     lows = [value for key, value in values.items() if re.fullmatch(r"(fine_tuned_\d+_)?labels_saved_low", key)]
     assert len(lows) == 6
-    assert max(lows) <= 1  # "no label saved is shown, there or at any other share"
+    assert max(lows) <= 1  # "no saving is shown, at that share or any other"
 
 
 def test_the_readme_tells_what_the_metrics_say(project: Path) -> None:
