@@ -76,7 +76,8 @@ def recipes(study: dict[str, dict[str, dict[str, float]]], trials: pd.DataFrame)
             recipe = Recipe.model_validate(study[arm][size]).model_dump()
             won = tried[(tried[fields] == pd.Series(recipe)).all(axis=1)]
             cells = [arm.replace("_", "-"), size, *(f"{value:g}" for value in recipe.values()), str(len(tried))]
-            lines.append(f"| {' | '.join(cells)} | {won['accuracy'].mean():.3f} on {len(won)} seeds |")
+            found = f"{won['accuracy'].mean():.3f} on {len(won)} seeds" if len(won) else "a guess, not searched yet"
+            lines.append(f"| {' | '.join(cells)} | {found} |")
     return lines
 
 
