@@ -31,6 +31,7 @@ class Description:
         image_size: side of the pictures it was trained on, pixels.
         block: block whose features the head sees, from 1.
         grid: cells a side that the features are averaged over.
+        dataset: fingerprint of the pictures and of their parts (`Store.fingerprint`); "" where there is no store.
     """
 
     task: str
@@ -40,14 +41,21 @@ class Description:
     image_size: int
     block: Annotated[int, Field(ge=1)]
     grid: Annotated[int, Field(ge=1, le=64)]
+    dataset: str
 
 
 def save_network(
-    network: Network, task: str, outputs: list[str], model: Model, image_size: int, path: str | Path
+    network: Network,
+    task: str,
+    outputs: list[str],
+    model: Model,
+    image_size: int,
+    path: str | Path,
+    dataset: str = "",
 ) -> None:
     """Write the weights and buffers, fp32, and their `Description`."""
     description = Description(
-        task, outputs, model.model_dump(), network.mean.numel(), image_size, network.block, network.grid
+        task, outputs, model.model_dump(), network.mean.numel(), image_size, network.block, network.grid, dataset
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     data = save(
@@ -95,7 +103,12 @@ def load_network(path: str | Path) -> tuple[Network, Description]:
 
 
 def load_fitting(
-    path: str | Path, model: Model, channels: int, image_size: int, outputs: list[str] | None = None
+    path: str | Path,
+    model: Model,
+    channels: int,
+    image_size: int,
+    outputs: list[str] | None = None,
+    dataset: str | None = None,
 ) -> Network:
     """`load_network`, refusing a file that does not fit.
 
@@ -105,14 +118,15 @@ def load_fitting(
         channels: of the pixel store.
         image_size: of params.yaml, pixels.
         outputs: names its outputs must have; None: any, since only the features are wanted.
+        dataset: fingerprint that it must have; None: any, since features may come from elsewhere.
 
     Raises:
         UserError: naming what the file has and what is asked for.
     """
     network, found = load_network(path)
-    expected = {"channels": channels, "image_size": image_size, "model": model.model_dump()}
-    if outputs is not None:
-        expected["outputs"] = outputs
+    expected: dict[str, object] = {"channels": channels, "image_size": image_size, "model": model.model_dump()}
+    expected |= {} if outputs is None else {"outputs": outputs}
+    expected |= {} if dataset is None else {"dataset": dataset}
     for name, value in expected.items():
         actual = getattr(found, name)
         if actual != value:

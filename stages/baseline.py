@@ -52,7 +52,8 @@ def main() -> None:
             best = fit(network, training, validation, job(plan, params.seed), log)
             summary = {**best.summary(), "labels": len(training)}
 
-        save_network(network, "classes", labels, params.model, size, OUTPUTS / "baseline/model.safetensors")
+        path = OUTPUTS / "baseline/model.safetensors"
+        save_network(network, "classes", labels, params.model, size, path, store.fingerprint)
         write_held_out(OUTPUTS / "baseline/held-out.csv", store.table, held_out, labels)
         write_json(summary, "metrics/baseline.json")
 

@@ -35,7 +35,8 @@ def main() -> None:
     compute = choose().exact()
 
     def load(stage: str, outputs: list[str]) -> Network:
-        return load_fitting(OUTPUTS / stage / "model.safetensors", params.model, store.channels, size, outputs)
+        path = OUTPUTS / stage / "model.safetensors"
+        return load_fitting(path, params.model, store.channels, size, outputs, store.fingerprint)
 
     def answers(name: str) -> npt.NDArray[np.float64]:
         """Probabilities of the classes, (test pictures, repeats, classes)."""

@@ -53,7 +53,7 @@ def main() -> None:
             )
         else:
             network = fit_few(pretrained, training, params.model, len(labels), job("transfer", plan), plan.trainable)
-        save_network(network, "classes", labels, params.model, size, "final/model.safetensors")
+        save_network(network, "classes", labels, params.model, size, "final/model.safetensors", store.fingerprint)
 
 
 def pretrain(params: Params, store: Store, job: Job) -> Network:

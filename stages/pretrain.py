@@ -40,7 +40,7 @@ def main() -> None:
         with logged("metrics/curves/pretrain") as log:
             job = Job("pretrain", params.pretrain, params.augmentation, params.seed, choose(), saved.next())
             best = fit(network, training, validation, job, log)
-        save_network(network, "rotation", names, params.model, params.data.image_size, path)
+        save_network(network, "rotation", names, params.model, params.data.image_size, path, store.fingerprint)
         write_json({**best.summary(), "images": len(training)}, "metrics/pretrain.json")
 
 

@@ -54,7 +54,8 @@ def main() -> None:
                 best = fit(network, training, validation, job(plan, params.seed), log)
             summary = {**best.summary(), "labels": len(training)}
 
-        save_network(network, "classes", labels, params.model, size, OUTPUTS / "transfer/model.safetensors")
+        path = OUTPUTS / "transfer/model.safetensors"
+        save_network(network, "classes", labels, params.model, size, path, store.fingerprint)
         write_held_out(OUTPUTS / "transfer/held-out.csv", store.table, held_out, labels)
         write_json({**summary, "block": network.block}, "metrics/transfer.json")
 

@@ -19,7 +19,7 @@ MODEL = sized([4, 8])
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     network = blank_network(MODEL, 3, 2, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6], seed=0)
-    save_network(network, "classes", ["cat", "dog"], MODEL, 16, tmp_path / "model.safetensors")
+    save_network(network, "classes", ["cat", "dog"], MODEL, 16, tmp_path / "model.safetensors", "these")
     return tmp_path / "model.safetensors"
 
 
@@ -33,7 +33,7 @@ def test_a_network_comes_back_as_it_was(path: Path) -> None:
 
 
 def test_the_same_network_gives_the_same_bytes(path: Path, tmp_path: Path) -> None:
-    save_network(load_network(path)[0], "classes", ["cat", "dog"], MODEL, 16, tmp_path / "again.safetensors")
+    save_network(load_network(path)[0], "classes", ["cat", "dog"], MODEL, 16, tmp_path / "again.safetensors", "these")
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
@@ -44,10 +44,11 @@ def test_the_same_network_gives_the_same_bytes(path: Path, tmp_path: Path) -> No
         ({"image_size": 32}, "image_size is 16"),
         ({"model": sized([4, 9])}, "4, 9"),
         ({"outputs": ["dog", "cat"]}, "outputs is"),
+        ({"dataset": "others"}, "dataset is these, .* for others"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_naming_both_sides(path: Path, changed: dict, named: str) -> None:
-    fitting = {"model": MODEL, "channels": 3, "image_size": 16, "outputs": ["cat", "dog"]}
+    fitting = {"model": MODEL, "channels": 3, "image_size": 16, "outputs": ["cat", "dog"], "dataset": "these"}
     load_fitting(path, **fitting)
     with pytest.raises(UserError, match=named) as error:
         load_fitting(path, **(fitting | changed))

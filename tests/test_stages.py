@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import torch
 from quarterturn.errors import run
 from quarterturn.evaluation import metrics_of
 from quarterturn.modelfile import load_network
-from quarterturn.table import read_table, used_rows
+from quarterturn.table import read_table, used_rows, write_table
 from tests.conftest import commit, make_pictures, set_params, shell
 
 
@@ -280,3 +281,18 @@ def test_the_wrong_python_is_told_in_one_line(workspace: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert ". .venv/bin/activate" in done.stderr
+
+
+def test_a_model_of_other_pictures_is_refused_with_both_named(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = workspace / "outputs/split/images.csv"
+    table = read_table(path)
+    first = {part: table.index[(table["part"] == part) & (table["label"] == "cat")][0] for part in ("train", "test")}
+    table.loc[list(first.values()), "part"] = ["test", "train"]  # a picture that it was trained on is tested
+    write_table(table, path)
+    found = re.search(
+        r"its dataset is (\w{16}), but params.yaml and data ask for (\w{16})", failure("evaluate", capsys)
+    )
+    assert found
+    assert found[1] != found[2]
