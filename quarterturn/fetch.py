@@ -81,6 +81,8 @@ def _guarded() -> Iterator[None]:
             raise tarfile.SpecialFileError(member)
         return tarfile.data_filter(member, folder)
 
+    if not hasattr(tarfile, "data_filter"):
+        raise UserError("fetch needs Python 3.11.4 or newer: before, tarfile could not keep files within a folder")
     timeout = socket.getdefaulttimeout()
     trusting = tarfile.TarFile.extraction_filter
     socket.setdefaulttimeout(STALLED_SECONDS)
