@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from quarterturn.errors import run
 
@@ -55,19 +56,15 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from quarterturn.report import report
 
-    report(Path(options.output), options.against)
+    report(options.output, options.against)
 
 
 def offline(options: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from quarterturn.offline import make_offline
 
-    make_offline(Path(options.page))
+    make_offline(options.page)
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -139,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
         "write the last run on one page that opens offline",
         "quarterturn report --against main --output report.html",
     )
-    added.add_argument("--output", default="report.html", metavar="FILE", help="default: %(default)s")
+    added.add_argument("--output", type=Path, default="report.html", metavar="FILE", help="default: %(default)s")
     added.add_argument("--against", metavar="REV", help="a revision to compare with: branch, tag, commit, experiment")
 
     added = add(
@@ -148,7 +145,7 @@ def parser() -> argparse.ArgumentParser:
         "dvc plots diff main && quarterturn offline",
     )
     page = "dvc_plots/index.html"
-    added.add_argument("page", nargs="?", default=page, metavar="FILE", help="default: %(default)s")
+    added.add_argument("page", nargs="?", type=Path, default=page, metavar="FILE", help="default: %(default)s")
 
     added = add(predict, "classify pictures", "quarterturn predict --format csv ~/Pictures/new")
     _add_paths(added)

@@ -4,8 +4,9 @@ What differs is found by DVC itself, so that this says what `dvc params diff` an
 """
 
 import io
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -21,7 +22,8 @@ from quarterturn.page import render
 from quarterturn.params import CLASSIFIERS
 from quarterturn.statistics import PairedComparison, compare_paired
 
-PREDICTIONS, PARAMS, LOCK = "metrics/predictions.csv", "params.yaml", "dvc.lock"
+PREDICTIONS, EVALUATED = "metrics/predictions.csv", "metrics/evaluate.json"
+PARAMS, LOCK = "params.yaml", "dvc.lock"
 ABSENT = "–"
 
 
@@ -64,23 +66,28 @@ def compare(old: str = "HEAD", new: str = "workspace") -> Comparison:
     """
     try:
         with Repo() as repo:
-            params = _changes(repo.params.diff(old, new), (PARAMS,))
-            metrics = _changes(repo.metrics.diff(old, new))
-            first, second = (Revision.read(repo, name) for name in (old, new))
+            return compare_revisions(repo, Revision.read(repo, old), Revision.read(repo, new))
     except (DvcException, SCMError) as error:
         raise UserError(f"cannot compare {old} and {new}: {one_line(error)}") from error
+
+
+def compare_revisions(repo: Repo, first: "Revision", second: "Revision") -> Comparison:
+    """The same of two revisions of ``repo`` that have been read."""
+    old, new = first.name, second.name
+    params, metrics = _changes(repo.params.diff(old, new), (PARAMS,)), _changes(repo.metrics.diff(old, new))
     tests, warnings = paired_tests(first, second)
     return Comparison(old, new, params, metrics, tests, [*first.stale(), *second.stale(), *warnings])
 
 
 @dataclass(frozen=True)
 class Revision:
-    """What the paired test needs of a revision: its name, params, dvc.lock, and predictions, if it has any."""
+    """What is read of a revision: name, params, dvc.lock, predictions if there are any, and metrics of the test."""
 
     name: str
     params: Mapping[str, Any]
     lock: Mapping[str, Any]
     predictions: pd.DataFrame | None
+    evaluated: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, repo: Repo, name: str) -> "Revision":
@@ -98,6 +105,7 @@ class Revision:
                 yaml.load(text(PARAMS)) or {},
                 (yaml.load(text(LOCK)) or {}).get("stages", {}),
                 _table(predictions) if predictions else None,
+                json.loads(text(EVALUATED) or "{}"),
             )
 
     def stale(self) -> list[str]:

@@ -11,6 +11,7 @@ def render(template: str, **context: object) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")  # of a table in Markdown
     return environment.get_template(template).render(**context)

@@ -28,7 +28,7 @@ from quarterturn.training import (
     validation_epochs,
 )
 
-ROWS = 4096  # features that are looked at together in a validation
+ROWS = 4096  # that are standardised together
 
 
 @torch.no_grad()
@@ -65,9 +65,9 @@ def block_features(
 
 
 def _mapped(file: IO[bytes], count: int) -> Tensor:
-    """The float32 values in a file, as ``count`` rows, also after it is closed; the file cannot be changed by them."""
+    """The float32 values in a file, as ``count`` rows, also after it is closed; what is changed stays in the file."""
     file.flush()
-    return torch.from_numpy(np.memmap(file, np.float32, mode="c").reshape(count, -1))
+    return torch.from_numpy(np.memmap(file, np.float32, mode="r+").reshape(count, -1))
 
 
 def fit_heads(
@@ -140,30 +140,30 @@ def fit_heads(
 
 @torch.no_grad()
 def _validate(head: nn.Module, features: Tensor, targets: Tensor, epoch: int) -> Best:
-    head.eval()
-    logits = torch.cat([as_logits(head(part)) for part in features.split(ROWS)])
+    logits = as_logits(head.eval()(features))
     accuracy = (logits.argmax(1) == targets).double().mean().item()
     return Best(epoch, accuracy, F.cross_entropy(logits, targets).item())
 
 
-class Standardised(nn.Module):
+class Standardised:
     """Features by the mean and deviation of the training pictures', and heads on them as heads on plain features.
 
     Deviations under a thousandth of their mean are raised to it, lest rare features drown the rest.
     """
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, features: Tensor) -> None:
-        super().__init__()
         deviation = features.std(0, correction=0)
-        self.register_buffer("mean", features.mean(0))
-        self.register_buffer("deviation", deviation.clamp_min(max(1e-3 * deviation.mean().item(), 1e-12)))
+        self.mean = features.mean(0)
+        self.deviation = deviation.clamp_min(max(1e-3 * deviation.mean().item(), 1e-12))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def __call__(self, features: Tensor) -> Tensor:
         """(n, width) → (n, width)."""
         return (features - self.mean) / self.deviation
+
+    def in_place(self, features: Tensor) -> None:
+        """The same, where they are, without as much memory again."""
+        for part in features.split(ROWS):
+            part.copy_(self(part))
 
     def fold(self, head: nn.Linear) -> nn.Linear:
         """The linear head on standardised features as one on plain features."""

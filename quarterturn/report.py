@@ -20,15 +20,15 @@ from dvc.repo import Repo
 from dvc.scm import NoSCMError, SCMError
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from PIL import Image
 from scmrepo.exceptions import SCMError as ScmError
 
-from quarterturn.compare import Comparison, Revision, compare
+from quarterturn.compare import Revision, compare_revisions
 from quarterturn.errors import UserError, one_line
 from quarterturn.figures import COLORS, MOST_COUNTED
 from quarterturn.files import atomic
 from quarterturn.page import render
 from quarterturn.params import CLASSIFIERS, Params, load_params
+from quarterturn.sheets import as_image
 from quarterturn.statistics import accuracy_interval
 from quarterturn.store import Pixels, Store
 from quarterturn.table import DUPLICATE, NEAR_DUPLICATE, PARTS, REJECTED, read_table
@@ -87,18 +87,19 @@ def report(output: Path, against: str | None = None) -> None:
         with Repo() as repo:
             here = Revision.read(repo, "workspace")
             before = Revision.read(repo, against) if against else None
+            comparison = compare_revisions(repo, before, here) if before else None
             commit = _commit(repo)
     except (DvcException, SCMError) as error:
         raise UserError(f"cannot read {against or 'this project'}: {one_line(error)}") from error
     if here.predictions is None:
         raise UserError("there is no metrics/predictions.csv here; `dvc repro` makes it")
-    comparison: Comparison | None = compare(against, "workspace") if against else None
     warnings = [] if comparison else here.stale()  # else the comparison warns
     try:
         store = _store(params)
     except UserError as error:
         store, warnings = None, [*warnings, str(error)]
-    counted = [name for name in ("rotation", *CLASSIFIERS) if len(metrics[name]["confusion_matrix"]) <= MOST_COUNTED]
+    models = ("rotation", *CLASSIFIERS)
+    counted = [name for name in models if len(metrics[name]["confusion_matrix"]) <= MOST_COUNTED]
     page = render(
         "report.html",
         verdict=_read(METRICS / "verdict.txt").strip(),
@@ -109,7 +110,7 @@ def report(output: Path, against: str | None = None) -> None:
         matrices={name: matrix(name, metrics, here.predictions, before) for name in counted},
         shaded=[
             embedded(METRICS / f"confusion/{name}.png", f"confusion matrix, {name}")
-            for name in ("rotation", *CLASSIFIERS)
+            for name in models
             if name not in counted
         ],
         against=against,
@@ -145,7 +146,7 @@ def matrix(
     counts: Matrix = metrics[name]["confusion_matrix"]
     old: Matrix | None = None
     if before is not None and before.predictions is not None and _asked(before.predictions) == _asked(predictions):
-        found = crossed(name, before.predictions)
+        found: Matrix = before.evaluated.get(name, {}).get("confusion_matrix", {})
         old = found if {*found} == {*counts} else None
     return {
         true: [
@@ -160,19 +161,6 @@ def _asked(predictions: pd.DataFrame) -> set[tuple[str, str, str]]:
     """Picture, its class, and the repeat."""
     repeats = predictions["repeat"] if "repeat" in predictions else [""] * len(predictions)
     return set(zip(predictions["image"], predictions["actual"], repeats, strict=True))
-
-
-def crossed(name: str, predictions: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Counts as {true: {predicted: count}} of a classifier or, by angles, of the rotation, from predictions as text."""
-    if name == "rotation":
-        asked = predictions.filter(regex=r"^rotation_\d+$").melt(var_name="true", value_name="predicted")
-        asked = asked[asked["predicted"] != ""]
-        true, predicted = asked["true"].str.removeprefix("rotation_"), asked["predicted"]
-    else:
-        true, predicted = predictions["actual"], predictions[name]
-    names = [*dict.fromkeys(true)]
-    table = pd.crosstab(true, predicted).reindex(index=names, columns=names, fill_value=0)
-    return {str(row): {str(column): int(count) for column, count in counts.items()} for row, counts in table.iterrows()}
 
 
 def angles(confusion: Matrix) -> list[tuple[str, int, int, float, float, float]]:
@@ -245,7 +233,7 @@ def galleries(predictions: pd.DataFrame, store: Store) -> Iterator[Gallery]:
 
 def thumbnail(pixels: Pixels) -> str:
     """A (height, width, 1 or 3) uint8 picture, no larger than `THUMBNAIL`, as a data: URL of a PNG."""
-    image = Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels)
+    image = as_image(pixels)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)

@@ -26,7 +26,7 @@ def draw_sheet(title: str, rows: Sequence[Sequence[tuple[Pixels, str]]], path: s
     for line, row in enumerate(rows):
         for column, (pixels, caption) in enumerate(row):
             left, top = MARGIN + column * (TILE + MARGIN), 2 * MARGIN + 20 + line * (TILE + CAPTION + MARGIN)
-            tile = Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels)
+            tile = as_image(pixels)
             # Small pictures keep their pixels visible; large ones are reduced smoothly.
             method = Image.Resampling.NEAREST if tile.width < TILE else Image.Resampling.BICUBIC
             sheet.paste(tile.convert("RGB").resize((TILE, TILE), method), (left, top))
@@ -35,6 +35,11 @@ def draw_sheet(title: str, rows: Sequence[Sequence[tuple[Pixels, str]]], path: s
             draw.text((left, top + TILE + 2), caption, fill="black", font=small)
     with atomic(path) as temporary:
         sheet.save(temporary, format="PNG", optimize=True)
+
+
+def as_image(pixels: Pixels) -> Image.Image:
+    """A (height, width, 1 or 3) uint8 picture, grey or RGB."""
+    return Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:

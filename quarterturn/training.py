@@ -80,13 +80,7 @@ class Best:
 NONE_YET = Best(0, -1.0, math.inf)
 
 
-def fit(
-    network: Network,
-    training: Examples,
-    validation: Examples,
-    job: Job,
-    log: Log,
-) -> Best:
+def fit(network: Network, training: Examples, validation: Examples, job: Job, log: Log) -> Best:
     """Train ``network`` in place; leave it with its best averaged weights by validation accuracy, in evaluation mode.
 
     What is validated and kept is an exponential moving average of the weights over the steps, batch statistics

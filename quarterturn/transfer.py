@@ -64,8 +64,10 @@ def probe_frozen(
         else:
             scales = [Standardised(block) for block in features]
             linear = [zeroed(head) for head in heads]
-            scaled = [nn.Sequential(scale, head) for scale, head in zip(scales, linear, strict=True)]
-            chosen, best = fit_heads(scaled, features, targets, checks, expected, job.plan, job.seed, log)
+            for scale, of_training, of_validation in zip(scales, features, checks, strict=True):
+                scale.in_place(of_training)
+                scale.in_place(of_validation)
+            chosen, best = fit_heads(linear, features, targets, checks, expected, job.plan, job.seed, log)
             pretrained.attach(scales[chosen].fold(linear[chosen]), tried[chosen], grids[tried[chosen] - 1])
     say_cost(job.name, started, len(training) + len(validation), job.compute)
     return pretrained.eval(), best

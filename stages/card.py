@@ -4,11 +4,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
-
 from quarterturn.errors import run
 from quarterturn.files import atomic
 from quarterturn.modelfile import load_network
+from quarterturn.page import render
 from quarterturn.params import load_params
 from quarterturn.table import read_table, used_rows
 
@@ -23,10 +22,8 @@ def main() -> None:
     table = used_rows(read_table(TABLE))
     _, description = load_network(FINAL / "model.safetensors")
     counts = table["label"].value_counts()
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    text = environment.from_string((FINAL / "card.md.jinja").read_text("utf-8")).render(
+    text = render(
+        "card.md.jinja",
         labels={label: int(counts[label]) for label in description.outputs},
         pictures=len(table),
         description=description,
