@@ -12,6 +12,7 @@ env: .venv/installed ## make the environment in .venv
 
 repro: .venv/installed ## check params.yaml and run what has changed of the pipeline
 	@quarterturn check
+	@quarterturn unlock
 	dvc repro
 
 test: lint ## check style and types, run all tests, show coverage

@@ -29,6 +29,13 @@ def check(_: argparse.Namespace) -> None:
     load_params()
 
 
+def unlock(_: argparse.Namespace) -> None:
+    from quarterturn.rwlock import mend_rwlock
+
+    if mend_rwlock(Path(".dvc/tmp")):
+        print("quarterturn: removed .dvc/tmp/rwlock, which a kill of DVC had cut short", file=sys.stderr)
+
+
 def recipe(options: argparse.Namespace) -> None:
     from quarterturn.recipes import apply, list_recipes
 
@@ -109,6 +116,12 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     add(check, "check params.yaml: unknown keys, types and ranges; say nothing if it is valid", "quarterturn check")
+
+    add(
+        unlock,
+        "remove DVC's lock file if a kill has cut it short; say nothing if not (`make repro` does it)",
+        "quarterturn unlock",
+    )
 
     added = add(recipe, "write a recipe's values into params.yaml and print what changed", "quarterturn recipe quick")
     added.add_argument("name", nargs="?", metavar="NAME", help="recipes/NAME.yaml; without it, the recipes are listed")

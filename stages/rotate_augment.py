@@ -1,8 +1,9 @@
 """Stage rotate-augment: decode every picture once into the pixel store; define the rotation task; draw samples."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,8 @@ def main() -> None:
     table = used_rows(read_table(OUTPUTS / "split/images.csv"))
     channels = int(table["channels"].max())  # grey only if every picture is
     size = params.data.image_size
-    squares = decode_all(ImageSource(params.data.path), table, size, channels)
-    write_store(OUTPUTS / "rotate-augment/pixels.npy", squares, (len(table), size, size, channels))
+    with closing(decode_all(ImageSource(params.data.path), table, size, channels)) as squares:
+        write_store(OUTPUTS / "rotate-augment/pixels.npy", squares, (len(table), size, size, channels))
     write_task(params.rotate_augment.angles, OUTPUTS / "rotate-augment/rotation.json")
 
     store = Store(OUTPUTS, size)
@@ -36,7 +37,7 @@ def main() -> None:
     draw_sheet("Training pictures, and the rotations to be told apart", sheet, OUTPUTS / "rotate-augment/samples.png")
 
 
-def decode_all(source: ImageSource, table: pd.DataFrame, size: int, channels: int) -> Iterator[Pixels]:
+def decode_all(source: ImageSource, table: pd.DataFrame, size: int, channels: int) -> Generator[Pixels]:
     """The squares of all pictures, in the table's order."""
 
     def decode(name: str, sha256: str) -> Pixels:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from quarterturn.rwlock import mend_rwlock
 from tests.conftest import QUICK, commit, copy_project, make_pictures, set_params, shell
 
 STAGES = ("split", "rotate_augment", "pretrain", "transfer", "baseline", "evaluate")
@@ -35,6 +36,7 @@ class Found:
     kills: Counter[tuple[str, str]] = field(default_factory=Counter)  # by stage, or "between stages", and kind
     resumed: int = 0  # trainings that went on from a checkpoint
     rounds: int = 0
+    mended: int = 0  # lock files of DVC's that a kill had cut short, cleared as `make repro` does
     orphans: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)  # what `dvc repro` said when it failed without being killed
     unclear: list[str] = field(default_factory=list)  # endings by Ctrl-C that are not one line of ours
@@ -82,7 +84,7 @@ def _results(folder: Path) -> dict[str, bytes]:
 
 def _kill(folder: Path, stage: str, kind: str, chance: random.Random, found: Found) -> bool:
     """Start `dvc repro` and kill it in that stage; False where it was done before."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said, _start(folder, said) as dvc:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said, _start(folder, found, said) as dvc:
         _wait_for(folder, stage, dvc, chance)
         running = _stage_of(dvc)
         if dvc.poll() is not None:
@@ -168,7 +170,7 @@ def _is_clear(said: str) -> bool:
 
 
 def _finish(folder: Path, found: Found) -> tuple[int, str]:
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said, _start(folder, said) as dvc:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said, _start(folder, found, said) as dvc:
         code = dvc.wait(GIVE_UP_SECONDS)
         said.seek(0)
         text = said.read()
@@ -176,11 +178,17 @@ def _finish(folder: Path, found: Found) -> tuple[int, str]:
     return code, text
 
 
-def _start(folder: Path, said: "tempfile._TemporaryFileWrapper[str]") -> subprocess.Popen[str]:
+def _start(folder: Path, found: Found, said: "tempfile._TemporaryFileWrapper[str]") -> subprocess.Popen[str]:
     every_epoch = os.environ | {"QUARTERTURN_CHECKPOINT_SECONDS": "0"}
-    command = ["dvc", "repro"]
+    found.mended += mend_rwlock(folder / ".dvc/tmp")
     return subprocess.Popen(
-        command, cwd=folder, env=every_epoch, stdout=said, stderr=subprocess.STDOUT, start_new_session=True, text=True
+        ["dvc", "repro"],
+        cwd=folder,
+        env=every_epoch,
+        stdout=said,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
     )
 
 
@@ -202,6 +210,7 @@ def report(found: Found) -> str:
         "trainings that went on from a checkpoint": found.resumed,
         "files that differ": len(found.differing),
         "`dvc repro` that failed without a kill, as on a stuck lock": len(found.stuck),
+        "lock files of DVC's cut short by a kill, which `make repro` clears": found.mended,
         f"processes left after {GONE_SECONDS:g} s": len(found.orphans),
         "Ctrl-C without one clear line": len(found.unclear),
     }
