@@ -12,7 +12,7 @@ env: .venv/installed ## make the environment in .venv
 
 repro: .venv/installed ## check params.yaml and run what has changed of the pipeline
 	@quarterturn check
-	@quarterturn unlock
+	@quarterturn mend
 	dvc repro
 
 test: lint ## check style and types, run all tests, show coverage

@@ -29,11 +29,11 @@ def check(_: argparse.Namespace) -> None:
     load_params()
 
 
-def unlock(_: argparse.Namespace) -> None:
-    from quarterturn.rwlock import mend_rwlock
+def mend(_: argparse.Namespace) -> None:
+    from quarterturn.mend import mend
 
-    if mend_rwlock(Path(".dvc/tmp")):
-        print("quarterturn: removed .dvc/tmp/rwlock, which a kill of DVC had cut short", file=sys.stderr)
+    for line in mend(Path()):
+        print(f"quarterturn: {line}", file=sys.stderr)
 
 
 def recipe(options: argparse.Namespace) -> None:
@@ -118,9 +118,9 @@ def parser() -> argparse.ArgumentParser:
     add(check, "check params.yaml: unknown keys, types and ranges; say nothing if it is valid", "quarterturn check")
 
     add(
-        unlock,
-        "remove DVC's lock file if a kill has cut it short; say nothing if not (`make repro` does it)",
-        "quarterturn unlock",
+        mend,
+        "put right what a kill of DVC has left half written; say nothing if that is nothing (`make repro` does it)",
+        "quarterturn mend",
     )
 
     added = add(recipe, "write a recipe's values into params.yaml and print what changed", "quarterturn recipe quick")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from quarterturn.rwlock import mend_rwlock
+from quarterturn.mend import mend
 from tests.conftest import QUICK, commit, copy_project, make_pictures, set_params, shell
 
 STAGES = ("split", "rotate_augment", "pretrain", "transfer", "baseline", "evaluate")
@@ -36,7 +36,7 @@ class Found:
     kills: Counter[tuple[str, str]] = field(default_factory=Counter)  # by stage, or "between stages", and kind
     resumed: int = 0  # trainings that went on from a checkpoint
     rounds: int = 0
-    mended: int = 0  # lock files of DVC's that a kill had cut short, cleared as `make repro` does
+    mended: int = 0  # files of DVC's that a kill had cut short, put right as `make repro` does
     orphans: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)  # what `dvc repro` said when it failed without being killed
     unclear: list[str] = field(default_factory=list)  # endings by Ctrl-C that are not one line of ours
@@ -180,7 +180,7 @@ def _finish(folder: Path, found: Found) -> tuple[int, str]:
 
 def _start(folder: Path, found: Found, said: "tempfile._TemporaryFileWrapper[str]") -> subprocess.Popen[str]:
     every_epoch = os.environ | {"QUARTERTURN_CHECKPOINT_SECONDS": "0"}
-    found.mended += mend_rwlock(folder / ".dvc/tmp")
+    found.mended += len(list(mend(folder)))
     return subprocess.Popen(
         ["dvc", "repro"],
         cwd=folder,
@@ -210,7 +210,7 @@ def report(found: Found) -> str:
         "trainings that went on from a checkpoint": found.resumed,
         "files that differ": len(found.differing),
         "`dvc repro` that failed without a kill, as on a stuck lock": len(found.stuck),
-        "lock files of DVC's cut short by a kill, which `make repro` clears": found.mended,
+        "files of DVC's cut short by a kill, which `make repro` puts right": found.mended,
         f"processes left after {GONE_SECONDS:g} s": len(found.orphans),
         "Ctrl-C without one clear line": len(found.unclear),
     }

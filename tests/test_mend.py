@@ -1,0 +1,58 @@
+"""What a kill of DVC has cut short is put right, and the pipeline goes on; what DVC can read is left to it."""
+
+from pathlib import Path
+
+import pytest
+
+from quarterturn.cli import main
+from quarterturn.mend import mend
+from tests.conftest import shell
+
+
+@pytest.mark.parametrize("left", ["", '{"write": {}, "re'])
+def test_dvc_runs_again_after_its_table_was_cut_short(
+    left: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = workspace / ".dvc/tmp/rwlock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(left)
+    with pytest.raises(AssertionError, match="Unable to read RWLock-file"):
+        shell("dvc", "repro", "--single-item", "split", cwd=workspace)
+    main(["mend"])
+    assert capsys.readouterr().err == "quarterturn: .dvc/tmp/rwlock was cut short; it is removed\n"
+    shell("dvc", "repro", "--quiet", "--single-item", "split", cwd=workspace)
+
+
+def test_a_lock_file_cut_short_that_was_never_committed_is_made_anew(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = workspace / "dvc.lock"
+    whole = path.read_bytes()
+    shell("git", "rm", "--quiet", "--cached", "dvc.lock", cwd=workspace)
+    shell("git", "commit", "--quiet", "--message", "Leave the lock file out", cwd=workspace)
+    path.write_bytes(whole[:12])
+    with pytest.raises(AssertionError, match="dvc.lock' is invalid"):
+        shell("dvc", "repro", cwd=workspace)
+    main(["mend"])
+    assert capsys.readouterr().err == "quarterturn: dvc.lock was cut short; it is removed\n"
+    shell("dvc", "repro", "--quiet", cwd=workspace)
+    assert path.read_bytes() == whole
+
+
+def test_a_lock_file_cut_short_becomes_what_was_committed(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = workspace / "dvc.lock"
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    main(["mend"])
+    assert capsys.readouterr().err == "quarterturn: dvc.lock was cut short; it is as it was committed last\n"
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("left", [None, "{}", '{"read": {"data": [{"pid": 1, "cmd": "dvc repro"}]}}'])
+def test_a_table_that_can_be_read_is_left_alone(left: str | None, tmp_path: Path) -> None:
+    path = tmp_path / ".dvc/tmp/rwlock"
+    path.parent.mkdir(parents=True)
+    if left is not None:
+        path.write_text(left)
+    assert list(mend(tmp_path)) == []
+    assert (path.read_text() if path.exists() else None) == left
