@@ -119,7 +119,7 @@ def parser() -> argparse.ArgumentParser:
 
     add(
         mend,
-        "put right what a kill of DVC has left half written; say nothing if that is nothing (`make repro` does it)",
+        "repair files that a killed DVC has left half written; print nothing if there are none (`make repro` does it)",
         "quarterturn mend",
     )
 

@@ -75,8 +75,8 @@ def expected(output: str) -> str:
     return re.escape(masked(output)).replace("…\\\n", "(?:.*\n)*")
 
 
-def test_the_walk_through_gives_what_it_shows(default_run: Path) -> None:
-    for command, output in blocks(WALK):
+def test_the_walk_through_and_then_the_readme_give_what_they_show(default_run: Path) -> None:
+    for command, output in [*blocks(WALK), *blocks(ROOT / "README.md")]:
         done = subprocess.run(command, shell=True, cwd=default_run, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         assert re.fullmatch(expected(output), masked(done.stdout)), f"{command}\n{done.stdout}"

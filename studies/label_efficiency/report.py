@@ -45,7 +45,7 @@ def results(name: str, values: Values, fractions: list[float]) -> list[str]:
     lines = [
         f"![accuracy over labels]({name}.png)",
         "",
-        f"{first} Labels saved by fine-tuning on the primary share: **{saved_words(values)}**",
+        f"{first} Labels saved by fine-tuning with 10 % of the labels: **{saved_words(values)}**",
         "",
     ]
     shares = [f"{100 * fraction:g} %: {values[f'{key_of(SCRATCH, fraction)}_labels']:,.0f}" for fraction in fractions]

@@ -60,8 +60,8 @@ def published_beside_reproduced(results: pd.DataFrame, recipe: dict[str, dict[st
         "published",
         "reproduced, slips and all",
         "one run on 623 is expected in",
-        "published lies",
-        "recipe",
+        "the published figure is",
+        "recipe notebook, correct code",
     ]
     lines = header(columns)
     for arm, matrix in PUBLISHED.items():
@@ -87,7 +87,7 @@ def published_beside_reproduced(results: pd.DataFrame, recipe: dict[str, dict[st
 
 def confusion_matrices(results: pd.DataFrame) -> list[str]:
     """Shares of each true class, published and reproduced."""
-    lines = header(["", "", "90° or cat, right", "taken for the other", "180° or dog, taken for the other", "right"])
+    lines = header(["", "", "90° or cat: right", "wrong", "180° or dog: wrong", "right"])
     for arm, matrix in PUBLISHED.items():
         chosen = results[
             (results["variant"] == "as published") & (results["image_size"] == 224) & (results["arm"] == arm)
