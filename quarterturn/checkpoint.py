@@ -80,17 +80,21 @@ def checkpoints(stage: str, inputs: Iterable[Path]) -> Iterator[Checkpoints]:
         inputs: files that it reads, besides params.yaml and the code.
 
     Raises:
-        UserError: another process is running the same stage on the same inputs.
+        UserError: another process is running the same stage on the same inputs, or files cannot be locked here.
     """
     folder = SCRATCH / f"{stage}-{fingerprint(inputs)}"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+", encoding="utf-8") as lock:  # the system lets go of it when the process ends
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             lock.seek(0)
             raise UserError(
                 f"process {lock.read().strip() or 'unknown'} is running this stage already; wait for it, or stop it"
+            ) from error
+        except OSError as error:
+            raise UserError(
+                f"{lock.name} cannot be locked: {error.strerror}; put the project on a disk with file locks (flock)"
             ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))

@@ -5,7 +5,7 @@ What differs is found by DVC itself, so that this says what `dvc params diff` an
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 from tabulate import tabulate
 
 from quarterturn.errors import UserError, one_line
@@ -98,14 +99,19 @@ class Revision:
                 place = repo.fs.join(repo.root_dir, path)
                 return repo.fs.read_text(place, encoding="utf-8") if repo.fs.exists(place) else ""
 
+            def read(path: str, parse: Callable[[str], Any]) -> Any:
+                try:
+                    return parse(text(path))
+                except (ValueError, YAMLError) as error:
+                    raise UserError(f"{path} of {name} is damaged: {one_line(error)}") from error
+
             yaml = YAML(typ="safe", pure=True)
-            predictions = text(PREDICTIONS)
             return cls(
                 name,
-                yaml.load(text(PARAMS)) or {},
-                (yaml.load(text(LOCK)) or {}).get("stages", {}),
-                _table(predictions) if predictions else None,
-                json.loads(text(EVALUATED) or "{}"),
+                read(PARAMS, lambda content: _mapping(yaml.load(content))),
+                read(LOCK, lambda content: _mapping(yaml.load(content)).get("stages", {})),
+                read(PREDICTIONS, lambda content: _table(content) if content else None),
+                read(EVALUATED, lambda content: _mapping(json.loads(content or "{}"))),
             )
 
     def stale(self) -> list[str]:
@@ -144,7 +150,8 @@ def paired_tests(first: Revision, second: Revision) -> tuple[list[str], list[str
         ]
     folds, repeats = plans[0]
     key = ["image", "repeat"] if folds else ["image"]
-    both = tables[0].merge(tables[1], on=key, suffixes=("_old", "_new"), validate="one_to_one")
+    answers = [table[[*key, "actual", *CLASSIFIERS]] for table in tables]
+    both = answers[0].merge(answers[1], on=key, suffixes=("_old", "_new"), validate="one_to_one")
     warnings = _differing_tests(*(len(table) // repeats for table in (both, *tables)))
     if first.data() != second.data() and not both.empty:
         warnings.append("the pictures at data.path are not the same; test pictures are matched by name")
@@ -183,6 +190,13 @@ def _differing_tests(shared: int, old: int, new: int) -> list[str]:
     if shared < max(old, new):
         return [f"the test sets differ ({old:,} and {new:,} images): only the {shared:,} that both have are compared"]
     return []
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What was read, if it is one, or nothing; anything else is a `ValueError`."""
+    if not isinstance(value or {}, Mapping):
+        raise ValueError("keys and values are expected")
+    return value or {}
 
 
 def _table(text: str) -> pd.DataFrame:

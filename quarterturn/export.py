@@ -1,5 +1,6 @@
 """A classifier as an ONNX file, for programs without torch; written only where both give the same probabilities."""
 
+import copy
 import json
 import logging
 import warnings
@@ -34,8 +35,11 @@ def export(paths: Sequence[str], model: str | None = None, output: str | Path = 
         output: where to write.
 
     Raises:
-        UserError: something is not installed, no picture can be read, or the two disagree; nothing is written.
+        UserError: something is not installed, no picture can be read, the output is a folder, or the two disagree;
+            nothing is written.
     """
+    if Path(output).is_dir():
+        raise UserError(f"{output} is a folder; give --output the name of a file in it")
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise UserError(f"export needs {', '.join(missing)}: pip install 'quarterturn[export]'")
     classifier = load_classifier(model)
@@ -84,7 +88,7 @@ def _write(classifier: Classifier, path: Path) -> None:
     description = classifier.description
     side = description.image_size
     example = torch.zeros(2, description.channels, side, side)  # two: with one, the number would be taken as fixed
-    network = _Probabilities(classifier.network).cpu().eval()
+    network = _Probabilities(copy.deepcopy(classifier.network)).cpu().eval()
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:

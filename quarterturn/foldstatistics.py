@@ -65,7 +65,7 @@ def compare_folds(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], f
     wins, losses = round(only_first * count), round(only_second * count)
     p = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     to_tell = abs(difference) if abs(difference) >= NEARLY_ZERO else WORTH_TELLING
-    variance = only_first + only_second - difference**2
+    variance = max(only_first + only_second, to_tell) - to_tell**2  # as many differ as make the difference, or more
     z = float(norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER))
     needed = float(np.ceil(pictures / count * variance * (z / to_tell) ** 2))
     return FoldComparison(difference, low, high, p, to_tell, int(needed))

@@ -7,19 +7,20 @@ moment it leaves one of them empty or cut short, and every later command fails o
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from dvc.lock import make_lock
+from dvc.lock import LockError, make_lock
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from voluptuous import Invalid
 
+from quarterturn.errors import UserError
 from quarterturn.files import atomic
 
-FOLDERS = (".", "data/silhouettes", "final")  # of the project, in which DVC writes
+# Folders in which DVC writes a lock file, and the DVC project that each belongs to.
+FOLDERS = {".": ".", "data/silhouettes": ".", "final": "final"}
 
 
 def mend(project: Path) -> Iterator[str]:
@@ -27,24 +28,32 @@ def mend(project: Path) -> Iterator[str]:
 
     `dvc.lock` becomes what was committed last; what has run since is taken from DVC's cache, or run again. The table is
     removed: DVC begins with an empty one, and strikes off processes that are gone by itself.
+
+    Raises:
+        UserError: a lock file is in a merge conflict, or DVC is at work.
     """
-    for folder in FOLDERS:
-        lock, table = project / folder / "dvc.lock", project / folder / ".dvc/tmp/rwlock"
+    for folder, owner in FOLDERS.items():
+        lock, temporary = project / folder / "dvc.lock", project / owner / ".dvc/tmp"
         if not _is_lock_file(lock):
-            with _held(project, "lock"):  # what DVC holds while it writes the file, here and below
+            with _held(temporary, "lock"):  # what DVC holds while it writes the file, here and below
                 if not _is_lock_file(lock):
                     yield f"{lock.relative_to(project)} was cut short; it is {_restore(lock)}"
+        table = temporary / "rwlock"
         if not _is_json(table):
-            with _held(table.parents[2], "rwlock.lock"):
+            with _held(temporary, "rwlock.lock"):
                 if not _is_json(table):
                     table.unlink()
                     yield f"{table.relative_to(project)} was cut short; it is removed"
 
 
-def _held(project: Path, name: str) -> AbstractContextManager[Any]:
-    temporary = project / ".dvc/tmp"
-    lock: AbstractContextManager[Any] = make_lock(str(temporary / name), tmp_dir=str(temporary))
-    return lock
+@contextmanager
+def _held(folder: Path, name: str) -> Iterator[None]:
+    """One of DVC's own locks."""
+    try:
+        with make_lock(str(folder / name), tmp_dir=str(folder)):
+            yield
+    except LockError as error:
+        raise UserError("another DVC command is at work here; wait for it, or stop it") from error
 
 
 def _restore(path: Path) -> str:
@@ -61,10 +70,15 @@ def _restore(path: Path) -> str:
 def _is_lock_file(path: Path) -> bool:
     """Whether DVC can read it, or there is none."""
     try:
-        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(path.read_bytes()))
+        content = path.read_bytes()
+        COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(content))
     except FileNotFoundError:
         return True
-    except (YAMLError, Invalid, UnicodeDecodeError):
+    except (YAMLError, Invalid, UnicodeDecodeError) as error:
+        if b"\n<<<<<<< " in b"\n" + content:
+            raise UserError(
+                f"{path} is in a merge conflict; take one side (`git checkout --ours {path}` or --theirs), run again"
+            ) from error
         return False
     return True
 

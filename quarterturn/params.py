@@ -2,7 +2,7 @@
 
 import difflib
 import reprlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -48,8 +48,11 @@ class Data(Section):
 class Split(Section):
     """Shares of the labelled pictures."""
 
-    val: Share = Field(description="share of the labelled pictures for validation")
-    test: Share = Field(description="share of the labelled pictures for the test")
+    val: Share = Field(
+        description="share of the labelled pictures for validation; cross-validated, only pretraining has any, of the"
+        " unlabelled pictures if there are as many of them as labelled ones"
+    )
+    test: Share = Field(description="share of the labelled pictures for the test; cross-validated, every one is tested")
     seed: Seed = Field(description="which pictures go where, and which labels are used first")
     by: Literal["hash", "position"] = Field(
         description="hash: of each picture's content; position: in the order of names, val first and test last"
@@ -139,7 +142,15 @@ class Transfer(TrainingPlan):
 
     label_fraction: Fraction = Field(description="share of the training labels that is used")
     trainable: Literal["head", "all"] = Field(description="head: features frozen; all: fine-tuned")
-    weights: str = Field(min_length=1, description="model file whose features are transferred")
+    weights: str = Field(
+        min_length=1, description="model file whose features are transferred; its path from the project's folder"
+    )
+
+    @model_validator(mode="after")
+    def weights_are_relative(self) -> Self:
+        if PurePosixPath(self.weights).is_absolute():  # final/dvc.yaml could not name it
+            raise ValueError(f"transfer.weights is {self.weights}; give its path from the project's folder")
+        return self
 
 
 class Baseline(TrainingPlan):

@@ -33,7 +33,12 @@ class Picture:
 def find_pictures(paths: Iterable[str | Path]) -> Iterator[Picture]:
     """All pictures at the paths, in order; a path that is not there, or holds none, is one that cannot be read."""
     for path in map(Path, paths):
-        if path.is_dir() or path.suffix.lower() == ".zip":
+        try:
+            many = path.is_dir() or path.suffix.lower() == ".zip"
+        except OSError as error:  # such as a name that is too long
+            yield Picture(shown(str(path)), path, partial(_refuse, f"cannot be read: {error.strerror}"))
+            continue
+        if many:
             yield from _inside(path)
         else:
             yield Picture(shown(str(path)), path, partial(_read_file, path))

@@ -82,7 +82,7 @@ def report(output: Path, against: str | None = None) -> None:
     """
     if output.is_dir():
         raise UserError(f"{output} is a folder; give --output the name of a file in it")
-    params, metrics = load_params(), json.loads(_read(METRICS / "evaluate.json"))
+    params, metrics = load_params(), _read_json(METRICS / "evaluate.json")
     try:
         with Repo() as repo:
             here = Revision.read(repo, "workspace")
@@ -126,7 +126,7 @@ def report(output: Path, against: str | None = None) -> None:
             for path in (OUTPUTS / "rotate-augment/samples.png", *sorted(OUTPUTS.glob("evaluate/mistakes-*.png")))
             if path.exists()
         ],
-        split=json.loads(_read(METRICS / "split.json")),
+        split=_read_json(METRICS / "split.json"),
         parts=PARTS[:-1],
         left_out=left_out(OUTPUTS / "split/images.csv"),
         most_listed=MOST_LISTED,
@@ -299,6 +299,14 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 def _store(params: Params) -> Store | None:
     """The pictures, if they are here."""
     return Store(OUTPUTS, params.data.image_size) if (OUTPUTS / "rotate-augment/pixels.npy").exists() else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(_read(path))
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {one_line(error)}") from error
+    return values
 
 
 def _read(path: Path) -> str:

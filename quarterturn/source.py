@@ -16,7 +16,9 @@ from quarterturn.errors import UnreadableImage, UserError
 from quarterturn.params import RESERVED_LABELS
 
 # What is looked for. Phones save .heic, which Pillow cannot read: it is listed so that it is reported, not ignored.
-SUFFIXES = frozenset([".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"])
+SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
+)
 MAX_BYTES = 500_000_000  # of one file, compressed or not
 # What zipfile and the decompressors raise on damaged, encrypted or unusual archives.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
@@ -57,14 +59,14 @@ class ImageSource:
         Raises:
             UserError: a folder in it cannot be read.
         """
-        return sorted(name for name in self._files() if PurePosixPath(name).suffix.lower() in SUFFIXES)
+        return sorted(filter(_is_picture, self._files()))
 
     def labels(self) -> dict[str, str] | None:
         """Path → label as labels.csv has it (blank: unlabelled), or None where there is no such file.
 
         Raises:
-            UserError: more than one labels.csv, an unreadable one, no `path,label` columns, a path that is not there or
-                that has two labels.
+            UserError: more than one labels.csv, an unreadable one, no `path,label` columns, a path that is not there,
+                is no picture, or has two labels.
         """
         files = self._files()
         tables = [name for name in files if PurePosixPath(name).name == "labels.csv"]
@@ -81,15 +83,23 @@ class ImageSource:
         if not rows or not {"path", "label"} <= rows[0].keys():
             raise UserError(f"{self.path}: {tables[0]} needs the columns path,label and at least one row")
         folder = PurePosixPath(tables[0]).parent
+        composed = {_composed(name): name for name in files} | {name: name for name in files}
         labels: dict[str, str] = {}
         for row in rows:
             path, label = str(folder / (row["path"] or "")), (row["label"] or "").strip()
+            path = composed.get(path) or composed.get(_composed(path), path)
             if labels.setdefault(path, label) != label:
                 raise UserError(f"{self.path}: {tables[0]} gives {path!r} two labels, {labels[path]!r} and {label!r}")
         missing = sorted(labels.keys() - set(files))
         if missing:
             raise UserError(
                 f"{self.path}: {tables[0]} names {len(missing)} file(s) that are not there, first {missing[0]!r}"
+            )
+        others = sorted(path for path in labels if not _is_picture(path))
+        if others:
+            raise UserError(
+                f"{self.path}: {tables[0]} names {len(others)} file(s) whose ending is none of a picture"
+                f" ({', '.join(sorted(SUFFIXES))}), first {others[0]!r}"
             )
         return labels
 
@@ -136,6 +146,10 @@ def _refuse(error: OSError) -> None:
     raise UserError(f"data.path: {error.filename} cannot be read: {error.strerror}") from error
 
 
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
 def _is_hidden(name: str) -> bool:
     """Files that systems leave behind: .DS_Store, ._x.jpg, .cache/…, and macOS's __MACOSX in archives."""
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
@@ -151,10 +165,11 @@ def labels_by_path(names: Sequence[str], labels: Sequence[str]) -> list[str | No
 
     Where any picture lies in a folder named after a class, folders decide alone, the nearest first: `cat/7.jpg`. Else
     the prefix of the file's name does, which ends where something other than a letter follows: `cat.0.jpg`,
-    `cat_12.png`, `Cat7.jpg`; but not in a folder named `unlabelled` or `unlabeled`.
+    `cat_12.png`, `Cat7.jpg`, or, after a digit, something other than a digit: `type1_0.jpg`; but not in a folder named
+    `unlabelled` or `unlabeled`.
     """
-    classes = {_folded(label): label for label in labels}
-    paths = [PurePosixPath(_folded(name)) for name in names]
+    classes = {folded(label): label for label in labels}
+    paths = [PurePosixPath(folded(name)) for name in names]
     by_folder = [_folder_label(path, classes) for path in paths]
     return by_folder if any(by_folder) else [_prefix_label(path, classes) for path in paths]
 
@@ -172,11 +187,17 @@ def _prefix_label(path: PurePosixPath, classes: dict[str, str]) -> str | None:
     if RESERVED_LABELS.isdisjoint(path.parts[:-1]):
         for prefix in sorted(classes, key=len, reverse=True):
             rest = path.name.removeprefix(prefix)
-            if rest != path.name and not rest[:1].isalpha():
+            number = prefix[-1:].isdigit() and rest[:1].isdigit()  # type1 is not the class of type10.jpg
+            if rest != path.name and not rest[:1].isalpha() and not number:
                 return classes[prefix]
     return None
 
 
-def _folded(name: str) -> str:
-    """Without case, and with accents written in one way: macOS writes them in another."""
-    return unicodedata.normalize("NFC", name).casefold()
+def folded(name: str) -> str:
+    """Without case, and with accents written in one way."""
+    return _composed(name).casefold()
+
+
+def _composed(name: str) -> str:
+    """With each accent and its letter as one character; macOS writes two."""
+    return unicodedata.normalize("NFC", name)

@@ -174,8 +174,8 @@ def descend(network: Network, loss_of: LossOf, count: int, job: Job) -> Iterator
     done = 0
     if checkpoint.state is not None:
         done = checkpoint.state["epoch"]
-        for key, part in parts.items():
-            part.load_state_dict(checkpoint.state[key])
+        for key in parts.keys() & checkpoint.state.keys():
+            parts[key].load_state_dict(checkpoint.state[key])
     started, seen = time.monotonic(), 0
     with Progress(job.name, plan.epochs * steps, done * steps) as progress:
         for epoch in range(done + 1, plan.epochs + 1):
@@ -199,7 +199,8 @@ def descend(network: Network, loss_of: LossOf, count: int, job: Job) -> Iterator
 
             yield Epoch(epoch, averaged.module, losses, note)
             if checkpoint.due or epoch == plan.epochs:
-                checkpoint.save({"epoch": epoch} | {key: part.state_dict() for key, part in parts.items()})
+                needed = parts if epoch < plan.epochs else {}  # they take five times the model
+                checkpoint.save({"epoch": epoch} | {key: part.state_dict() for key, part in needed.items()})
     say_cost(job.name, started, seen, job.compute)
 
 

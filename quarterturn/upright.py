@@ -1,6 +1,7 @@
 """Which pictures lie on their side or upside down? The rotation classifier tells; it needs no label."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -34,14 +35,15 @@ def upright(paths: Sequence[str], model: str | None = None, sure: float = SURE, 
         raise UserError(f"the rotation classifier knows {', '.join(classifier.labels)}°, so not what is upright")
     decoded = Decoded(find_pictures(paths), classifier.decode, BATCH)
     listed, failed = 0, 0
+    done: set[Path] = set()
     for pictures, squares in decoded:
         probabilities = angle_probabilities(classifier, squares)
         for picture, row in zip(pictures, probabilities, strict=True):
             angle = angles[row.argmax()]
             if angle != 0 and row.max() >= sure:
                 listed += 1
-                outcome = _turn(picture, FULL_TURN - angle) if turn else ""
-                failed += outcome not in ("", "turned")
+                outcome = _turn(picture, FULL_TURN - angle, done) if turn else "turned"
+                failed += not outcome.startswith("turned")
                 print("\t".join([f"{row.max():.3f}", _LIES[angle], picture.name, *([outcome] if turn else [])]))
     print(f"not upright: {listed:,} of {decoded.count - decoded.unreadable:,} pictures, at {sure:g} or more")
     decoded.check()
@@ -69,11 +71,17 @@ def angle_probabilities(classifier: Classifier, squares: Pixels) -> npt.NDArray[
     return mean
 
 
-def _turn(picture: Picture, angle: int) -> str:
+def _turn(picture: Picture, angle: int, done: set[Path]) -> str:
+    """Turn a file that is not among those that are ``done``, and add it; what came of it, in words."""
     if picture.path is None:
         return "not turned: in a .zip"
     try:
+        if picture.path.resolve() in done:  # a group is looked at before any of it is turned
+            return "turned already, as it was named twice"
         turn_file(picture.path, angle)
+        done.add(picture.path.resolve())  # now a file of its own, if it was a link
     except UnreadableImage as reason:
         return str(reason)
+    except OSError as error:
+        return f"not turned: {error.strerror}"
     return "turned"

@@ -12,7 +12,7 @@ from quarterturn.folds import FOLD_COUNT, REPEATS, assign_folds, check_folds, fo
 from quarterturn.images import examine
 from quarterturn.params import load_params
 from quarterturn.progress import watched
-from quarterturn.source import ImageSource, labels_by_path, shown
+from quarterturn.source import ImageSource, folded, labels_by_path, shown
 from quarterturn.splitting import assign, check_counts, summary
 from quarterturn.table import write_table
 
@@ -31,9 +31,9 @@ def main() -> None:
     if given is None:
         table["label"] = [label or "" for label in labels_by_path(names, params.data.labels)]
     else:
-        by_name = {label.casefold(): label for label in params.data.labels}
-        table["label"] = [by_name.get(given.get(name, "").casefold(), "") for name in names]
-        others = sorted({label for label in given.values() if label and label.casefold() not in by_name})
+        by_name = {folded(label): label for label in params.data.labels}
+        table["label"] = [by_name.get(folded(given.get(name, "")), "") for name in names]
+        others = sorted({label for label in given.values() if label and folded(label) not in by_name})
         if others:
             print(f"split: labels.csv has {', '.join(others[:10])}, not among data.labels: those are unlabelled here")
 

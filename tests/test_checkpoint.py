@@ -1,5 +1,7 @@
 """A training that was stopped goes on to the same bytes, and nobody else's checkpoint is taken for its own."""
 
+import errno
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -70,6 +72,7 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     other, kept, again = fitted(tmp_path / "1.pt", killed_after=5)
     assert same_weights(network, other)
     assert (kept, again) == (best, curve)
+    assert (Checkpoint(tmp_path / "1.pt").state or {}).keys() == {"epoch"}  # what only going on needs is gone
 
 
 @pytest.mark.parametrize("left", [0, 100, 20_000])
@@ -148,6 +151,17 @@ def test_each_training_of_a_stage_finds_its_own(tmp_path: Path) -> None:
     killed_after("baseline", inputs, 2)
     with checkpoints("baseline", inputs) as saved:
         assert [saved.next().state for _ in range(3)] == [{"epoch": 1}, {"epoch": 2}, None]
+
+
+def test_where_files_cannot_be_locked_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = project(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(checkpoint.fcntl, "flock", refuse)
+    with pytest.raises(UserError, match="lock cannot be locked: No locks available"), checkpoints("pretrain", inputs):
+        pass
 
 
 def test_two_trainers_never_share_a_scratch_folder(tmp_path: Path) -> None:

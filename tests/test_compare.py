@@ -112,6 +112,14 @@ def test_a_cross_validated_revision_is_not_tested_against_one_that_is_not() -> N
     assert "cross-validated" in warning
 
 
+def test_classes_may_be_called_old_and_new() -> None:
+    before, after = revision("a", WORSE), revision("b", BETTER)
+    assert after.predictions is not None
+    renamed = after.predictions.assign(transfer_old="0.1", baseline_new="0.2")
+    found, _ = paired_tests(before, Revision("b", {}, {}, renamed))
+    assert found == paired_tests(before, after)[0]
+
+
 def test_without_predictions_there_is_no_test() -> None:
     tests, (warning,) = paired_tests(revision("a", WORSE), revision("b", BETTER, predictions=None))
     assert tests == []
@@ -227,6 +235,15 @@ def test_a_workspace_that_has_not_run_again_is_told(branches: Path) -> None:
 def test_an_unknown_revision_is_one_line(workspace: Path, name: str) -> None:  # noqa: ARG001 (the current folder)
     with pytest.raises(UserError, match=rf"cannot compare {name} and workspace: .*{name}") as error:
         compare(name)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["params.yaml", "metrics/predictions.csv", "metrics/evaluate.json"])
+def test_a_damaged_file_is_named_in_one_line(workspace: Path, path: str) -> None:
+    damaged = "<<<<<<< HEAD\n'a,b\n1,2,3\n"
+    (workspace / path).write_text(damaged)
+    with pytest.raises(UserError, match=rf"{path} of workspace is damaged: ") as error:
+        compare()
     assert "\n" not in str(error.value)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from PIL import Image
 
 import quarterturn.export
@@ -101,6 +102,19 @@ def test_where_the_two_differ_nothing_is_written(
     original = Classifier.probabilities
     monkeypatch.setattr(Classifier, "probabilities", lambda self, squares: original(self, squares) + 2e-4)
     assert "probabilities differ from torch's by up to 0.0002, more than 0.0001" in failure(capsys, "photos")
+
+
+def test_the_classifier_stays_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+    monkeypatch.setattr(torch.nn.Module, "cpu", lambda self: moved.append(self.network) or self)
+    classifier = load_classifier()
+    quarterturn.export._write(classifier, Path("model.onnx"))
+    assert moved
+    assert classifier.network not in moved
+
+
+def test_an_output_that_is_a_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "photos is a folder" in failure(capsys, "--output", "photos", "photos")
 
 
 def test_without_pictures_to_check_on_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from dvc.lock import make_lock
 
 from quarterturn.cli import main
 from quarterturn.mend import mend
@@ -46,6 +47,26 @@ def test_a_lock_file_cut_short_becomes_what_was_committed(workspace: Path, capsy
     main(["mend"])
     assert capsys.readouterr().err == "quarterturn: dvc.lock was cut short; it is as it was committed last\n"
     assert path.read_bytes() == whole
+
+
+def test_a_conflict_is_left_to_the_user(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = workspace / "dvc.lock"
+    conflict = "<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n"
+    path.write_text(conflict)
+    with pytest.raises(SystemExit):
+        main(["mend"])
+    assert "dvc.lock is in a merge conflict; take one side" in capsys.readouterr().err
+    assert path.read_text() == conflict
+
+
+def test_while_dvc_is_at_work_nothing_is_touched(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = workspace / "dvc.lock"
+    path.write_bytes(b"")
+    temporary = workspace / ".dvc/tmp"
+    with make_lock(str(temporary / "lock"), tmp_dir=str(temporary)), pytest.raises(SystemExit):
+        main(["mend"])
+    assert "another DVC command is at work here" in capsys.readouterr().err
+    assert path.read_bytes() == b""
 
 
 @pytest.mark.parametrize("left", [None, "{}", '{"read": {"data": [{"pid": 1, "cmd": "dvc repro"}]}}'])

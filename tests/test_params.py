@@ -202,6 +202,7 @@ def test_a_wrong_item_is_named_by_its_number(key: str, value: object, item: str)
         ("data.labels", ["cat", "Unlabelled"], "data.labels has 'Unlabelled'"),
         ("split.val", 0.75, "split.val + split.test is 1; it must be less than 1"),
         ("rotate_augment.angles", [0, 90, 0], "rotate_augment.angles names an angle twice"),
+        ("transfer.weights", "/models/cats.safetensors", "give its path from the project's folder"),
         ("model.widths", [8, 8, 8, 8, 8], "data.image_size is 28; the network of the model section needs at least 32"),
         ("model.architecture", "resnet18", "data.image_size is 28; the network of the model section needs at least 32"),
     ],

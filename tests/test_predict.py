@@ -84,7 +84,8 @@ def test_what_cannot_be_read_is_reported_and_the_rest_done(capsys: pytest.Captur
     fill(Path("photos"), {"0a.jpg": b"\xff\xd8 no picture", "0b.txt": b"not looked at"})
     Path("empty").mkdir()
     Path("no.zip").write_bytes(b"PK")
-    out, err, code = run(capsys, "predict", "--format", form, "photos", "nowhere.jpg", "empty", "no.zip")
+    long = f"{'x' * 300}.jpg"
+    out, err, code = run(capsys, "predict", "--format", form, "photos", "nowhere.jpg", "empty", "no.zip", long)
     assert code == 1
     lines = err.splitlines()
     assert [line.partition(": ")[0] for line in lines] == [
@@ -92,11 +93,13 @@ def test_what_cannot_be_read_is_reported_and_the_rest_done(capsys: pytest.Captur
         "nowhere.jpg",
         "empty",
         "no.zip",
+        long,
         "quarterturn",
     ]
+    assert lines[4] == f"{long}: cannot be read: File name too long"
     assert lines[1] == "nowhere.jpg: there is no such file"
     assert "data.path" not in err
-    assert lines[-1] == "quarterturn: 4 of 7 could not be read; see above. The rest is done"
+    assert lines[-1] == "quarterturn: 5 of 8 could not be read; see above. The rest is done"
     assert [f"photos/{number}.jpg" in out for number in range(3)] == [True] * 3
     assert "0a.jpg" not in out
 

@@ -141,6 +141,9 @@ def test_without_a_run_or_revision_it_is_one_line(workspace: Path) -> None:
         report(Path("report.html"), "nowhere")
     with pytest.raises(UserError, match="metrics is a folder"):
         report(Path("metrics"))
+    (workspace / "metrics/evaluate.json").write_text("{")
+    with pytest.raises(UserError, match="metrics/evaluate.json is damaged: "):
+        report(Path("report.html"))
     (workspace / "metrics/evaluate.json").unlink()
     with pytest.raises(UserError, match="metrics/evaluate.json cannot be read .* `dvc repro` makes it"):
         report(Path("report.html"))

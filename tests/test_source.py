@@ -89,6 +89,15 @@ def test_the_longest_prefix_and_the_spelling_of_params_count() -> None:
     assert labels_by_path(["STRASSE/1.jpg"], labels) == ["Straße"]
 
 
+def test_a_number_at_the_end_of_a_class_is_not_part_of_another() -> None:
+    assert labels_by_path(["type1_0.jpg", "type10_0.jpg", "type2.jpg", "12.jpg"], ["type1", "type2", "1"]) == [
+        "type1",
+        None,
+        "type2",
+        None,
+    ]
+
+
 def test_folders_decide_alone_where_any_is_named_after_a_class() -> None:
     names = ["cats/cat/1.jpg", "birds/cat-bird.jpg", "dog.7.jpg", "dog/cat.1.jpg", "unlabelled/dog.3.jpg"]
     assert labels_by_path(names, LABELS) == ["cat", None, None, "dog", None]
@@ -141,6 +150,13 @@ def test_labels_csv_decides_wherever_it_lies(place: Place) -> None:
     assert found.keys() < set(source.names())
 
 
+def test_labels_csv_may_write_accents_in_another_way(place: Place) -> None:
+    source = place({"labels.csv": "path,label\nT\u00fcr.jpg,cat\n".encode(), "Tu\u0308r.jpg": JPG, "2.jpe": JPG})
+    assert source.labels() is not None
+    assert [name.rpartition("/")[2] for name in source.labels() or {}] == ["Tu\u0308r.jpg"]
+    assert len(source.names()) == 2
+
+
 def test_without_labels_csv_there_are_no_such_labels(place: Place) -> None:
     assert place({"cat/1.jpg": JPG, "cat/my labels.csv": b"path,label\n", ".labels.csv": b"x"}).labels() is None
 
@@ -150,6 +166,7 @@ def test_without_labels_csv_there_are_no_such_labels(place: Place) -> None:
     [
         (b"path,label\n1.jpg,cat\n2.jpg,dog\n", "names 1 file.* not there, first .*2.jpg"),
         (b"path,label\n,cat\n", "not there"),
+        (b"path,label\nlabels.csv,cat\n", r"names 1 file\(s\) whose ending is none of a picture .*first .*labels.csv"),
         (b"file,class\n1.jpg,cat\n", "needs the columns path,label"),
         (b"path;label\n1.jpg;cat\n", "needs the columns path,label"),
         (b"path,label\n", "at least one row"),

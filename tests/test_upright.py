@@ -61,6 +61,35 @@ def test_it_lists_what_does_not_lie_upright_and_touches_nothing(capsys: pytest.C
     assert files() == before
 
 
+def test_a_picture_that_is_named_twice_is_turned_once(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("photos/link.jpg").symlink_to("90.jpg")
+    Path("photos/0link.jpg").symlink_to("90.jpg")  # becomes a file of its own
+    with pytest.raises(SystemExit):  # the WebP is not turned
+        main(["upright", "--turn", "photos", "photos/90.jpg"])
+    ends = [line.split("\t")[3] for line in capsys.readouterr().out.splitlines() if "left" in line]
+    assert ends == ["turned", "turned", *["turned already, as it was named twice"] * 2]
+    main(["upright", "photos/90.jpg", "photos/link.jpg", "photos/0link.jpg"])
+    assert "not upright: 0 of 3 pictures" in capsys.readouterr().out
+    assert Path("photos/link.jpg").is_symlink()
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target.name == "180.png":
+            raise PermissionError(13, "Permission denied", str(target))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(SystemExit):
+        main(["upright", "--turn", "photos"])
+    ends = [line.split("\t")[3] for line in capsys.readouterr().out.splitlines()[:3]]
+    assert ends == ["not turned: Permission denied", "WEBP is not turned: that might lose something", "turned"]
+
+
 def test_what_is_less_sure_is_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["upright", "--sure", "0.98", "photos"])
     assert capsys.readouterr().out == "not upright: 0 of 4 pictures, at 0.98 or more\n"
