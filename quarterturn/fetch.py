@@ -7,9 +7,10 @@ import socket
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from quarterturn.errors import UserError, one_line
 from quarterturn.files import atomic
@@ -71,27 +72,27 @@ def _download(cache: Path) -> dict[str, Path]:
 
 @contextmanager
 def _guarded() -> Iterator[None]:
-    """torchvision unpacks whatever an archive holds and waits for ever; for a while, it does neither.
+    """torchvision unpacks whatever an archive holds and waits for ever; for a while, it does neither."""
 
-    Before Python 3.14, tarfile lets members leave the folder unless it is given a filter.
-    """
+    def unpack_plain(archive: tarfile.TarFile, path: str | Path = ".", **options: Any) -> None:
+        for member in archive:
+            name = PurePosixPath(member.name)
+            plain = member.isfile() or member.isdir()  # links are a way out of the folder
+            if not plain or name.is_absolute() or ".." in name.parts:
+                raise tarfile.ReadError(f"{member.name!r} in the archive would not stay in its folder")
+        if hasattr(tarfile, "data_filter"):  # from Python 3.11.4
+            options["filter"] = "data"
+        unpack(archive, path, **options)
 
-    def plain(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-        if not (member.isfile() or member.isdir()):  # links are a way out of the folder too
-            raise tarfile.SpecialFileError(member)
-        return tarfile.data_filter(member, folder)
-
-    if not hasattr(tarfile, "data_filter"):
-        raise UserError("fetch needs Python 3.11.4 or newer: before, tarfile could not keep files within a folder")
     timeout = socket.getdefaulttimeout()
-    trusting = tarfile.TarFile.extraction_filter
+    unpack: Callable[..., None] = tarfile.TarFile.extractall
     socket.setdefaulttimeout(STALLED_SECONDS)
-    tarfile.TarFile.extraction_filter = staticmethod(plain)
+    tarfile.TarFile.extractall = unpack_plain  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
         socket.setdefaulttimeout(timeout)
-        tarfile.TarFile.extraction_filter = trusting
+        tarfile.TarFile.extractall = unpack  # type: ignore[method-assign]
 
 
 def _pack(files: dict[str, Path], path: Path) -> None:
