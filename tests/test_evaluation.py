@@ -134,7 +134,8 @@ def test_the_area_under_the_curve_is_that_within_folds() -> None:
         (80, 70, ["no difference shown", "+10.0 points", "to tell 10.0 points", "about 610 labels"], ["better"]),
         # 0.4 · (2.8016 / 0.05)² · 95/60 = 1988.4
         (80, 80, ["no difference shown", "+0.0 points", "to tell 5.0 points", "about 2,000 labels"], ["better"]),
-        (100, 100, ["no difference shown", "a difference of 5.0 points would likely show"], ["labels, cross"]),
+        # Where all agree, as few may differ as make 5 points: (0.05 − 0.05²) · (2.8016 / 0.05)² · 95/60 = 236.1
+        (100, 100, ["no difference shown", "to tell 5.0 points", "about 240 labels"], ["would likely show"]),
     ],
 )
 def test_the_verdict_with_folds_says_how_many_labels_an_answer_would_need(
@@ -151,6 +152,13 @@ def test_the_verdict_with_folds_says_how_many_labels_an_answer_would_need(
         assert text not in sentence, sentence
     width = metrics["comparison"]["high"] - metrics["comparison"]["low"]
     assert f"The interval is {100 * width:.0f} points wide" in sentence or "no difference" not in sentence
+
+
+def test_with_enough_labels_the_verdict_says_what_would_likely_show() -> None:
+    thrice = pd.concat([folded(100, 100).assign(image=lambda table, n=n: f"{n}-" + table["image"]) for n in range(3)])
+    metrics = metrics_of(thrice, LABELS, ANGLES)
+    metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 120, 240
+    assert "; a difference of 5.0 points would likely show." in verdict(metrics)
 
 
 @settings(deadline=None, max_examples=60)
