@@ -74,15 +74,18 @@ def _download(cache: Path) -> dict[str, Path]:
 def _guarded() -> Iterator[None]:
     """torchvision unpacks whatever an archive holds and waits for ever; for a while, it does neither."""
 
-    def unpack_plain(archive: tarfile.TarFile, path: str | Path = ".", **options: Any) -> None:
+    def plain(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         for member in archive:
             name = PurePosixPath(member.name)
-            plain = member.isfile() or member.isdir()  # links are a way out of the folder
-            if not plain or name.is_absolute() or ".." in name.parts:
+            within = not name.is_absolute() and ".." not in name.parts
+            if not within or not (member.isfile() or member.isdir()):  # links are a way out, too
                 raise tarfile.ReadError(f"{member.name!r} in the archive would not stay in its folder")
+            yield member
+
+    def unpack_plain(archive: tarfile.TarFile, path: str | Path = ".", **options: Any) -> None:
         if hasattr(tarfile, "data_filter"):  # from Python 3.11.4
             options["filter"] = "data"
-        unpack(archive, path, **options)
+        unpack(archive, path, plain(archive), **options)  # checked as they come: an archive is decompressed once
 
     timeout = socket.getdefaulttimeout()
     unpack: Callable[..., None] = tarfile.TarFile.extractall

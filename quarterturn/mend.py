@@ -6,7 +6,7 @@ moment it leaves one of them empty or cut short, and every later command fails o
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,35 +33,42 @@ def mend(project: Path) -> Iterator[str]:
         UserError: a lock file is in a merge conflict, or DVC is at work.
     """
     for folder, owner in FOLDERS.items():
-        lock, temporary = project / folder / "dvc.lock", project / owner / ".dvc/tmp"
-        if not _is_lock_file(lock):
-            with _held(temporary, "lock"):  # what DVC holds while it writes the file, here and below
-                if not _is_lock_file(lock):
-                    yield f"{lock.relative_to(project)} was cut short; it is {_restore(lock)}"
-        table = temporary / "rwlock"
-        if not _is_json(table):
-            with _held(temporary, "rwlock.lock"):
-                if not _is_json(table):
-                    table.unlink()
-                    yield f"{table.relative_to(project)} was cut short; it is removed"
+        lock = project / owner / ".dvc/tmp/lock"
+        yield from _mended(project / folder / "dvc.lock", _is_lock_file, lock, _restore)
+    for owner in dict.fromkeys(FOLDERS.values()):
+        table = project / owner / ".dvc/tmp/rwlock"
+        yield from _mended(table, _is_json, table.with_name("rwlock.lock"), _remove)
+
+
+def _mended(path: Path, is_whole: Callable[[Path], bool], lock: Path, repair: Callable[[Path], str]) -> Iterator[str]:
+    """Repair a file that is not whole, under the ``lock`` that DVC holds while it writes it; yield a line about it."""
+    if not is_whole(path):
+        with _held(lock):
+            if not is_whole(path):  # else DVC was just writing it
+                yield f"{path} was cut short; it is {repair(path)}"
 
 
 @contextmanager
-def _held(folder: Path, name: str) -> Iterator[None]:
+def _held(path: Path) -> Iterator[None]:
     """One of DVC's own locks."""
     try:
-        with make_lock(str(folder / name), tmp_dir=str(folder)):
+        with make_lock(str(path), tmp_dir=str(path.parent)):
             yield
     except LockError as error:
         raise UserError("another DVC command is at work here; wait for it, or stop it") from error
+
+
+def _remove(path: Path) -> str:
+    """Remove the file; what was done."""
+    path.unlink()
+    return "removed"
 
 
 def _restore(path: Path) -> str:
     """Write what Git has of the file, or remove it; what was done."""
     committed = subprocess.run(["git", "show", f"HEAD:./{path.name}"], cwd=path.parent, capture_output=True)
     if committed.returncode != 0:
-        path.unlink()
-        return "removed"
+        return _remove(path)
     with atomic(path) as temporary:
         temporary.write_bytes(committed.stdout)
     return "as it was committed last"

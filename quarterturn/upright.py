@@ -42,9 +42,11 @@ def upright(paths: Sequence[str], model: str | None = None, sure: float = SURE, 
             angle = angles[row.argmax()]
             if angle != 0 and row.max() >= sure:
                 listed += 1
-                outcome = _turn(picture, FULL_TURN - angle, done) if turn else "turned"
-                failed += not outcome.startswith("turned")
-                print("\t".join([f"{row.max():.3f}", _LIES[angle], picture.name, *([outcome] if turn else [])]))
+                cells = [f"{row.max():.3f}", _LIES[angle], picture.name]
+                if turn:
+                    cells.append(_turn(picture, FULL_TURN - angle, done))
+                    failed += not cells[-1].startswith("turned")
+                print("\t".join(cells))
     print(f"not upright: {listed:,} of {decoded.count - decoded.unreadable:,} pictures, at {sure:g} or more")
     decoded.check()
     if failed:

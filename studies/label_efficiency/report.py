@@ -31,21 +31,21 @@ def write_report(path: Path) -> None:
     for name, (params, metrics) in STUDIES.items():
         study = YAML(typ="safe", pure=True).load(params.read_text("utf-8"))
         if metrics.exists():
-            tables[name] = results(name, json.loads(metrics.read_text("utf-8")), study["fractions"])
+            tables[name] = results(name, json.loads(metrics.read_text("utf-8")), study["fractions"], study["primary"])
         trials = HERE / f"{name}-search.csv"
         if trials.exists():
             tables[f"recipes for {name}"] = recipes(study, pd.read_csv(trials))
     fill_tables(path, tables)
 
 
-def results(name: str, values: Values, fractions: list[float]) -> list[str]:
+def results(name: str, values: Values, fractions: list[float], primary: float) -> list[str]:
     """The curve, the primary comparison, and three tables: accuracies, differences from scratch, and labels saved."""
     arms = sorted({key.rsplit("_", 2)[0] for key in values if key.endswith("_accuracy")}, key=_place)
     first = f"{values['seeds']:.0f} seeds, {values['pictures']:,.0f} labelled pictures, each tested equally often."
     lines = [
         f"![accuracy over labels]({name}.png)",
         "",
-        f"{first} Labels saved by fine-tuning with 10 % of the labels: **{saved_words(values)}**",
+        f"{first} Labels saved by fine-tuning with {100 * primary:g} % of the labels: **{saved_words(values)}**",
         "",
     ]
     shares = [f"{100 * fraction:g} %: {values[f'{key_of(SCRATCH, fraction)}_labels']:,.0f}" for fraction in fractions]
