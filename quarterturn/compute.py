@@ -1,5 +1,6 @@
 """Where and in which number format networks run. Training code does not ask; it is told by `choose`."""
 
+import ctypes
 import os
 import resource
 import sys
@@ -16,6 +17,8 @@ M = TypeVar("M", bound=nn.Module)
 
 # Flags of CPUs that multiply bfloat16 in hardware; others emulate it, slower than fp32.
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Compute:
 @cache
 def choose() -> Compute:
     """CUDA when there is one, else the CPU; bfloat16 where the hardware has it."""
+    _keep_freed_memory()
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Nothing here reads memory before it is written, and filling it costs a tenth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -65,6 +69,18 @@ def choose() -> Compute:
         )
     bfloat16 = bool(_BFLOAT16_FLAGS & _cpu_flags())
     return Compute(torch.device("cpu"), torch.bfloat16 if bfloat16 else torch.float32, torch.channels_last)
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep large blocks that are freed, instead of handing them back to the system: mallopt(3).
+
+    Every step of a training frees them and asks for the same again, and the system would fill them with zeros each
+    time, page by page, which costs more than some of the arithmetic. Results are the same.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # Linux with glibc
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def peak_memory() -> str:

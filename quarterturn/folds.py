@@ -1,4 +1,4 @@
-"""Few labels: no part for the test, but folds, in which every labelled picture is trained on and tested."""
+"""Few labels: no part for the test, but folds, in which every labelled picture is tested."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -41,7 +41,7 @@ def write_held_out(
     repeats = probabilities.shape[1]
     columns: dict[str, Any] = {"image": _repeated(table, repeats)}
     columns["repeat"] = np.tile(np.arange(1, repeats + 1), len(probabilities))
-    for index, name in enumerate(_columns(labels)):
+    for index, name in enumerate(probability_columns(labels)):
         columns[name] = probabilities[:, :, index].ravel()
     with atomic(path) as temporary:
         pd.DataFrame(columns).to_csv(temporary, index=False, lineterminator="\n")
@@ -53,7 +53,7 @@ def read_held_out(path: str | Path, table: pd.DataFrame, labels: Sequence[str]) 
     Raises:
         UserError: the file is missing, damaged, or of another table.
     """
-    repeats, names = fold_numbers(table).shape[1], _columns(labels)
+    repeats, names = fold_numbers(table).shape[1], probability_columns(labels)
     types = {"image": "str", "repeat": "int64", **dict.fromkeys(names, "float64")}
     try:
         rows = pd.read_csv(path, dtype=types, usecols=list(types), keep_default_na=False, lineterminator="\n")
@@ -68,5 +68,6 @@ def _repeated(table: pd.DataFrame, repeats: int) -> list[str]:
     return [image for image in table["image"].iloc[rows_to_test(table)] for _ in range(repeats)]
 
 
-def _columns(labels: Sequence[str]) -> list[str]:
+def probability_columns(labels: Sequence[str]) -> list[str]:
+    """Headings of the columns of probabilities."""
     return [f"probability_{label}" for label in labels]

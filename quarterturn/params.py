@@ -58,7 +58,7 @@ class Split(Section):
         description="hash: of each picture's content; position: in the order of names, val first and test last"
     )
     cross_validate_below: int = Field(
-        ge=0, le=100_000, description="labelled pictures; with fewer, each is trained on and tested, in folds; 0: never"
+        ge=0, le=100_000, description="labelled pictures; with fewer, each is tested, in folds; 0: never"
     )
 
     @model_validator(mode="after")

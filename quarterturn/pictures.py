@@ -1,7 +1,7 @@
 """Pictures that a command is given: files, folders and .zip files, and what cannot be read among them."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -106,8 +106,3 @@ class Decoded:
         """Raise a `UserError` if anything could not be read, so that the exit code says so."""
         if self.unreadable:
             raise UserError(f"{self.unreadable:,} of {self.count:,} could not be read; see above. The rest is done")
-
-
-def probability_columns(labels: Sequence[str]) -> list[str]:
-    """Headings of the columns of probabilities."""
-    return [f"probability_{label}" for label in labels]

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from tabulate import tabulate
 
 from quarterturn.classifier import BATCH, Classifier, load_classifier
-from quarterturn.pictures import Decoded, find_pictures, probability_columns
-
-DECIMALS = 6  # of the probabilities in CSV and JSON
+from quarterturn.heldout import DECIMALS, probability_columns
+from quarterturn.pictures import Decoded, find_pictures
 
 
 def predict(paths: Sequence[str], model: str | None = None, form: str = "table") -> None:
