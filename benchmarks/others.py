@@ -114,7 +114,7 @@ def against_lightly(setting: Setting) -> dict[str, Any]:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(classifier, *loaders)
+        trainer.fit(classifier, loaders[0], loaders[1])
 
     return {"seconds": alternating({"pipeline": ours, "lightly": lightlys}, 1 if setting.small else ROUNDS)}
 

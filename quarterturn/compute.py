@@ -54,7 +54,7 @@ class Compute:
 def choose() -> Compute:
     """CUDA when there is one, else the CPU; bfloat16 where the hardware has it."""
     _keep_freed_memory()
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # as use_deterministic_algorithms, which first imports the compiler
     # Nothing here reads memory before it is written, and filling it costs a tenth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if torch.cuda.is_available():

@@ -67,7 +67,7 @@ def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8
     left, top = (image.width - side) // 2, (image.height - side) // 2
     # Cropped first: `resize` with a box would look over its edges, where there is something, so on two sides only. On
     # noise, that alone told landscape pictures that lie on their side from upright ones in four of five cases.
-    square = image.convert("L" if channels == 1 else "RGB").crop((left, top, left + side, top + side))
+    square = _in_mode("L" if channels == 1 else "RGB", image).crop((left, top, left + side, top + side))
     resized = square.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(resized, dtype=np.uint8).reshape(size, size, channels)
 
@@ -90,7 +90,9 @@ def _open(data: bytes, side: int) -> _Opened:
                 raise UnreadableImage(f"{width}×{height} is more than {MAX_PIXELS:,} pixels")
             if min(width, height) < MIN_SIDE:
                 raise UnreadableImage(f"{width}×{height} has a side under {MIN_SIDE} pixels")
-            upright = _without_alpha(ImageOps.exif_transpose(without_traces(image, side)))
+            decoded = without_traces(image, side)
+            ImageOps.exif_transpose(decoded, in_place=True)
+            upright = _without_alpha(decoded)
             return _Opened(upright, upright.mode == "RGB" and image.format in COARSE, width, height)
     except UnidentifiedImageError as error:
         raise UnreadableImage("no picture in a format that can be read") from error
@@ -111,7 +113,12 @@ def _without_alpha(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         layered = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
-    return image.convert("L" if grey else "RGB")
+    return _in_mode("L" if grey else "RGB", image)
+
+
+def _in_mode(mode: str, image: Image.Image) -> Image.Image:
+    """Converted where it has to be; `convert` would copy it in any case."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 # Pillow's own limit warns at once its value and refuses at twice it; ours refuses, at the size named above.

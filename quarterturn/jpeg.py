@@ -34,7 +34,8 @@ def without_traces(image: Image.Image, side: int) -> Image.Image:
     image.load()
     if draft is None:
         return image
-    whole = image.crop((0, 0, int(draft[1][2]), int(draft[1][3])))
+    size = int(draft[1][2]), int(draft[1][3])
+    whole = image if size == image.size else image.crop((0, 0, *size))
     return _evened(whole, cell) if cell is not None and uneven else whole
 
 

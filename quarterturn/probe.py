@@ -19,6 +19,7 @@ from quarterturn.progress import watched
 from quarterturn.store import Pixels
 from quarterturn.training import (
     NONE_YET,
+    AdamW,
     Best,
     Log,
     batches,
@@ -97,7 +98,7 @@ def fit_heads(
     """
     steps = len(batches(len(targets), plan.batch_size, seed, 0))
     parameters = [parameter for head in heads for parameter in head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
+    optimizer = AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
     schedule = scheduled(optimizer, plan, plan.epochs * steps)
     best, leader, weights = NONE_YET, 0, heads[0].state_dict()
     validated = validation_epochs(plan.epochs)

@@ -1,5 +1,6 @@
 """One training loop for all three trainings: AdamW, a warm-up and a cosine, the best weights by validation."""
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -250,6 +251,16 @@ def evaluation_batches(count: int, pixels_each: int) -> list[npt.NDArray[np.int6
     return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
 
+class AdamW(torch.optim.AdamW):
+    """torch's, without what serves only torch.compile, which takes half as long to import as all the rest."""
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
 def _optimizer(
     network: Network, plan: TrainingPlan, steps: int, layer_decay: float
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
@@ -265,7 +276,7 @@ def _optimizer(
         if weights.requires_grad:
             rate = plan.learning_rate * layer_decay ** depth.get(weights, 0)
             groups.setdefault((rate, plan.weight_decay if weights.ndim > 1 else 0.0), []).append(weights)
-    optimizer = torch.optim.AdamW(
+    optimizer = AdamW(
         [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()], fused=True
     )
     return optimizer, scheduled(optimizer, plan, steps)
