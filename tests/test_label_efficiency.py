@@ -224,6 +224,9 @@ def test_the_readmes_sentence_is_what_the_study_found() -> None:
     values = json.loads((ROOT / "metrics/label_efficiency.json").read_text("utf-8"))
     readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
     assert f"is as accurate as training from scratch with {saved_words(values)} as many" in readme
+    photos = json.loads((FOLDER / "photos.json").read_text("utf-8"))
+    assert f"it is as accurate as training from scratch with {saved_words(photos)} as many: ![" in readme
+    assert ("five of the ten seeds" in readme) == (photos["seeds"] == 5)
     lows = [value for key, value in values.items() if re.fullmatch(r"(fine_tuned_\d+_)?labels_saved_low", key)]
     assert len(lows) == 6
     assert max(lows) <= 1  # "no saving is shown, at that share or any other"
