@@ -1,4 +1,4 @@
-"""Memory that training frees and asks for again."""
+"""What trainings ask of the machine: memory that is freed and asked for again, and imports that they can do without."""
 
 import platform
 import subprocess
@@ -18,8 +18,28 @@ for number in range(20):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+# A step of the optimizer, its state saved and read back as by a checkpoint; prints whether that took the compiler.
+STEP = """
+import sys, torch
+from quarterturn.compute import choose
+from quarterturn.training import AdamW
+choose()
+weights = torch.nn.Parameter(torch.ones(3))
+optimizer = AdamW([weights], fused=True)
+weights.sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
 def test_freed_blocks_are_used_again() -> None:
     given = subprocess.run([sys.executable, "-c", PROGRAM], check=True, stdout=subprocess.PIPE, text=True).stdout
     assert int(given) < 2**26 // 4096  # of ten times as many, at most, where each block is new
+
+
+def test_training_does_not_import_the_compiler() -> None:
+    printed = subprocess.run([sys.executable, "-c", STEP], check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert printed.strip() == "False"

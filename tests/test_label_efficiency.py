@@ -234,7 +234,10 @@ def test_the_readmes_sentence_is_what_the_study_found() -> None:
 
 def test_the_readme_tells_what_the_metrics_say(project: Path) -> None:
     values = json.loads((project / "studies/label_efficiency/arrows.json").read_text("utf-8"))
-    lines = report.results("arrows", values, [0.05, 0.1, 0.25, 0.5, 1.0], 0.1)
+    study = {"seeds": [0, 1, 2], "fractions": [0.05, 0.1, 0.25, 0.5, 1.0], "primary": 0.1}
+    lines = report.results("arrows", study, values)
+    assert lines[2].startswith("2 of 3 seeds, ")
+    assert "with 10 % of the labels" in lines[2]
     rows = [line for line in lines if line.startswith("| fine-tuned |")]
     cells = rows[0].split(" | ")[1:]
     assert float(cells[1].split(" ")[0]) == pytest.approx(values["fine_tuned_10_accuracy"], abs=5e-4)

@@ -1,8 +1,9 @@
 """The tables of README.md, made of the results beside it: `python -m studies.label_efficiency.report`."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
@@ -31,21 +32,23 @@ def write_report(path: Path) -> None:
     for name, (params, metrics) in STUDIES.items():
         study = YAML(typ="safe", pure=True).load(params.read_text("utf-8"))
         if metrics.exists():
-            tables[name] = results(name, json.loads(metrics.read_text("utf-8")), study["fractions"], study["primary"])
+            tables[name] = results(name, study, json.loads(metrics.read_text("utf-8")))
         trials = HERE / f"{name}-search.csv"
         if trials.exists():
             tables[f"recipes for {name}"] = recipes(study, pd.read_csv(trials))
     fill_tables(path, tables)
 
 
-def results(name: str, values: Values, fractions: list[float], primary: float) -> list[str]:
+def results(name: str, study: Mapping[str, Any], values: Values) -> list[str]:
     """The curve, the primary comparison, and three tables: accuracies, differences from scratch, and labels saved."""
     arms = sorted({key.rsplit("_", 2)[0] for key in values if key.endswith("_accuracy")}, key=_place)
-    first = f"{values['seeds']:.0f} seeds, {values['pictures']:,.0f} labelled pictures, each tested equally often."
+    seeds, fractions = f"{values['seeds']:.0f} of {len(study['seeds'])} seeds", study["fractions"]
+    first = f"{seeds}, {values['pictures']:,.0f} labelled pictures, each tested equally often."
+    share = f"{100 * study['primary']:g} %"
     lines = [
         f"![accuracy over labels]({name}.png)",
         "",
-        f"{first} Labels saved by fine-tuning with {100 * primary:g} % of the labels: **{saved_words(values)}**",
+        f"{first} Labels saved by fine-tuning with {share} of the labels: **{saved_words(values)}**",
         "",
     ]
     shares = [f"{100 * fraction:g} %: {values[f'{key_of(SCRATCH, fraction)}_labels']:,.0f}" for fraction in fractions]
@@ -65,7 +68,7 @@ def results(name: str, values: Values, fractions: list[float], primary: float) -
     return [*lines, f"Frozen minus random, in points: {', '.join(ends)}."]
 
 
-def recipes(study: dict[str, dict[str, dict[str, float]]], trials: pd.DataFrame) -> list[str]:
+def recipes(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
     """The winners, and how many trainings the search took for each."""
     fields = [*Recipe.model_fields]
     names = ["arm", "labels", *(name.replace("_", " ") for name in fields), "trainings", "validation accuracy"]
