@@ -22,7 +22,6 @@ from benchmarks.pictures import FULL_SIZE, make_folder
 from benchmarks.settings import Setting
 from benchmarks.timing import alternating, on_cores
 from quarterturn.source import ImageSource
-from quarterturn.store import write_store
 from stages.rotate_augment import decode_all
 
 Squares = npt.NDArray[np.uint8]
@@ -49,8 +48,7 @@ def compared(setting: Setting, size: int, full: bool) -> dict[str, Any]:
 
     def pipeline(cores: int) -> None:
         with on_cores(cores):
-            squares = decode_all(ImageSource(folder), table, size, 3)
-            write_store(stores["pipeline"], squares, (len(table), size, size, 3))
+            decode_all(ImageSource(folder), table, stores["pipeline"], size, 3)
 
     def plain(name: str, decode: Callable[[Path, int], Squares]) -> None:
         with on_cores(1):

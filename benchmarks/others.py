@@ -34,8 +34,8 @@ from quarterturn.params import Params
 from quarterturn.source import ImageSource, labels_by_path
 from quarterturn.training import Job, LossOf, cross_entropy_of, descend
 from quarterturn.transfer import GRID, probe_frozen
+from quarterturn.workers import cores
 from stages.rotate_augment import decode_all
-from studies.cores import cores
 
 ROUNDS = 3
 PICTURES = 512
@@ -149,7 +149,9 @@ def from_store(folder: Path, params: Params) -> LabelledPictures:
     source = ImageSource(folder)
     names = source.names()
     table = pd.DataFrame({"image": names, "sha256": [hashlib.sha256(source.read(name)).hexdigest() for name in names]})
-    pixels = np.stack(list(decode_all(source, table, params.data.image_size, 3)))
+    path = folder / "pixels.npy"
+    decode_all(source, table, path, params.data.image_size, 3)
+    pixels = np.load(path)
     targets = np.array([CLASSES.index(Path(name).parent.name) for name in names])
     return LabelledPictures(pixels, np.arange(len(names)), targets)
 

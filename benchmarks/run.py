@@ -20,8 +20,8 @@ from benchmarks.settings import Setting
 from quarterturn.errors import UserError
 from quarterturn.errors import run as run_saying_errors
 from quarterturn.files import atomic
+from quarterturn.workers import cores
 from studies.clone import ROOT
-from studies.cores import cores
 
 HERE = Path(__file__).resolve().parent
 PARTS = {

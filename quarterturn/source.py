@@ -53,6 +53,9 @@ class ImageSource:
                 f"data.path: there is no {self.path}; give a folder or a .zip of pictures (`dvc pull` if it is tracked)"
             )
 
+    def __reduce__(self) -> tuple[type["ImageSource"], tuple[Path]]:
+        return type(self), (self.path,)  # another process opens the archive anew: an open one has a single position
+
     def names(self) -> list[str]:
         """Paths of all pictures relative to the source, `/` between parts, sorted.
 

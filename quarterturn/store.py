@@ -1,6 +1,8 @@
 """The pixel store: every picture as a uint8 square in one memory-mapped .npy file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tokenize import TokenError
@@ -16,18 +18,48 @@ from quarterturn.table import read_table, used_rows
 Pixels = npt.NDArray[np.uint8]
 
 
-def write_store(path: str | Path, squares: Iterable[Pixels], shape: tuple[int, int, int, int]) -> None:
-    """Write uint8 squares of shape (height, width, channels) one after another; ``shape`` is that of all.
+@dataclass(frozen=True)
+class NewStore:
+    """A pixel store that is being written; several processes may do so.
 
-    Not through a map: where the disk is full, that ends the process without a word.
+    Attributes:
+        path: of the file, which has its header already.
+        shape: (pictures, height, width, channels).
+        start: where the first picture begins, bytes.
     """
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for _, square in zip(range(shape[0]), squares, strict=True):
-            if square.dtype != np.uint8 or square.shape != shape[1:]:
-                raise ValueError(f"a square is {square.dtype} {square.shape}, not uint8 {shape[1:]}")
+
+    path: Path
+    shape: tuple[int, int, int, int]
+    start: int
+
+    def write(self, row: int, square: Pixels) -> None:
+        """Put a uint8 square of shape (height, width, channels) into its row.
+
+        Not through a map: where the disk is full, that ends the process without a word.
+        """
+        if square.dtype != np.uint8 or square.shape != self.shape[1:]:
+            raise ValueError(f"a square is {square.dtype} {square.shape}, not uint8 {self.shape[1:]}")
+        with self.path.open("r+b") as file:
+            file.seek(self.start + row * square.nbytes)
             file.write(square.tobytes())
+
+
+@contextmanager
+def new_store(path: str | Path, shape: tuple[int, int, int, int]) -> Iterator[NewStore]:
+    """A store to be written row by row; when the block ends well, it takes its place at ``path``."""
+    with atomic(path) as temporary:
+        with temporary.open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            start = file.tell()
+        yield NewStore(temporary, shape, start)
+
+
+def write_store(path: str | Path, squares: Iterable[Pixels], shape: tuple[int, int, int, int]) -> None:
+    """Write uint8 squares one after another; ``shape`` is (pictures, height, width, channels)."""
+    with new_store(path, shape) as store:
+        for row, square in zip(range(shape[0]), squares, strict=True):
+            store.write(row, square)
 
 
 class Store:

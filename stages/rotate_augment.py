@@ -1,9 +1,8 @@
 """Stage rotate-augment: decode every picture once into the pixel store; define the rotation task; draw samples."""
 
 import hashlib
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,12 @@ import pandas as pd
 from quarterturn.errors import UnreadableImage, UserError, run
 from quarterturn.images import decode_square
 from quarterturn.params import load_params
-from quarterturn.progress import watched
 from quarterturn.sheets import draw_sheet
 from quarterturn.source import ImageSource
-from quarterturn.store import Pixels, Store, write_store
+from quarterturn.store import NewStore, Pixels, Store, new_store
 from quarterturn.table import FOLDS, TEST, TRAIN, UNLABELLED, read_table, rows_of, used_rows
 from quarterturn.task import write_task
+from quarterturn.workers import in_processes
 
 OUTPUTS = Path("outputs")
 SAMPLES = 4  # pictures of each class on the sheet
@@ -28,8 +27,7 @@ def main() -> None:
     table = used_rows(read_table(OUTPUTS / "split/images.csv"))
     channels = int(table["channels"].max())  # grey only if every picture is
     size = params.data.image_size
-    with closing(decode_all(ImageSource(params.data.path), table, size, channels)) as squares:
-        write_store(OUTPUTS / "rotate-augment/pixels.npy", squares, (len(table), size, size, channels))
+    decode_all(ImageSource(params.data.path), table, OUTPUTS / "rotate-augment/pixels.npy", size, channels)
     write_task(params.rotate_augment.angles, OUTPUTS / "rotate-augment/rotation.json")
 
     store = Store(OUTPUTS, size)
@@ -37,22 +35,25 @@ def main() -> None:
     draw_sheet("Training pictures, and the rotations to be told apart", sheet, OUTPUTS / "rotate-augment/samples.png")
 
 
-def decode_all(source: ImageSource, table: pd.DataFrame, size: int, channels: int) -> Generator[Pixels]:
-    """The squares of all pictures, in the table's order."""
+def decode_all(source: ImageSource, table: pd.DataFrame, path: Path, size: int, channels: int) -> None:
+    """Write the squares of all pictures, in the table's order, as a pixel store."""
+    items = list(zip(range(len(table)), table["image"], table["sha256"], strict=True))
+    with new_store(path, (len(table), size, size, channels)) as store:
+        for _ in in_processes(partial(decode_into, store, source), items, "rotate-augment"):
+            pass
 
-    def decode(name: str, sha256: str) -> Pixels:
-        try:
-            data = source.read(name)
-            if hashlib.sha256(data).hexdigest() == sha256:
-                return decode_square(data, size, channels)
-        except UnreadableImage as reason:
-            raise UserError(
-                f"{name!r} in {source.path}: {reason}; it could be read before: run `dvc repro`"
-            ) from reason
-        raise UserError(f"{name!r} in {source.path} has changed since the split; run `dvc repro` again")
 
-    with ThreadPoolExecutor() as pool:
-        yield from watched(pool.map(decode, table["image"], table["sha256"]), "rotate-augment", len(table))
+def decode_into(store: NewStore, source: ImageSource, item: tuple[int, str, str]) -> None:
+    """Put the square of one picture, which must have that SHA-256, into its row."""
+    row, name, sha256 = item
+    _, size, _, channels = store.shape
+    try:
+        data = source.read(name)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise UserError(f"{name!r} in {source.path} has changed since the split; run `dvc repro` again")
+        store.write(row, decode_square(data, size, channels))
+    except UnreadableImage as reason:
+        raise UserError(f"{name!r} in {source.path}: {reason}; it could be read before: run `dvc repro`") from reason
 
 
 def sample_rows(store: Store, labels: list[str], angles: Sequence[int]) -> Iterator[list[tuple[Pixels, str]]]:

@@ -1,7 +1,6 @@
 """Stage split: find, check and de-duplicate the pictures; draw train, val and test, or folds where labels are few."""
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pandas as pd
@@ -11,10 +10,10 @@ from quarterturn.files import atomic, write_json
 from quarterturn.folds import FOLD_COUNT, REPEATS, assign_folds, check_folds, fold_summary, usable_labels
 from quarterturn.images import examine
 from quarterturn.params import load_params
-from quarterturn.progress import watched
 from quarterturn.source import ImageSource, folded, labels_by_path, shown
 from quarterturn.splitting import assign, check_counts, summary
 from quarterturn.table import write_table
+from quarterturn.workers import in_processes
 
 
 def main() -> None:
@@ -23,9 +22,7 @@ def main() -> None:
     names = source.names()
     if not names:
         raise UserError(f"data.path: there are no pictures in {params.data.path}")
-    with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
-        rows = list(watched(pool.map(partial(describe, source), names), "split", len(names)))
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(in_processes(partial(describe, source), names, "split"))
 
     given = source.labels()
     if given is None:

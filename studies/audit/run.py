@@ -25,6 +25,7 @@ from quarterturn.progress import watched
 from quarterturn.source import ImageSource
 from quarterturn.store import Store
 from quarterturn.table import PARTS, rows_of
+from quarterturn.workers import cores
 from studies.audit.evidence import Figures, judge, judge_file_facts, judge_letterboxed
 from studies.audit.examine import PHOTOS, Answers, told_by_file
 from studies.audit.items import examine, planned
@@ -34,7 +35,6 @@ from studies.audit.report import write_report
 from studies.audit.sheets import draw_mistakes, draw_occlusion
 from studies.clone import cloned, set_params, shell
 from studies.clone import pictures as given
-from studies.cores import cores
 
 HERE = Path(__file__).resolve().parent
 MODEL = "whole.safetensors"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from quarterturn.compute import Compute
 from quarterturn.network import Network
-from studies.cores import cores
+from quarterturn.workers import cores
 from studies.label_efficiency.config import Arm, Study
 from studies.label_efficiency.seed import ANGLES, single_threaded
 

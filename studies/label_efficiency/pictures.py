@@ -1,8 +1,9 @@
 """The study's pictures in memory, and which of them a seed trains on and tests."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 import numpy as np
@@ -12,10 +13,10 @@ import pandas as pd
 from quarterturn.duplicates import exact_duplicates, near
 from quarterturn.errors import UserError
 from quarterturn.params import Data
-from quarterturn.progress import watched
 from quarterturn.source import ImageSource, labels_by_path
 from quarterturn.splitting import position
 from quarterturn.store import Pixels
+from quarterturn.workers import in_processes
 from stages.rotate_augment import decode_all
 from stages.split import describe
 
@@ -62,9 +63,7 @@ class Pictures:
     def __init__(self, data: Data) -> None:
         source = ImageSource(data.path)
         names = source.names()
-        with ThreadPoolExecutor() as pool:
-            rows = list(watched(pool.map(partial(describe, source), names), "reading", len(names)))
-        table = pd.DataFrame(rows)
+        table = pd.DataFrame(in_processes(partial(describe, source), names, "reading"))
         given = source.labels()
         found = labels_by_path(names, data.labels) if given is None else [given.get(name) for name in names]
         index = {label.casefold(): number for number, label in enumerate(data.labels)}
@@ -74,7 +73,10 @@ class Pictures:
         repeated, contradictory = exact_duplicates(table["sha256"], table["label"])
         table = table[~repeated & ~contradictory].sort_values("sha256").reset_index(drop=True)
         size, channels = data.image_size, int(table["channels"].max())
-        self.pixels: Pixels = np.stack(list(decode_all(source, table, size, channels)))
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "pixels.npy")
+            decode_all(source, table, path, size, channels)
+            self.pixels: Pixels = np.load(path)
         self.targets: Rows = table["target"].to_numpy()
         self.names: list[str] = table["sha256"].tolist()
         self.classes = len(data.labels)

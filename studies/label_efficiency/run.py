@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from quarterturn.errors import UserError, run
 from quarterturn.progress import watched
-from studies.cores import cores
+from quarterturn.workers import cores
 from studies.label_efficiency.config import ROOT, load_study
 from studies.label_efficiency.estimate import say_estimate
 from studies.label_efficiency.report import write_report

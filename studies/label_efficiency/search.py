@@ -24,7 +24,7 @@ import pandas as pd
 from quarterturn.errors import run
 from quarterturn.files import atomic
 from quarterturn.modelfile import load_network, save_network
-from studies.cores import cores
+from quarterturn.workers import cores
 from studies.label_efficiency.config import ROOT, Probe, Recipe, load_study
 from studies.label_efficiency.frozen import frozen_blocks
 from studies.label_efficiency.seed import ANGLES, Seed, single_threaded

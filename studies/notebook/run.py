@@ -25,8 +25,8 @@ from quarterturn.progress import watched
 from quarterturn.statistics import confusion
 from quarterturn.store import Store
 from quarterturn.table import read_table
+from quarterturn.workers import cores
 from studies.clone import cloned, pictures, set_params, shell
-from studies.cores import cores
 from studies.notebook.arms import VARIANTS, Notebook
 from studies.notebook.report import write_report
 from studies.notebook.squeezed import squeezed

@@ -1,8 +1,0 @@
-"""How many trainings of one thread each may run side by side."""
-
-import os
-
-
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
