@@ -26,7 +26,7 @@ from stages.rotate_augment import decode_all
 
 Squares = npt.NDArray[np.uint8]
 ROUNDS = 5
-PHOTOS, FULL = 400, 16  # pictures
+PHOTOS, FULL = 1200, 16  # pictures
 SIZES = (64, 224)  # of the store, pixels: the recipes' photos and notebook
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from quarterturn.errors import UnreadableImage, UserError
 from quarterturn.source import SUFFIXES, ImageSource, shown
 from quarterturn.store import Pixels
+from quarterturn.workers import cores
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Decoded:
 
     def __iter__(self) -> Iterator[tuple[list[Picture], Pixels]]:
         """Groups of at most ``size``: pictures, and their squares, (n, side, side, channels) uint8."""
-        with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
+        with ThreadPoolExecutor(cores()) as pool:  # processes would need the model, too
             while group := list(islice(self._pictures, self._size)):
                 good: list[tuple[Picture, Pixels]] = []
                 for picture, square in zip(group, pool.map(self._square, group), strict=True):
