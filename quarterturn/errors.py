@@ -61,6 +61,9 @@ def run(program: Callable[[], None], name: str) -> None:
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(1)
+    except MemoryError:
+        print(f"{name}: memory ran out; QUARTERTURN_PROCESSES=1 reads one picture at a time", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         if error.errno not in _OF_THE_SYSTEM:
             raise

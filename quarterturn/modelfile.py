@@ -107,6 +107,7 @@ def load_fitting(
     model: Model,
     channels: int,
     image_size: int,
+    task: str,
     outputs: list[str] | None = None,
     dataset: str | None = None,
 ) -> Network:
@@ -117,6 +118,7 @@ def load_fitting(
         model: section of params.yaml that its network must have.
         channels: of the pixel store.
         image_size: of params.yaml, pixels.
+        task: "rotation" or "classes": features that have seen labels are no rotation features.
         outputs: names its outputs must have; None: any, since only the features are wanted.
         dataset: fingerprint that it must have; None: any, since features may come from elsewhere.
 
@@ -124,7 +126,8 @@ def load_fitting(
         UserError: naming what the file has and what is asked for.
     """
     network, found = load_network(path)
-    expected: dict[str, object] = {"channels": channels, "image_size": image_size, "model": model.model_dump()}
+    expected: dict[str, object] = {"task": task, "channels": channels, "image_size": image_size}
+    expected |= {"model": model.model_dump()}
     expected |= {} if outputs is None else {"outputs": outputs}
     expected |= {} if dataset is None else {"dataset": dataset}
     for name, value in expected.items():

@@ -84,7 +84,7 @@ class Decoded:
 
     def __iter__(self) -> Iterator[tuple[list[Picture], Pixels]]:
         """Groups of at most ``size``: pictures, and their squares, (n, side, side, channels) uint8."""
-        with ThreadPoolExecutor(cores()) as pool:  # processes would need the model, too
+        with ThreadPoolExecutor(cores()) as pool:  # groups are too small for processes of their own
             while group := list(islice(self._pictures, self._size)):
                 good: list[tuple[Picture, Pixels]] = []
                 for picture, square in zip(group, pool.map(self._square, group), strict=True):

@@ -60,14 +60,18 @@ def block_features(
             with compute.autocast():
                 blocks = zip(network.features(compute.move(images_at(pixels, step))), grids, strict=True)
                 features = [pooled(block.float(), grid).cpu() for block, grid in blocks if grid]
-            for file, of_block in zip(files, features, strict=True):
-                file.write(of_block.numpy().tobytes())
+            try:
+                for file, of_block in zip(files, features, strict=True):
+                    file.write(of_block.numpy().tobytes())
+                    file.flush()
+            except OSError as error:  # a full disk, which need not be the project's
+                error.filename = tempfile.gettempdir()
+                raise
         return [_mapped(file, len(rows)) for file in files]
 
 
 def _mapped(file: IO[bytes], count: int) -> Tensor:
     """The float32 values in a file, as ``count`` rows, also after it is closed; what is changed stays in the file."""
-    file.flush()
     return torch.from_numpy(np.memmap(file, np.float32, mode="r+").reshape(count, -1))
 
 

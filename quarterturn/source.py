@@ -86,7 +86,8 @@ class ImageSource:
         if not rows or not {"path", "label"} <= rows[0].keys():
             raise UserError(f"{self.path}: {tables[0]} needs the columns path,label and at least one row")
         folder = PurePosixPath(tables[0]).parent
-        composed = {_composed(name): name for name in files} | {name: name for name in files}
+        # Some archives have names that begin with `./`.
+        composed = {_composed(str(PurePosixPath(name))): name for name in files} | {name: name for name in files}
         labels: dict[str, str] = {}
         for row in rows:
             path, label = str(folder / (row["path"] or "")), (row["label"] or "").strip()

@@ -13,19 +13,32 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import cache
 from multiprocessing import connection
+from multiprocessing.process import BaseProcess as Process
 from typing import Any, TypeVar
 
-from quarterturn.errors import UserError
+from quarterturn.errors import UserError, one_line
 from quarterturn.progress import watched
 
 T = TypeVar("T")
 R = TypeVar("R")
-CHUNK = 16  # items that a process is handed at a time
+CHUNK = 16  # items that a process is handed at a time; more where there are many
+MOST_CHUNKS = 4096
+FEWER = "with QUARTERTURN_PROCESSES=1, one picture is read at a time"
 
 
 def cores() -> int:
-    """Number of cores that this process may use."""
+    """Number of cores that this process may use; QUARTERTURN_PROCESSES, which changes no result, says another.
+
+    Raises:
+        UserError: QUARTERTURN_PROCESSES is no positive integer.
+    """
+    wanted = os.environ.get("QUARTERTURN_PROCESSES")
+    if wanted is not None:
+        if not wanted.isdecimal() or int(wanted) < 1:
+            raise UserError(f"QUARTERTURN_PROCESSES is {wanted!r}, not a positive integer")
+        return int(wanted)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -36,7 +49,7 @@ def in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Itera
     each process has a ``call`` of its own, with its own open files.
 
     Raises:
-        UserError: a process was ended from outside; or what ``call`` raises.
+        UserError: processes cannot be started, or one was ended; or what ``call`` raises.
     """
     processes = min(cores(), -(-len(items) // CHUNK))
     if processes <= 1:
@@ -44,33 +57,59 @@ def in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Itera
         return
     # A forked process is there at once. Elsewhere than on Linux, system libraries do not survive it.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    others = multiprocessing.active_children()
     pool = ProcessPoolExecutor(processes, context, _begin, (pickle.dumps(call),))
     try:
-        with warnings.catch_warnings():
-            # Since Python 3.12, of forking beside threads: none here holds a lock that decoding needs.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            results = pool.map(_work, items, chunksize=CHUNK)
+        results = _handed_out(pool, items)
+    except (OSError, RuntimeError) as error:  # of a pool that is only half there, which cannot be shut down
+        for child in _ended_children(others):
+            child.join()
+        raise UserError(f"processes that read pictures cannot be started: {one_line(error)}; {FEWER}") from error
+    try:
         yield from watched(results, name, len(items))
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a process that reads pictures was ended from outside, as it happens where memory runs out; run `dvc repro`"
-        ) from error
+    except BaseException as error:
+        _ended_children(others)  # else they would first finish what they have been handed
+        if isinstance(error, BrokenProcessPool):
+            raise UserError(
+                f"a process that reads pictures has ended before its time, as it happens where memory runs out; {FEWER}"
+            ) from error
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_call: Callable[[Any], Any]  # of a process that `in_processes` started
+def _handed_out(pool: ProcessPoolExecutor, items: Sequence[T]) -> Iterator[Any]:
+    """Start the processes; they leave Ctrl-C to the one that starts them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
+    try:
+        with warnings.catch_warnings():
+            # Since Python 3.12, of forking beside threads: none here holds a lock that decoding needs.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return pool.map(_work, items, chunksize=max(CHUNK, len(items) // MOST_CHUNKS))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ended_children(others: Sequence[Process]) -> list[Process]:
+    """This process's children, but for others than the pool's, after telling them to end."""
+    children = [child for child in multiprocessing.active_children() if child not in others]
+    for child in children:
+        child.terminate()
+    return children
+
+
+_pickled = b""  # of a process that `in_processes` started: what it calls
+_loaded = cache(pickle.loads)
 
 
 def _begin(call: bytes) -> None:
-    global _call
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one answers Ctrl-C for all
+    global _pickled
+    _pickled = call
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _call = pickle.loads(call)
 
 
 def _work(item: Any) -> Any:
-    return _call(item)
+    return _loaded(_pickled)(item)
 
 
 def _end_with_parent() -> None:

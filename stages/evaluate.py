@@ -34,18 +34,18 @@ def main() -> None:
     test = labelled_pictures(store.pixels, store.table, rows_to_test(store.table), labels)
     compute = choose().exact()
 
-    def load(stage: str, outputs: list[str]) -> Network:
+    def load(stage: str, task: str, outputs: list[str]) -> Network:
         path = OUTPUTS / stage / "model.safetensors"
-        return load_fitting(path, params.model, store.channels, size, outputs, store.fingerprint)
+        return load_fitting(path, params.model, store.channels, size, task, outputs, store.fingerprint)
 
     def answers(name: str) -> npt.NDArray[np.float64]:
         """Probabilities of the classes, (test pictures, repeats, classes)."""
         if FOLDS in store.table:
             return read_held_out(OUTPUTS / name / "held-out.csv", store.table, labels)
-        return class_probabilities(load(name, labels), test, compute)[:, None]
+        return class_probabilities(load(name, "classes", labels), test, compute)[:, None]
 
     probabilities = {name: answers(name) for name in CLASSIFIERS}
-    rotation = load("pretrain", [str(angle) for angle in angles])
+    rotation = load("pretrain", "rotation", [str(angle) for angle in angles])
     turned = angle_probabilities(rotation, store.pixels, test.rows, angles, compute)
     unseen = np.isin(test.rows, rows_of(store.table, TEST))  # by pretraining: all, but for some where labels are few
     asked = np.repeat(unseen[:, None], len(angles), axis=1)

@@ -42,10 +42,10 @@ def main() -> None:
         return Job(name, plan, params.augmentation, params.seed, compute, saved.next())
 
     with checkpoints("final", [*INPUTS, Path(plan.weights)]) as saved:
-        if plan.weights == PRETRAINED:
+        if Path(plan.weights) == Path(PRETRAINED):
             pretrained = pretrain(params, store, job("pretrain", params.pretrain))
         else:
-            pretrained = load_fitting(plan.weights, params.model, store.channels, size)
+            pretrained = load_fitting(plan.weights, params.model, store.channels, size, "rotation")
         if plan.trainable == "head":
             block = json.loads(Path("metrics/transfer.json").read_text("utf-8"))["block"]
             network, _ = probe_frozen(

@@ -26,14 +26,14 @@ def main() -> None:
     params = load_params()
     labels, size, plan = params.data.labels, params.data.image_size, params.transfer
     store, compute = Store(OUTPUTS, size), choose()
-    network = load_fitting(plan.weights, params.model, store.channels, size)
+    network = load_fitting(plan.weights, params.model, store.channels, size, "rotation")
     held_out = None
 
     def job(plan: Transfer, seed: int) -> Job:
         return Job("transfer", plan, params.augmentation, seed, compute, saved.next())
 
     def from_few(training: LabelledPictures, plan: Transfer, seed: int) -> Network:
-        network = load_fitting(plan.weights, params.model, store.channels, size)
+        network = load_fitting(plan.weights, params.model, store.channels, size, "rotation")
         return fit_few(network, training, params.model, len(labels), job(plan, seed), plan.trainable)
 
     with checkpoints("transfer", [*INPUTS, Path(plan.weights)]) as saved, logged("metrics/curves/transfer") as log:

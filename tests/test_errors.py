@@ -25,6 +25,13 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(capsys: pytest.CaptureFixture
     assert "run the same command" in told
 
 
+def test_too_little_memory_is_one_line_that_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(MemoryError(), capsys) == (
+        1,
+        "stage: memory ran out; QUARTERTURN_PROCESSES=1 reads one picture at a time\n",
+    )
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda: print(1 / 0), "stage")

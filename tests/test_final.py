@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from quarterturn import load_classifier
 from quarterturn.examples import LabelledPictures
+from stages.final import PRETRAINED
 from tests.closure import ROOT, import_closure
 from tests.conftest import commit, set_params, shell
 from tests.test_dvc_yaml import read_by
@@ -58,7 +59,7 @@ def test_it_is_trained_on_every_label_and_pretrained_on_every_picture(
     folder = tmp_path / "project"
     shutil.copytree(made, folder, symlinks=True)
     monkeypatch.chdir(folder)
-    set_params(folder, transfer__trainable="head", model__head=[])
+    set_params(folder, transfer__trainable="head", model__head=[], transfer__weights=f"./{PRETRAINED}")
     module = importlib.import_module("stages.final")
     seen: list[int] = []
     probe, turned = module.probe_frozen, module.TurnedPictures

@@ -20,7 +20,7 @@ from studies.label_efficiency.config import Probe, Recipe, Study, load_study
 from studies.label_efficiency.curve import saved_words
 from studies.label_efficiency.pictures import Pictures
 from studies.label_efficiency.results import cells_of, pack, summary
-from studies.label_efficiency.search import DRAWS, PENALTIES, STEPS, best_probe, beyond, draws
+from studies.label_efficiency.search import DRAWS, PENALTIES, STEPS, SWITCH, best_probe, beyond, draws
 from tests.closure import ROOT, import_closure
 from tests.conftest import copy_project, make_pictures, shell
 from tests.models import leaves
@@ -259,6 +259,22 @@ def test_the_winners_stand_in_the_readme_with_what_the_search_gave() -> None:
     lines = report.recipes(study, trials)
     assert len(lines) == 2 + 4
     assert all(line.endswith("| 4 | 0.600 on 2 seeds |") for line in lines[2:])
+
+
+def test_where_recipes_change_both_of_scratch_are_compared_seed_by_seed() -> None:
+    study = YAML(typ="safe").load(FOLDER / "params.yaml")
+    trials = pd.DataFrame(
+        [
+            {"arm": "scratch", "labels": SWITCH, "seed": seed, **Recipe(**study["scratch"][size]).model_dump()}
+            | {"accuracy": accuracy}
+            for size, accuracies in (("few", (0.5, 0.75)), ("many", (0.75, 0.625)))
+            for seed, accuracy in zip((1000, 1001), accuracies, strict=True)
+        ]
+    )
+    line = report.recipes(study, trials)[-1]
+    assert line.startswith("With 25 % of the labels")
+    assert "reached 0.625 by its recipe for few and 0.688 by that for many" in line
+    assert line.endswith("seed by seed: +25.0, -12.5 points.")
 
 
 def test_a_probe_is_chosen_by_its_best_penalties_at_few_and_at_many_labels() -> None:

@@ -43,12 +43,20 @@ def test_the_same_network_gives_the_same_bytes(path: Path, tmp_path: Path) -> No
         ({"channels": 1}, "channels is 3"),
         ({"image_size": 32}, "image_size is 16"),
         ({"model": sized([4, 9])}, "4, 9"),
+        ({"task": "rotation"}, "task is classes, .* for rotation"),
         ({"outputs": ["dog", "cat"]}, "outputs is"),
         ({"dataset": "others"}, "dataset is these, .* for others"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_naming_both_sides(path: Path, changed: dict, named: str) -> None:
-    fitting = {"model": MODEL, "channels": 3, "image_size": 16, "outputs": ["cat", "dog"], "dataset": "these"}
+    fitting = {
+        "model": MODEL,
+        "channels": 3,
+        "image_size": 16,
+        "task": "classes",
+        "outputs": ["cat", "dog"],
+        "dataset": "these",
+    }
     load_fitting(path, **fitting)
     with pytest.raises(UserError, match=named) as error:
         load_fitting(path, **(fitting | changed))

@@ -1,5 +1,8 @@
 """Heads on frozen features: computed once, chosen on validation, and nothing else changed."""
 
+import errno
+import io
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -41,6 +44,18 @@ def test_features_are_those_of_every_block_pooled_to_a_grid() -> None:
     images, _ = data.batch(data.rows)
     last = list(network.features(images))[-1].detach()
     torch.testing.assert_close(features[1], last.flatten(1), atol=1e-5, rtol=1e-4)
+
+
+def test_a_full_disk_for_features_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
+    network, data = blank_network(MODEL, 1, 4, [0.5], [0.2], 0).eval(), pictures(3, 0)
+    with pytest.raises(OSError, match="No space left") as error:
+        block_features(network, data.pixels, data.rows, [1, 1, 1], choose().exact())
+    assert error.value.filename == tempfile.gettempdir()
 
 
 @pytest.mark.parametrize(

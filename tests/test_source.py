@@ -150,6 +150,15 @@ def test_labels_csv_decides_wherever_it_lies(place: Place) -> None:
     assert found.keys() < set(source.names())
 
 
+def test_names_in_an_archive_may_begin_with_a_dot(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "dot.zip", "w") as archive:
+        archive.writestr("./labels.csv", "path,label\ncat/1.jpg,dog\n")
+        archive.writestr("./cat/1.jpg", JPG)
+    source = ImageSource(tmp_path / "dot.zip")
+    assert source.labels() == {"./cat/1.jpg": "dog"}
+    assert source.names() == ["./cat/1.jpg"]
+
+
 def test_labels_csv_may_write_accents_in_another_way(place: Place) -> None:
     source = place({"labels.csv": "path,label\nT\u00fcr.jpg,cat\n".encode(), "Tu\u0308r.jpg": JPG, "2.jpe": JPG})
     assert source.labels() is not None

@@ -1,5 +1,6 @@
 """Work in several processes: results in order, errors in one line, and nothing left behind."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -81,8 +82,63 @@ def test_an_error_in_a_process_is_the_callers(at: int) -> None:
 
 
 def test_a_process_that_is_killed_is_an_error_in_one_line() -> None:
-    with pytest.raises(UserError, match="ended from outside"):
+    with pytest.raises(UserError, match="ended before its time"):
         list(in_processes(partial(killed, COUNT // 2), range(COUNT), "test"))
+
+
+def test_processes_that_cannot_be_started_are_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked: list[int] = []
+
+    def fork() -> int:
+        if len(forked) == 2:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        forked.append(process := REAL_FORK())
+        return process
+
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(UserError, match="cannot be started: .*unavailable; with QUARTERTURN_PROCESSES=1"):
+        list(in_processes(process_of, range(COUNT), "test"))
+    assert len(forked) == 2
+
+
+REAL_FORK = os.fork
+
+
+def test_an_error_does_not_wait_for_what_was_handed_out() -> None:
+    started = time.monotonic()
+    with pytest.raises(UserError, match="item 0 has changed"):
+        list(in_processes(partial(failing_soon, 0), range(COUNT), "test"))
+    assert time.monotonic() - started < 10  # a chunk takes longer
+
+
+def failing_soon(at: int, item: int) -> int:
+    if item > at:
+        time.sleep(1)
+    return failing(at, item)
+
+
+def test_the_number_of_processes_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTERTURN_PROCESSES", "5")
+    assert REAL_CORES() == 5
+    for value in ("0", "two", ""):
+        monkeypatch.setenv("QUARTERTURN_PROCESSES", value)
+        with pytest.raises(UserError, match=f"QUARTERTURN_PROCESSES is '{value}', not a positive integer"):
+            REAL_CORES()
+    monkeypatch.delenv("QUARTERTURN_PROCESSES")
+    assert REAL_CORES() == len(os.sched_getaffinity(0))
+
+
+REAL_CORES = workers.cores
+
+
+def test_ctrl_c_is_left_to_the_process_that_started_them() -> None:
+    for item, blocked in in_processes(blocked_signals, range(COUNT), "test"):
+        assert signal.SIGINT in blocked, item
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def blocked_signals(item: int) -> tuple[int, set[int]]:
+    return item, signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_each_process_reads_an_archive_at_its_own_position(tmp_path: Path) -> None:

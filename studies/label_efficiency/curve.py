@@ -32,7 +32,12 @@ def draw_curve(values: dict[str, float], fractions: list[float], primary: float,
     end = start * values["labels_saved"]
     axes.annotate("", (end, accuracy), (start, accuracy), arrowprops={"arrowstyle": "<->", "color": "black"})
     axes.annotate(
-        saved_words(values), ((start * end) ** 0.5, accuracy), (0, 6), textcoords="offset points", ha="center"
+        f"{saved_words(values)} as many labels",
+        ((start * end) ** 0.5, accuracy),
+        (0, 6),
+        textcoords="offset points",
+        ha="center",
+        bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
     )
     axes.set_xscale("log")
     ticks = [values[f"{key_of(SCRATCH, fraction)}_labels"] for fraction in fractions]

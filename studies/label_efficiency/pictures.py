@@ -13,7 +13,7 @@ import pandas as pd
 from quarterturn.duplicates import exact_duplicates, near
 from quarterturn.errors import UserError
 from quarterturn.params import Data
-from quarterturn.source import ImageSource, labels_by_path
+from quarterturn.source import ImageSource, folded, labels_by_path
 from quarterturn.splitting import position
 from quarterturn.store import Pixels
 from quarterturn.workers import in_processes
@@ -66,8 +66,8 @@ class Pictures:
         table = pd.DataFrame(in_processes(partial(describe, source), names, "reading"))
         given = source.labels()
         found = labels_by_path(names, data.labels) if given is None else [given.get(name) for name in names]
-        index = {label.casefold(): number for number, label in enumerate(data.labels)}
-        table["target"] = [index.get((label or "").casefold(), -1) for label in found]
+        index = {folded(label): number for number, label in enumerate(data.labels)}
+        table["target"] = [index.get(folded(label or ""), -1) for label in found]
         table = table[table["reason"] == ""]
         table["label"] = table["target"].map(lambda target: str(target) if target >= 0 else "")
         repeated, contradictory = exact_duplicates(table["sha256"], table["label"])

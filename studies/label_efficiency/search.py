@@ -4,7 +4,8 @@ Every arm gets the same budget, at few labels (the primary fraction) and at many
 tuning seed, the best of them on more (successive halving: Jamieson and Talwalkar, AISTATS 2016). A winner at an edge of
 the range is then varied beyond it, until that does not help by `WORTH`; of those within `WORTH` of the best, the
 shortest training wins. Judged by the accuracy on validation pictures,
-a fifth of the training labels of seeds that the study does not report; their test parts are not looked at. The linear
+a fifth of the training labels of seeds that the study does not report; their test parts are not looked at. At last,
+both winners of scratch are compared at the most labels that the one for few is used for (`SWITCH`). The linear
 probes' block and penalties are chosen likewise, among `DRAWS` penalties: NAME-probes.csv. Trials go to
 NAME-search.csv, beside this file, as they finish; stopped, the search goes on where it was. Delete both tables when the
 model or its pretraining changes.
@@ -33,6 +34,7 @@ SEEDS = [1000, 1001, 1002]
 DRAWS = 12
 RUNGS = [(DRAWS, 1), (4, 2), (2, 3)]  # how many recipes are compared, on how many seeds
 STEPS = {"few": (300, 1600), "many": (1000, 4000)}
+SWITCH = "switch"  # beside few and many: the most labels that recipes for few are used for
 RATES, WEIGHT_DECAYS = (5e-4, 1e-2), (5e-3, 0.5)
 AVERAGINGS, CROPS, COLORS, LAYER_DECAYS = (0.98, 0.99, 0.995), (0.35, 0.5, 0.65, 0.8), (0.0, 0.2, 0.4), (0.6, 0.8, 1.0)
 BATCH = 32
@@ -79,6 +81,7 @@ def main() -> None:
             with atomic(probed_path) as temporary:
                 pd.concat(pool.map(probes, SEEDS)).to_csv(temporary, index=False, lineterminator="\n")
         print(best_probe(pd.read_csv(probed_path)), flush=True)
+        winners: dict[tuple[str, str], Recipe] = {}
         for arm, size in product(reversed(ARMS), STEPS):  # those that need the backbones first, while they are there
             recipes = draws(arm, size)
             for count, seeds in RUNGS:
@@ -94,7 +97,9 @@ def main() -> None:
                 best = better
             top = max(mean(arm, size, recipe) for recipe in finalists)
             good = [recipe for recipe in finalists if mean(arm, size, recipe) > top - WORTH]
-            print(f"{arm}, {size} labels: {min(good, key=lambda recipe: recipe.steps)!r}", flush=True)
+            winners[arm, size] = min(good, key=lambda recipe: recipe.steps)
+            print(f"{arm}, {size} labels: {winners[arm, size]!r}", flush=True)
+        compare("scratch", SWITCH, [winners["scratch", size] for size in STEPS], SEEDS)
 
 
 def draws(arm: str, size: str) -> list[Recipe]:
@@ -143,7 +148,7 @@ def validated(trial: tuple[str, str, Recipe, int]) -> float:
     """Validation accuracy of one recipe at one seed, in a process of its own."""
     arm, size, recipe, number = trial
     seed = tuning(number)
-    rows = seed.part.labelled(seed.study.primary if size == "few" else 1.0)
+    rows = seed.part.labelled({"few": seed.study.primary, SWITCH: seed.study.few, "many": 1.0}[size])
     start = load_network(backbone(number))[0] if arm == "fine_tuned" else None
     network = seed.classifier(rows, recipe, start, f"{arm}, seed {number}")
     return round(float((seed.predictions(network) == seed.pictures.targets[seed.part.held_out]).mean()), 6)
