@@ -226,7 +226,11 @@ def test_the_readmes_sentence_is_what_the_study_found() -> None:
     assert f"is as accurate as training from scratch with {saved_words(values)} as many" in readme
     photos = json.loads((FOLDER / "photos.json").read_text("utf-8"))
     assert f"it is as accurate as training from scratch with {saved_words(photos)} as many: ![" in readme
-    assert ("five of the ten seeds" in readme) == (photos["seeds"] == 5)
+    low, high = photos["fine_tuned_100_difference_low"], photos["fine_tuned_100_difference_high"]
+    all_labels = f"{100 * photos['fine_tuned_100_difference']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    assert f"With all labels, no difference is shown: {all_labels}." in readme
+    assert low < 0 < high
+    assert photos["seeds"] == values["seeds"] == 10  # "with ten seeds"
     lows = [value for key, value in values.items() if re.fullmatch(r"(fine_tuned_\d+_)?labels_saved_low", key)]
     assert len(lows) == 6
     assert max(lows) <= 1  # "no saving is shown, at that share or any other"
