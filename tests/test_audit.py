@@ -388,6 +388,22 @@ def test_the_table_is_put_between_its_marks(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text("utf-8") == written
 
 
+def test_what_was_found_on_photos_stands_in_both_readmes() -> None:
+    figures = json.loads((ROOT / "studies/audit/photos.json").read_text("utf-8"))
+    page = (ROOT / "studies/audit/README.md").read_text("utf-8")
+    for lines in report.tables(figures).values():
+        assert "\n".join(lines) in page
+    last = " ".join((ROOT / "README.md").read_text("utf-8").rpartition("\n## ")[2].split())
+    for name in ("whole", "frame_only", "thumbnail", "shuffled"):
+        share, low, high = (figures[f"{name}.rotation{end}"] for end in ("", "_low", "_high"))
+        assert f"{share:.3f} [{low:.3f}, {high:.3f}]" in last
+    cues = [name for name in ITEMS if figures.get(f"{name}.found")]
+    assert cues == ["frame_only", "centre_only", "thumbnail", "low_pass", "high_pass", "shuffled"]  # no others are used
+    classes = [figures[f"{name}.class"] for name in FILE_FACTS]
+    assert f"in {min(classes):.2f} to {max(classes):.2f} of cases" in last
+    assert all(figures[f"{name}.found"] for name in FILE_FACTS)
+
+
 def test_facts_of_the_files_are_looked_up_once(tmp_path: Path) -> None:
     files = {
         "a.jpg": encoded(scene(), "JPEG", subsampling="4:2:2"),

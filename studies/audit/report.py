@@ -91,7 +91,7 @@ def counts(figures: Figures) -> list[str]:
     ]
     return [
         f"Pictures: {', '.join(parts)}. Colour as the files store it: {', '.join(kinds)} (none: no JPEG in colour)."
-        f" Of the test pictures, {figures['seem_turned']:,} seem to be stored turned."
+        f" Test pictures that seem to be stored turned: {figures['seem_turned']:,}."
     ]
 
 
