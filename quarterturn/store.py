@@ -39,9 +39,11 @@ class NewStore:
         """
         if square.dtype != np.uint8 or square.shape != self.shape[1:]:
             raise ValueError(f"a square is {square.dtype} {square.shape}, not uint8 {self.shape[1:]}")
-        with self.path.open("r+b") as file:
+        with self.path.open("r+b", buffering=0) as file:  # making a buffer would take longer than writing the square
             file.seek(self.start + row * square.nbytes)
-            file.write(square.tobytes())
+            rest = memoryview(square.tobytes())
+            while rest:
+                rest = rest[file.write(rest) :]
 
 
 @contextmanager

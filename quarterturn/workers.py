@@ -23,7 +23,9 @@ from quarterturn.progress import watched
 
 T = TypeVar("T")
 R = TypeVar("R")
-CHUNK = 16  # items that a process is handed at a time; more where there are many
+FEW = 4  # so many items are not worth a process
+CHUNK = 16  # items that a process is handed at a time: fewer where there are few, more where there are very many
+CHUNKS = 4  # of each process, at least, so that one of large pictures does not keep the others waiting
 MOST_CHUNKS = 4096
 FEWER = "with QUARTERTURN_PROCESSES=1, one picture is read at a time"
 
@@ -51,16 +53,18 @@ def in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Itera
     Raises:
         UserError: processes cannot be started, or one was ended; or what ``call`` raises.
     """
-    processes = min(cores(), -(-len(items) // CHUNK))
-    if processes <= 1:
+    processes = cores()
+    if processes == 1 or len(items) <= FEW:
         yield from watched(map(call, items), name, len(items))
         return
     # A forked process is there at once. Elsewhere than on Linux, system libraries do not survive it.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     others = multiprocessing.active_children()
+    processes = min(processes, len(items))
+    chunk = max(1, min(CHUNK, len(items) // (CHUNKS * processes)), len(items) // MOST_CHUNKS)
     pool = ProcessPoolExecutor(processes, context, _begin, (pickle.dumps(call),))
     try:
-        results = _handed_out(pool, items)
+        results = _handed_out(pool, items, chunk)
     except (OSError, RuntimeError) as error:  # of a pool that is only half there, which cannot be shut down
         for child in _ended_children(others):
             child.join()
@@ -78,14 +82,14 @@ def in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Itera
         pool.shutdown(cancel_futures=True)
 
 
-def _handed_out(pool: ProcessPoolExecutor, items: Sequence[T]) -> Iterator[Any]:
+def _handed_out(pool: ProcessPoolExecutor, items: Sequence[T], chunk: int) -> Iterator[Any]:
     """Start the processes; they leave Ctrl-C to the one that starts them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
     try:
         with warnings.catch_warnings():
             # Since Python 3.12, of forking beside threads: none here holds a lock that decoding needs.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return pool.map(_work, items, chunksize=max(CHUNK, len(items) // MOST_CHUNKS))
+            return pool.map(_work, items, chunksize=chunk)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

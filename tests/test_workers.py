@@ -17,7 +17,7 @@ import pytest
 from quarterturn import workers
 from quarterturn.errors import UserError
 from quarterturn.source import ImageSource
-from quarterturn.workers import CHUNK, in_processes
+from quarterturn.workers import CHUNK, FEW, in_processes
 from tests.closure import ROOT
 
 COUNT = 5 * CHUNK + 3
@@ -59,7 +59,7 @@ def test_results_come_in_order_from_several_processes() -> None:
     assert not any(psutil.pid_exists(process) for process in processes)
 
 
-@pytest.mark.parametrize(("cores", "count"), [(1, COUNT), (3, CHUNK), (3, 0)])
+@pytest.mark.parametrize(("cores", "count"), [(1, COUNT), (3, FEW), (3, 0)])
 def test_few_pictures_or_one_core_need_no_process(cores: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "cores", lambda: cores)
     results = list(in_processes(process_of, range(count), "test"))
