@@ -9,7 +9,8 @@ import struct
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from quarterturn.errors import UnreadableImage, UserError
@@ -53,8 +54,8 @@ class ImageSource:
                 f"data.path: there is no {self.path}; give a folder or a .zip of pictures (`dvc pull` if it is tracked)"
             )
 
-    def __reduce__(self) -> tuple[type["ImageSource"], tuple[Path]]:
-        return type(self), (self.path,)  # another process opens the archive anew: an open one has a single position
+    def __reduce__(self) -> tuple[Callable[[Path], "ImageSource"], tuple[Path]]:
+        return _of_process, (self.path,)  # an open archive has one position: each process opens it for itself, once
 
     def names(self) -> list[str]:
         """Paths of all pictures relative to the source, `/` between parts, sorted.
@@ -144,6 +145,11 @@ class ImageSource:
                 for file in files
             ]
         return [name for name in names if not _is_hidden(name)]
+
+
+@cache
+def _of_process(path: Path) -> ImageSource:
+    return ImageSource(path)
 
 
 def _refuse(error: OSError) -> None:

@@ -5,7 +5,6 @@ In threads, pictures would wait for each other: what surrounds Pillow's decoding
 
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -13,10 +12,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import cache
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess as Process
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from quarterturn.errors import UserError, one_line
 from quarterturn.progress import watched
@@ -47,8 +45,7 @@ def cores() -> int:
 def in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Iterator[R]:
     """``call`` of every item, in their order, while progress is shown under ``name``.
 
-    Few items, or any number on one core, are worked on in this process. Else ``call``, items and results are pickled;
-    each process has a ``call`` of its own, with its own open files.
+    Few items, or any number on one core, are worked on in this process. Else ``call``, items and results are pickled.
 
     Raises:
         UserError: processes cannot be started, or one was ended; or what ``call`` raises.
@@ -62,9 +59,9 @@ def in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Itera
     others = multiprocessing.active_children()
     processes = min(processes, len(items))
     chunk = max(1, min(CHUNK, len(items) // (CHUNKS * processes)), len(items) // MOST_CHUNKS)
-    pool = ProcessPoolExecutor(processes, context, _begin, (pickle.dumps(call),))
+    pool = ProcessPoolExecutor(processes, context, _begin)
     try:
-        results = _handed_out(pool, items, chunk)
+        results = _handed_out(pool, call, items, chunk)
     except (OSError, RuntimeError) as error:  # of a pool that is only half there, which cannot be shut down
         for child in _ended_children(others):
             child.join()
@@ -82,14 +79,14 @@ def in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Itera
         pool.shutdown(cancel_futures=True)
 
 
-def _handed_out(pool: ProcessPoolExecutor, items: Sequence[T], chunk: int) -> Iterator[Any]:
+def _handed_out(pool: ProcessPoolExecutor, call: Callable[[T], R], items: Sequence[T], chunk: int) -> Iterator[R]:
     """Start the processes; they leave Ctrl-C to the one that starts them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
     try:
         with warnings.catch_warnings():
             # Since Python 3.12, of forking beside threads: none here holds a lock that decoding needs.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return pool.map(_work, items, chunksize=chunk)
+            return pool.map(call, items, chunksize=chunk)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -102,18 +99,8 @@ def _ended_children(others: Sequence[Process]) -> list[Process]:
     return children
 
 
-_pickled = b""  # of a process that `in_processes` started: what it calls
-_loaded = cache(pickle.loads)
-
-
-def _begin(call: bytes) -> None:
-    global _pickled
-    _pickled = call
+def _begin() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _work(item: Any) -> Any:
-    return _loaded(_pickled)(item)
 
 
 def _end_with_parent() -> None:
