@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 
+from quarterturn.compute import choose
 from quarterturn.errors import UserError, one_line
 from quarterturn.files import atomic
 
 SCRATCH = Path("outputs/scratch")
-SECONDS = float(os.environ.get("QUARTERTURN_CHECKPOINT_SECONDS", "10"))  # at least, between two; changes no result
+EVERY = "QUARTERTURN_CHECKPOINT_SECONDS"  # seconds that are at least between two; changes no result
 CODE = ("quarterturn", "stages")
 
 
@@ -47,7 +48,7 @@ class Checkpoint:
     @property
     def due(self) -> bool:
         """Whether the last is old enough that another is worth its time."""
-        return self._path is not None and time.monotonic() - self._saved >= SECONDS
+        return self._path is not None and time.monotonic() - self._saved >= seconds_between()
 
     def save(self, state: dict[str, Any]) -> None:
         """Write both, in place of what was there."""
@@ -117,9 +118,24 @@ def unlocked(folder: Path) -> bool:
         return False
 
 
+def seconds_between() -> float:
+    """At least so long between two checkpoints: `EVERY`, 10 if it is not set.
+
+    Raises:
+        UserError: it is no number.
+    """
+    said = os.environ.get(EVERY, "10")
+    try:
+        return float(said)
+    except ValueError as error:
+        raise UserError(f"{EVERY} is {said!r}; it takes a number of seconds") from error
+
+
 def fingerprint(inputs: Iterable[Path]) -> str:
-    """Of everything that decides what a stage gives: params, code, inputs, the library and its number of threads."""
-    digest = hashlib.sha256(f"{torch.__version__} {torch.get_num_threads()}".encode())
+    """Of what decides a stage's results: params, code, inputs, the library, its threads, device and number format."""
+    compute = choose()
+    machine = f"{torch.__version__} {torch.get_num_threads()} {compute.device.type} {compute.dtype}"
+    digest = hashlib.sha256(machine.encode())
     code = sorted(path for folder in CODE for path in Path(folder).glob("*.py"))
     for path in [Path("params.yaml"), *code, *inputs]:
         with path.open("rb") as file:

@@ -15,12 +15,27 @@ from quarterturn.errors import run
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one subcommand; a `UserError` ends it with one line on stderr and exit code 1."""
     options = parser().parse_args(arguments)
+
+    def program() -> None:
+        options.command(options)
+        sys.stdout.flush()  # here, as the disk behind it may be full
+
     try:
-        run(lambda: options.command(options), "quarterturn")
-        sys.stdout.flush()
+        run(program, "quarterturn")
     except BrokenPipeError:  # the reader has seen enough: `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        _drop_output()
         sys.exit(1)
+    except SystemExit:
+        try:
+            sys.stdout.flush()
+        except OSError:  # after a line that says what is wrong
+            _drop_output()
+        raise
+
+
+def _drop_output() -> None:
+    """Leave what could not be written: Python would try once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check(_: argparse.Namespace) -> None:

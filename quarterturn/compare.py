@@ -200,8 +200,18 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _table(text: str) -> pd.DataFrame:
-    """metrics/predictions.csv with all as text: names and classes such as "007" and "NA" stay what they are."""
-    return pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False, lineterminator="\n")
+    """metrics/predictions.csv with all as text: names and classes such as "007" and "NA" stay what they are.
+
+    Raises:
+        ValueError: it is no table of predictions, or lists a picture twice, as after a merge by hand.
+    """
+    table = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False, lineterminator="\n")
+    missing = {"image", "actual", *CLASSIFIERS} - {*table.columns}
+    if missing:
+        raise ValueError(f"there is no column {', '.join(sorted(missing))}")
+    if table.duplicated([name for name in ("image", "repeat") if name in table]).any():
+        raise ValueError("pictures stand in it more than once")
+    return table
 
 
 def _folds_and_repeats(predictions: pd.DataFrame) -> tuple[int, int]:

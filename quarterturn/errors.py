@@ -10,7 +10,7 @@ from collections.abc import Callable
 from quarterturn.orphan import stop_with_dvc
 
 _OF_THE_SYSTEM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
-
+_OF_THE_SYSTEM |= {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}  # of a path that was given
 
 _INTERRUPTED = "interrupted; run the same command to go on from here"
 
@@ -47,7 +47,7 @@ def begin(name: str) -> None:
 
 
 def run(program: Callable[[], None], name: str) -> None:
-    """Run ``program``; a `UserError`, Ctrl-C, a full disk or a missing permission becomes one line on stderr.
+    """Run ``program``; a `UserError`, Ctrl-C, full disk or memory, or missing permission becomes one line on stderr.
 
     The exit code is then 1, or 130 after Ctrl-C. Any other exception is a bug of ours and keeps its traceback. If DVC
     runs the program, it ends when DVC does.
@@ -61,8 +61,11 @@ def run(program: Callable[[], None], name: str) -> None:
     except UserError as error:
         print(f"{name}: {error}", file=sys.stderr)
         sys.exit(1)
-    except MemoryError:
-        print(f"{name}: memory ran out; QUARTERTURN_PROCESSES=1 reads one picture at a time", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        if not _of_memory(error):
+            raise
+        less = "QUARTERTURN_PROCESSES=1 reads one picture at a time; a smaller batch_size or data.image_size needs less"
+        print(f"{name}: memory ran out; {less}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         if error.errno not in _OF_THE_SYSTEM:
@@ -73,3 +76,9 @@ def run(program: Callable[[], None], name: str) -> None:
     except KeyboardInterrupt:
         print(f"{name}: {_INTERRUPTED}", file=sys.stderr)
         sys.exit(130)
+
+
+def _of_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch, which is not imported for this, says so by kinds of RuntimeError."""
+    by_torch = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    return isinstance(error, MemoryError) or by_torch

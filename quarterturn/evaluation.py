@@ -93,7 +93,7 @@ def _outlook(metrics: dict[str, Any], shown: bool) -> str:
             )
         else:
             sentences.append(f"The interval is {width:.0f} points wide; a difference of {question} would likely show.")
-    if seen := metrics["images_in_pretraining"]:
+    if seen := metrics.get("images_in_pretraining"):
         sentences.append(f"Pretraining saw {seen:,} of these pictures, without their labels.")
     return " ".join(sentences)
 

@@ -19,8 +19,9 @@ def make_offline(path: Path) -> None:
     """
     try:
         page = path.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}; `dvc plots diff` writes it") from error
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise UserError(f"{path} cannot be read: {why}; `dvc plots diff` writes it") from error
     if not _LOADED.search(page):
         print(f"{path} opens offline already")
         return

@@ -94,10 +94,10 @@ class Model(Section):
     """The network; the same for all three trainings."""
 
     architecture: Literal["convnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
-        description="convnet or a torchvision ResNet"
+        description="convnet, or a torchvision ResNet; either untrained"
     )
     widths: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
-        min_length=1, max_length=8, description="channels of each convnet block; halves the side after each"
+        min_length=1, max_length=8, description="channels of each convnet block; each block halves the side"
     )
     depth: int = Field(ge=1, le=8, description="convolutions in each convnet block")
     normalization: Literal["batch", "none"] = Field(description="after each convolution of the convnet")
@@ -119,8 +119,10 @@ class Model(Section):
 class TrainingPlan(Section):
     """How long and how fast one training goes."""
 
-    epochs: int = Field(ge=1, le=100_000, description="passes over the training pictures")
-    batch_size: int = Field(ge=2, le=65_536, description="pictures per step")
+    epochs: int = Field(
+        ge=1, le=100_000, description="passes over the pictures it trains on; cross-validated, 800 steps at least"
+    )
+    batch_size: int = Field(ge=2, le=65_536, description="pictures per step; in pretraining, each at all angles")
     learning_rate: float = Field(gt=0, le=10, description="of AdamW, at its peak")
     weight_decay: float = Field(ge=0, le=10, description="AdamW's decoupled decay")
     schedule: Literal["cosine", "constant"] = Field(

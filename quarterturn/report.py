@@ -142,12 +142,12 @@ def report(output: Path, against: str | None = None) -> None:
 def matrix(
     name: str, metrics: Mapping[str, Any], predictions: pd.DataFrame, before: Revision | None
 ) -> dict[str, list[Cell]]:
-    """The rows of a confusion matrix by true class; the change where ``before`` was asked about the same pictures."""
+    """The rows of a confusion matrix by true class; the change where the same was asked ``before``."""
     counts: Matrix = metrics[name]["confusion_matrix"]
     old: Matrix | None = None
     if before is not None and before.predictions is not None and _asked(before.predictions) == _asked(predictions):
         found: Matrix = before.evaluated.get(name, {}).get("confusion_matrix", {})
-        old = found if {*found} == {*counts} else None
+        old = found if _totals(found) == _totals(counts) else None
     return {
         true: [
             Cell(count, count / max(sum(row.values()), 1), None if old is None else count - old[true][predicted])
@@ -155,6 +155,11 @@ def matrix(
         ]
         for true, row in counts.items()
     }
+
+
+def _totals(counts: Matrix) -> dict[str, int]:
+    """How often each class was asked for; of rotation, at one angle a picture or at all."""
+    return {true: sum(row.values()) for true, row in counts.items()}
 
 
 def _asked(predictions: pd.DataFrame) -> set[tuple[str, str, str]]:

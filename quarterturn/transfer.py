@@ -83,9 +83,9 @@ def fit_few(
 ) -> Network:
     """A classifier from ``pretrained``, which may be changed, by ``job`` alone: no picture is spared to choose by.
 
-    Fine-tuned (``trainable`` "all"), it has the weights after the last epoch. Frozen ("head"), a linear head goes on
-    the block behind the middle, as middle layers transfer best (Gidaris, Singh and Komodakis, 2018), with the weights
-    that fit ``training`` best.
+    Fine-tuned (``trainable`` "all"), it has the weights after the last epoch. Frozen ("head"), a head goes on the
+    block behind the middle, as middle layers transfer best (Gidaris, Singh and Komodakis, 2018), or, if it has hidden
+    layers, on the last, with the weights that fit ``training`` best.
     """
     if trainable == "head":
         block = len(pretrained.backbone) // 2 + 1

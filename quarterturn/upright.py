@@ -27,8 +27,11 @@ def upright(paths: Sequence[str], model: str | None = None, sure: float = SURE, 
         turn: whether to turn the files; see `quarterturn.turning`.
 
     Raises:
-        UserError: no model; or, when all else is done, something could not be read or turned.
+        UserError: no model, or ``sure`` is no such probability; or, when all else is done, something could not be read
+            or turned.
     """
+    if not 0 < sure <= 1:
+        raise UserError(f"--sure is {sure:g}; it is a probability above 0, at most 1")
     classifier = load_classifier(model, "rotation")
     angles = [int(name) for name in classifier.labels]
     if 0 not in angles:

@@ -12,6 +12,7 @@ from quarterturn.params import load_params
 from quarterturn.table import read_table, used_rows
 
 TABLE, METRICS, FINAL = Path("outputs/split/images.csv"), Path("metrics"), Path("final")
+PRETRAINED = Path("outputs/pretrain/model.safetensors")
 
 
 def main() -> None:
@@ -28,6 +29,7 @@ def main() -> None:
         pictures=len(table),
         description=description,
         tested=json.loads((METRICS / "evaluate.json").read_text("utf-8")),
+        own=Path(params["transfer"]["weights"]) == PRETRAINED,
         params=params,
         table_sha256=sha256(TABLE),
         model_sha256=sha256(FINAL / "model.safetensors"),

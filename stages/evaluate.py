@@ -62,6 +62,8 @@ def main() -> None:
     from quarterturn.figures import draw_confusion, draw_overview
 
     metrics = metrics_of(predictions, labels, angles)
+    if Path(params.transfer.weights) != OUTPUTS / "pretrain/model.safetensors":  # who knows which pictures those saw
+        metrics.pop("images_in_pretraining", None)
     for name in CLASSIFIERS:
         metrics[name]["labels"] = json.loads((METRICS / f"{name}.json").read_text("utf-8"))["labels"]
     write_json(metrics, METRICS / "evaluate.json")

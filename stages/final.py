@@ -1,7 +1,7 @@
 """Stage model of final/dvc.yaml: the classifier to be used, by the recipe of transfer, from every label there is.
 
-Nothing is held out, so nothing is chosen here and no figure is known of this model: trainings go on to their end, and
-the block of frozen features is the one that was chosen for the model that was tested.
+Nothing is held out, so no figure is known of this model. Fine-tuning goes on to its end. A head on frozen features has
+the epoch that is best on what it was trained on, and the block that was chosen for the model that was tested.
 """
 
 import json
@@ -12,7 +12,7 @@ import numpy as np
 from quarterturn.checkpoint import checkpoints
 from quarterturn.compute import choose
 from quarterturn.crossvalidation import lengthened
-from quarterturn.errors import run
+from quarterturn.errors import UserError, run
 from quarterturn.examples import TurnedPictures, labelled_pictures
 from quarterturn.modelfile import blank_network, load_fitting, save_network
 from quarterturn.network import Network
@@ -33,6 +33,8 @@ def main() -> None:
     params = load_params()
     labels, size = params.data.labels, params.data.image_size
     store, compute = Store(OUTPUTS, size), choose()
+    if {*labels} != {*store.table["label"]} - {""}:  # this pipeline knows the other's files, not its stages
+        raise UserError(f"data.labels is {labels}, but `dvc repro` last ran with others; run it first")
     training = labelled_pictures(
         store.pixels, store.table, np.flatnonzero((store.table["label"] != "").to_numpy()), labels
     )

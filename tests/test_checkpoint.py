@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from quarterturn import checkpoint
-from quarterturn.checkpoint import Checkpoint, checkpoints, fingerprint
+from quarterturn.checkpoint import EVERY, Checkpoint, checkpoints, fingerprint
 from quarterturn.compute import choose
 from quarterturn.errors import UserError
 from quarterturn.modelfile import blank_network
@@ -32,7 +33,7 @@ class Killed(BaseException):
 
 @pytest.fixture(autouse=True)
 def at_every_epoch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    monkeypatch.setenv(EVERY, "0")
     monkeypatch.chdir(tmp_path)
 
 
@@ -125,6 +126,26 @@ def killed_after(stage: str, inputs: list[Path], trainings: int) -> None:
         for number in range(1, trainings + 1):
             saved.next().save({"epoch": number})
         raise Killed
+
+
+def test_the_time_between_two_is_a_number_or_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(EVERY)
+    saved = Checkpoint(tmp_path / "1.pt")
+    assert not saved.due
+    monkeypatch.setenv(EVERY, "0")
+    assert saved.due
+    monkeypatch.setenv(EVERY, "ten")
+    with pytest.raises(UserError, match="QUARTERTURN_CHECKPOINT_SECONDS is 'ten'"):
+        _ = saved.due
+
+
+def test_the_number_format_is_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = project(tmp_path)
+    found = set()
+    for dtype in (torch.bfloat16, torch.float32):
+        monkeypatch.setattr(checkpoint, "choose", lambda dtype=dtype: replace(choose(), dtype=dtype))
+        found.add(fingerprint(inputs))
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize("changed", ["quarterturn/code.py", "stages/code.py", "params.yaml", "input.csv"])

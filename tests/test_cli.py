@@ -36,6 +36,16 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return printed.err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_full_disk_behind_the_output_is_one_line() -> None:
+    command = [sys.executable, "-c", "from quarterturn.cli import main; main(['recipe'])"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered)
+    assert done.returncode == 1
+    assert done.stderr == "quarterturn: No space left on device; put that right and run the same command again\n"
+
+
 def test_check_is_silent_when_all_is_well(capsys: pytest.CaptureFixture[str]) -> None:
     main(["check"])
     assert capsys.readouterr() == ("", "")

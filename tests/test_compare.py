@@ -247,6 +247,17 @@ def test_a_damaged_file_is_named_in_one_line(workspace: Path, path: str) -> None
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("damage", ["cut", "twice"])
+def test_predictions_that_are_damaged_but_a_table_are_named_in_one_line(workspace: Path, damage: str) -> None:
+    path = workspace / "metrics/predictions.csv"
+    header, first, *rest = path.read_text("utf-8").splitlines()
+    lines = [header[:5], first[:5], *rest] if damage == "cut" else [header, first, first, *rest]
+    path.write_text("\n".join(line.partition(",")[0] if damage == "cut" else line for line in lines) + "\n", "utf-8")
+    why = "there is no column actual, baseline, transfer" if damage == "cut" else "pictures stand in it more than once"
+    with pytest.raises(UserError, match=f"metrics/predictions.csv of workspace is damaged: {why}"):
+        compare()
+
+
 def test_a_folder_without_a_project_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="cannot compare HEAD and workspace"):

@@ -1,6 +1,9 @@
 """How a program ends."""
 
+from pathlib import Path
+
 import pytest
+import torch
 
 from quarterturn.errors import UserError, run
 
@@ -26,12 +29,30 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(capsys: pytest.CaptureFixture
 
 
 def test_too_little_memory_is_one_line_that_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert ending(MemoryError(), capsys) == (
-        1,
-        "stage: memory ran out; QUARTERTURN_PROCESSES=1 reads one picture at a time\n",
+    code, told = ending(MemoryError(), capsys)
+    assert code == 1
+    assert told.startswith(
+        "stage: memory ran out; QUARTERTURN_PROCESSES=1 reads one picture at a time; a smaller batch_"
     )
+    assert told.count("\n") == 1
+    with pytest.raises(RuntimeError) as of_torch:
+        torch.empty(10**15)
+    assert ending(of_torch.value, capsys) == (1, told)
+    assert ending(torch.OutOfMemoryError("CUDA out of memory."), capsys) == (1, told)
+
+
+def test_a_path_that_cannot_be_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file/below", tmp_path / ("long" * 100), tmp_path / "file"):
+        with pytest.raises(OSError, match=path.name) as error:
+            path.mkdir()
+        code, told = ending(error.value, capsys)
+        assert (code, told.count("\n")) == (1, 1)
+        assert str(path) in told
 
 
 def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run(lambda: print(1 / 0), "stage")
+    with pytest.raises(RuntimeError, match="shape"):
+        run(lambda: print(torch.ones(2).reshape(3)), "stage")

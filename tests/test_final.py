@@ -9,6 +9,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from quarterturn import load_classifier
+from quarterturn.errors import UserError
 from quarterturn.examples import LabelledPictures
 from stages.final import PRETRAINED
 from tests.closure import ROOT, import_closure
@@ -76,6 +77,21 @@ def test_it_is_trained_on_every_label_and_pretrained_on_every_picture(
     monkeypatch.setattr(module, "TurnedPictures", counting)
     module.main()
     assert seen == [90, 80]
+    importlib.import_module("stages.card").main()
+    assert "on 90 pictures without their labels" in Path("final/model-card.md").read_text("utf-8")
+
+
+def test_other_classes_than_those_of_the_split_are_refused(
+    made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(made, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    set_params(folder, data__labels=["cat", "dog", "bird"])
+    with pytest.raises(
+        UserError, match=r"data.labels is \['cat', 'dog', 'bird'\], but `dvc repro` last ran with others"
+    ):
+        importlib.import_module("stages.final").main()
 
 
 def test_the_card_says_what_it_was_made_from_and_whose_figures_it_tells(made: Path) -> None:

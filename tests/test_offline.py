@@ -33,6 +33,9 @@ def test_without_a_page_or_without_vega_it_is_one_line(tmp_path: Path, monkeypat
     page = tmp_path / "index.html"
     with pytest.raises(UserError, match=r"index.html cannot be read: .*; `dvc plots diff` writes it"):
         make_offline(page)
+    page.write_bytes(b"\x89PNG\xff")
+    with pytest.raises(UserError, match=r"index.html cannot be read: it is no text; "):
+        make_offline(page)
     page.write_text('<script src="https://example.org/npm/vega@5"></script>\n', "utf-8")
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     with pytest.raises(UserError, match=r"pip install 'quarterturn\[offline\]'"):

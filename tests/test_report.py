@@ -96,6 +96,9 @@ def test_changes_are_those_of_the_counts(workspace: Path) -> None:
     row = metrics["transfer"]["confusion_matrix"]["cat"]
     row["cat"], row["dog"] = row["cat"] - 3, row["dog"] + 3
     assert changes("transfer")[:2] == [-3, 3]
+    turned = metrics["rotation"]["confusion_matrix"]["90"]
+    turned["90"] -= 1  # as when fewer angles are asked for
+    assert set(changes("rotation")) == {None}
     assert set(changes("transfer", predictions[1:])) == {None}  # other pictures: counts do not compare
     metrics["transfer"]["confusion_matrix"] = {"cat": {"cat": 1, "hen": 2}, "hen": {"cat": 0, "hen": 0}}
     assert set(changes("transfer")) == {None}

@@ -131,6 +131,11 @@ def test_with_few_unlabelled_pictures_the_verdict_says_what_pretraining_saw() ->
     assert metrics["images_in_pretraining"] == seen
     assert sum(metrics["rotation"]["confusion_matrix"]["0"].values()) == 60 - seen
     assert f"Pretraining saw {seen} of these pictures, without their labels." in Path("metrics/verdict.txt").read_text()
+    shutil.copy("outputs/pretrain/model.safetensors", "other.safetensors")  # of which nobody knows what it saw
+    set_params(Path(), transfer__weights="other.safetensors")
+    importlib.import_module("stages.evaluate").main()
+    assert "images_in_pretraining" not in json.loads(Path("metrics/evaluate.json").read_text("utf-8"))
+    assert "Pretraining saw" not in Path("metrics/verdict.txt").read_text("utf-8")
 
 
 @pytest.mark.usefixtures("few")

@@ -156,3 +156,11 @@ def test_a_model_that_cannot_tell_is_refused(
     with pytest.raises(SystemExit):
         main(["upright", "photos"])
     assert line in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sure", ["90", "0", "-1", "nan"])
+def test_a_probability_that_is_none_is_refused(sure: str, capsys: pytest.CaptureFixture[str]) -> None:
+    save([0, 90])
+    with pytest.raises(SystemExit):
+        main(["upright", "--sure", sure, "photos"])
+    assert f"--sure is {sure}; it is a probability above 0, at most 1" in capsys.readouterr().err
