@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from quarterturn.foldstatistics import NEARLY_ZERO, WORTH_TELLING, compare_folds, independent, share_interval
 from quarterturn.statistics import accuracy_interval, tango_interval
+from tests.closure import ROOT
 
 Z, POWER_Z = 1.959963984540054, 0.8416212335729143  # the normal distribution's 97.5 % and 80 % points
 
@@ -26,6 +27,16 @@ def test_pictures_count_as_fewer_by_nadeau_and_bengio() -> None:
     variance_of_one = 0.21 / (100 / 5)
     assert 0.21 / independent(100, 5, 3) == pytest.approx((1 / 15 + 1 / 4) * variance_of_one)
     assert independent(100, 5, 3) == pytest.approx(63.1579, abs=1e-4)
+
+
+def test_the_documentation_says_what_100_labels_count() -> None:
+    count = independent(100, folds=5, repeats=3)
+    low, high = share_interval(0.8, count)
+    text = " ".join((ROOT / "docs/explanation/evidence.md").read_text("utf-8").split())
+    told = (
+        f"100 labelled pictures count as {count:.0f}, and an accuracy of 0.8 has the interval [{low:.2f}, {high:.2f}]"
+    )
+    assert told in text
 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 20), (81, 263), (7, 10), (20, 20)])
