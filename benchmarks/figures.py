@@ -76,7 +76,11 @@ def others(raw: Raw) -> dict[str, float]:
 
 
 def growth(raw: Raw) -> dict[str, float]:
-    """Exponent of the time beyond the imports', and anonymous bytes a picture: least squares; the largest first."""
+    """Exponent of the time beyond the imports', and anonymous bytes a picture; the largest of all stages first.
+
+    The exponent is that between the two largest numbers of pictures, where what a stage takes for any number weighs
+    least; bytes are by least squares.
+    """
     counts = np.array([int(name) for name in raw if name != "start"])
     stages = list(raw[str(counts[0])])
     exponents, memory = {}, {}
@@ -84,7 +88,7 @@ def growth(raw: Raw) -> dict[str, float]:
         spent = [raw[str(count)][stage] for count in counts]
         beyond = [each["seconds"] - raw["start"][stage.partition(",")[0]] for each in spent]
         # A thousand pictures take hardly more than the imports, whose time varies: never less than a hundredth second.
-        exponents[_key(stage)] = _slope(np.log(counts), np.log(np.maximum(beyond, 0.01)))
+        exponents[_key(stage)] = _slope(np.log(counts[-2:]), np.log(np.maximum(beyond[-2:], 0.01)))
         memory[_key(stage)] = _slope(counts, np.array([each["anonymous"] for each in spent]))
     return {
         "time_exponent": max(exponents.values()),

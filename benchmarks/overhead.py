@@ -49,7 +49,8 @@ def from_nothing(setting: Setting) -> list[float]:
 def first_step(setting: Setting) -> dict[str, list[float]]:
     """Seconds of each stage before its first useful step, beside those of `import torch`."""
     clone = cloned(CLONE)
-    sides: dict[str, Callable[[], object]] = {"import torch": partial(run_python, clone, "-c", "import torch")}
+    code = "import os, torch; os._exit(0)"  # ends as stages do
+    sides: dict[str, Callable[[], object]] = {"import torch": partial(run_python, clone, "-c", code)}
     for stage in STAGES:
         sides[stage] = partial(run_python, clone, "-m", "benchmarks.firststep", stage)
     return alternating(sides, 1 if setting.small else ROUNDS)

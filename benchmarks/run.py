@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from benchmarks import calls, growth, ingest, inputs, others, overhead, protocol, report
 from benchmarks.figures import figures
 from benchmarks.settings import Setting
-from quarterturn.errors import UserError
+from quarterturn.errors import UserError, one_line
 from quarterturn.errors import run as run_saying_errors
 from quarterturn.files import atomic
 from quarterturn.workers import cores
@@ -33,12 +34,17 @@ PARTS = {
     "growth": growth.items,
     "protocol": protocol.items,
 }
-SHARED = ("timing", "settings", "pictures")  # among benchmarks
+# Files that decide what is measured, as Git's pathspecs.
+MEASURED = ["quarterturn", "stages", "recipes", "params.yaml", "dvc.yaml", "studies/clone.py", "benchmarks/*.py"]
+MEASURED += [f":!benchmarks/{name}.py" for name in ("figures", "report", "run")]
 
 
 def main() -> None:
     options = parsed()
     setting = Setting(ROOT / "build" / ("bench-small" if options.small else "bench"), options.data, options.small)
+    changed = git("status", "--short", "--untracked-files=no", "--", *MEASURED)
+    if changed and not options.small:  # parts that run a clone would run other code than the rest
+        raise UserError(f"commit first what is to be measured: {one_line(changed)}")
     results = (setting.work if options.small else HERE) / "results.json"
     raw = measured(setting, options.parts or list(PARTS), options.anew)
     found = figures(raw)
@@ -68,11 +74,10 @@ def parsed() -> argparse.Namespace:
 def measured(setting: Setting, parts: list[str], anew: bool) -> dict[str, dict[str, Any]]:
     """Raw timings of all parts that are finished, after measuring what is missing of ``parts``."""
     setting.work.mkdir(parents=True, exist_ok=True)
-    finished = {}
+    finished, of = {}, fingerprint(setting)
     for part in PARTS:
         path = setting.work / f"{part}.json"
         kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        of = fingerprint(setting, part)
         raw = kept["raw"] if kept.get("of") == of and not (anew and part in parts) else {}
         items = PARTS[part](setting) if part in parts else {}
         for number, (name, measure) in enumerate(items.items(), 1):
@@ -85,13 +90,17 @@ def measured(setting: Setting, parts: list[str], anew: bool) -> dict[str, dict[s
     return finished
 
 
-def fingerprint(setting: Setting, part: str) -> str:
-    """Of the code that a part measures and its own, of the machine and of the pictures that were given."""
-    digest = hashlib.sha256(f"{machine(setting)} {setting.data}".encode())
-    code = [path for folder in ("quarterturn", "stages") for path in sorted((ROOT / folder).glob("*.py"))]
-    for path in [*code, *(HERE / f"{name}.py" for name in (*SHARED, part))]:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+def fingerprint(setting: Setting) -> str:
+    """Of the code that is measured or measures, the machine, and the pictures that were given: names and sizes."""
+    paths = [] if setting.data is None else [setting.data, *sorted(setting.data.rglob("*"))]
+    data = [(str(path), path.stat().st_size) for path in paths]
+    code = git("ls-files", "--stage", "--", *MEASURED)
+    return hashlib.sha256(f"{machine(setting)} {data} {code}".encode()).hexdigest()[:16]
+
+
+def git(*command: str) -> str:
+    """What it prints."""
+    return subprocess.run(["git", *command], cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def machine(setting: Setting) -> dict[str, Any]:
