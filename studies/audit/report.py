@@ -55,10 +55,10 @@ FACTS = {
     "mean_color": ("mean colour", "the classes differ in light or surroundings"),
 }
 ANSWERS = {
-    "alone": ("tells the angle", "does not tell the angle"),
-    "without": ("is missed", "is not missed"),
-    "planted": ("would be used", "would not be used"),
-    "control": ("differs", "does not differ"),
+    "alone": ("tells the angle", "not shown to tell the angle"),
+    "without": ("is missed", "not shown to be missed"),
+    "planted": ("would be used", "not shown to be used"),
+    "control": ("differs", "not shown to differ"),
 }
 
 
