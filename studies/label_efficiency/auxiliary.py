@@ -1,4 +1,4 @@
-"""Stage auxiliary: from scratch, with rotation as an auxiliary loss: FOLDER SEED."""
+"""Stage auxiliary: from scratch, with rotation as an auxiliary loss, and by the same recipe without: FOLDER SEED."""
 
 import sys
 from pathlib import Path
@@ -12,9 +12,12 @@ def main() -> None:
     folder, number = Path(sys.argv[1]), int(sys.argv[2])
     seed = Seed.open(folder, number)
     study = seed.study
-    arm, fractions = study.scratch, study.auxiliary.fractions
-    cells = seed.curve("scratch-s4l-labelled", arm, None, fractions, "labelled")
-    cells += seed.curve("scratch-s4l-all", arm, None, fractions, "all")
+    arm = study.scratch.model_copy(update={"few_up_to": study.auxiliary.few_up_to})
+    cells = [
+        cell
+        for turned in ("none", "labelled", "all")
+        for cell in seed.curve(f"scratch-s4l-{turned}", arm, None, study.auxiliary.fractions, turned)
+    ]
     write_cells(cells, folder / f"runs/auxiliary-{number}.csv")
 
 

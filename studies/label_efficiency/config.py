@@ -11,6 +11,7 @@ from quarterturn.errors import UserError, one_line
 from quarterturn.params import Augmentation, Data, Fraction, Model, Section, TrainingPlan
 
 ROOT = Path(__file__).resolve().parents[2]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Recipe(Section):
@@ -48,14 +49,20 @@ class Recipe(Section):
 class Arm(Section):
     """Recipes for few and for many labels."""
 
+    few_up_to: Share = Field(description="largest fraction for which the recipe for few is taken; 0: none")
     few: Recipe
     many: Recipe
+
+    def recipe(self, fraction: float) -> Recipe:
+        """The one for this fraction of the labels."""
+        return self.few if fraction <= self.few_up_to else self.many
 
 
 class Probe(Section):
     """Linear heads on frozen features."""
 
     block: int = Field(ge=1, description="whose head is reported as the arm's, from 1")
+    few_up_to: Share = Field(description="largest fraction for which the penalty for few is taken; 0: none")
     few: float = Field(gt=0, description="L2 penalty of the weights, with few labels")
     many: float = Field(gt=0, description="the same with many")
 
@@ -64,6 +71,7 @@ class Auxiliary(Section):
     """Rotation learnt beside the classes, as an auxiliary loss."""
 
     weight: float = Field(gt=0, description="of its loss")
+    few_up_to: Share = Field(description="in place of scratch's, which it has the recipes of; 0: none")
     fractions: list[Fraction] = Field(description="of the labels, at which it is tried")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(description="repetitions")
 
@@ -79,7 +87,6 @@ class Study(Section):
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=2, description="repetitions")
     folds: int = Field(ge=2, description="test parts that together are all labelled pictures")
     fractions: list[Fraction] = Field(min_length=2, description="of the labels outside the test part")
-    few: Fraction = Field(description="largest fraction for which the recipes for few labels are taken")
     primary: Fraction = Field(description="fraction of the one comparison that was named beforehand")
     pretrain: Recipe
     scratch: Arm
@@ -95,10 +102,6 @@ class Study(Section):
         if self.data.image_size < self.model.minimum_size:
             raise ValueError(f"data.image_size must be at least {self.model.minimum_size} for this model")
         return self
-
-    def recipe(self, arm: Arm, fraction: float) -> Recipe:
-        """The recipe of an arm at this fraction."""
-        return arm.few if fraction <= self.few else arm.many
 
 
 def load_study(folder: Path) -> Study:

@@ -53,6 +53,11 @@ def draw_curve(values: dict[str, float], fractions: list[float], primary: float,
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
 
 
+def tested_words(seeds: int, pictures: int, folds: int) -> str:
+    """How many labelled pictures there are, and that they are tested equally often, where seeds fill whole rounds."""
+    return f"{pictures:,} labelled pictures" + ", each tested equally often" * (seeds % folds == 0)
+
+
 def saved_words(values: dict[str, float]) -> str:
     """The primary result in words, such as "3.1× [2.4, 4.2]"."""
     more = {1: "more than ", 0: "", -1: "less than "}[int(values["labels_saved_censored"])]

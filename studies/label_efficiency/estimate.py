@@ -17,12 +17,12 @@ BATCH, STEPS = 64, 5  # of the steps that are timed
 
 def say_estimate(study: Study, stages: Sequence[str]) -> None:
     """Print the CPU-hours of the given stages, such as scratch@0, and the hours with one of them on each core."""
-    few = study.auxiliary.fractions
-    tuned = _curve(study, study.fine_tuned, study.fractions) + 2 * _curve(study, study.fine_tuned, few)
+    tuned = _curve(study.fine_tuned, study.fractions) + 2 * _curve(study.fine_tuned, study.auxiliary.fractions)
+    short = study.scratch.model_copy(update={"few_up_to": study.auxiliary.few_up_to})
     rotation = study.pretrain.steps * study.pretrain.batch_size * len(ANGLES)
     images = {  # with an auxiliary loss, a step takes as many images again
-        "scratch": _curve(study, study.scratch, study.fractions),
-        "auxiliary": 4 * _curve(study, study.scratch, few),
+        "scratch": _curve(study.scratch, study.fractions),
+        "auxiliary": 5 * _curve(short, study.auxiliary.fractions),  # one without it, two with
         "pretrained": rotation + tuned,
     }
     total = sum(images.get(stage.partition("@")[0], 0) for stage in stages)
@@ -34,8 +34,8 @@ def say_estimate(study: Study, stages: Sequence[str]) -> None:
     )
 
 
-def _curve(study: Study, arm: Arm, fractions: Sequence[float]) -> int:
-    recipes = [study.recipe(arm, fraction) for fraction in fractions]
+def _curve(arm: Arm, fractions: Sequence[float]) -> int:
+    recipes = [arm.recipe(fraction) for fraction in fractions]
     return sum(recipe.steps * recipe.batch_size for recipe in recipes)
 
 

@@ -41,7 +41,7 @@ def frozen(seed: Seed, features: Tensor, held_out: Tensor, names: Sequence[str])
     study, rows = seed.study, torch.from_numpy(seed.part.labelled(1.0))
     used = [seed.part.labelled(fraction) for fraction in study.fractions]
     weights = torch.stack([torch.isin(rows, torch.from_numpy(chosen)).float() for chosen in used])
-    few = torch.tensor([fraction <= study.few for fraction in study.fractions])
+    few = torch.tensor([fraction <= study.probe.few_up_to for fraction in study.fractions])
     penalties = torch.where(few, study.probe.few, study.probe.many)
     scale, targets = Standardised(features), torch.from_numpy(seed.pictures.targets[rows.numpy()])
     heads = fit_logistic(scale(features), targets, weights, penalties, seed.pictures.classes)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from studies.label_efficiency.config import Recipe
-from studies.label_efficiency.curve import saved_words
-from studies.label_efficiency.results import FINE_TUNED, FROZEN, RANDOM, SCRATCH, key_of
-from studies.label_efficiency.search import SWITCH
+from studies.label_efficiency.curve import saved_words, tested_words
+from studies.label_efficiency.results import FINE_TUNED, FROZEN, PAIRS, RANDOM, SCRATCH, key_of
+from studies.label_efficiency.search import ARMS, FIELDS, STEPS, WORTH, size_of
 from studies.markdown import fill_tables
 
 HERE = Path(__file__).resolve().parent
@@ -36,7 +37,8 @@ def write_report(path: Path) -> None:
             tables[name] = results(name, study, json.loads(metrics.read_text("utf-8")))
         trials = HERE / f"{name}-search.csv"
         if trials.exists():
-            tables[f"recipes for {name}"] = recipes(study, pd.read_csv(trials))
+            tried = pd.read_csv(trials)
+            tables[f"recipes for {name}"] = [*recipes(study, tried), "", *switches(study, tried)]
     fill_tables(path, tables)
 
 
@@ -44,7 +46,7 @@ def results(name: str, study: Mapping[str, Any], values: Values) -> list[str]:
     """The curve, the primary comparison, and three tables: accuracies, differences from scratch, and labels saved."""
     arms = sorted({key.rsplit("_", 2)[0] for key in values if key.endswith("_accuracy")}, key=_place)
     seeds, fractions = f"{values['seeds']:.0f} of {len(study['seeds'])} seeds", study["fractions"]
-    first = f"{seeds}, {values['pictures']:,.0f} labelled pictures, each tested equally often."
+    first = f"{seeds}, {tested_words(int(values['seeds']), int(values['pictures']), study['folds'])}."
     share = f"{100 * study['primary']:g} %"
     lines = [
         f"![accuracy over labels]({name}.png)",
@@ -64,38 +66,60 @@ def results(name: str, study: Mapping[str, Any], values: Values) -> list[str]:
             if any(cells):
                 lines.append(f"| {arm.replace('_', '-')} | {' | '.join(cells)} |")
         lines.append("")
-    pair = f"{FROZEN}_minus_{RANDOM}"
-    ends = [_difference(values, key_of(pair, fraction)) for fraction in fractions]
-    return [*lines, f"Frozen minus random, in points: {', '.join(ends)}."]
+    lines += [f"| points | {' | '.join(shares)} |", "|---" * (len(shares) + 1) + "|"]
+    for first, second in PAIRS:
+        ends = [_difference(values, key_of(f"{first}_minus_{second}", fraction)) for fraction in fractions]
+        lines.append(f"| {first} minus {second} | {' | '.join(ends)} |")
+    return lines
 
 
 def recipes(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
-    """The winners, and how many trainings the search took for each."""
-    fields = [*Recipe.model_fields]
-    names = ["arm", "labels", *(name.replace("_", " ") for name in fields), "trainings", "validation accuracy"]
+    """The winners, and how many trainings the search took for each; those of `switches` do not count."""
+    names = ["arm", "labels", *(name.replace("_", " ") for name in FIELDS), "trainings", "validation accuracy"]
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    for arm in ("scratch", "fine_tuned"):
-        for size in ("few", "many"):
-            tried = trials[(trials["arm"] == arm) & (trials["labels"] == size)]
-            recipe = Recipe.model_validate(study[arm][size]).model_dump()
-            won = tried[(tried[fields] == pd.Series(recipe)).all(axis=1)]
-            cells = [arm.replace("_", "-"), size, *(f"{value:g}" for value in recipe.values()), str(len(tried))]
-            found = f"{won['accuracy'].mean():.3f} on {len(won)} seeds" if len(won) else "a guess, not searched yet"
-            lines.append(f"| {' | '.join(cells)} | {found} |")
-    switch = trials[trials["labels"] == SWITCH]
-    if len(switch):
-        reached = []
-        for size in ("few", "many"):
-            wanted = pd.Series(Recipe.model_validate(study["scratch"][size]).model_dump())
-            reached.append(switch[(switch[fields] == wanted).all(axis=1)].set_index("seed")["accuracy"])
-        few, many = reached
-        lines += [
-            "",
-            f"With {100 * study['few']:g} % of the labels, the most that recipes for few are used for, scratch reached"
-            f" {few.mean():.3f} by its recipe for few and {many.mean():.3f} by that for many, on validation; the latter"
-            f" minus the former, seed by seed: {', '.join(f'{100 * each:+.1f}' for each in many - few)} points.",
-        ]
+    for arm, size in product(ARMS, STEPS):
+        recipe, won = Recipe.model_validate(study[arm][size]), _accuracies(study, trials, arm, size, size)
+        (other,) = {*STEPS} - {size}
+        compared = _accuracies(study, trials, arm, other, size)
+        count = str(len(trials[(trials["arm"] == arm) & (trials["labels"] == size)]) - len(compared))
+        cells = [arm.replace("_", "-"), size, *(f"{value:g}" for value in recipe.model_dump().values()), count]
+        found = f"{won.mean():.3f} on {len(won)} seeds" if len(won) else "a guess, not searched yet"
+        lines.append(f"| {' | '.join(cells)} | {found} |")
     return lines
+
+
+def switches(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
+    """Up to which share of the labels an arm has its recipe for few: both recipes on the same seeds."""
+    names = ["arm", "labels", "by the recipe for few", "by that for many", "its gain in points, seed by seed", "taken"]
+    rows: list[str] = []
+    notes: list[str] = []
+    for arm in ARMS:
+        name, compared, late = arm.replace("_", "-"), False, []
+        for fraction in study["fractions"]:
+            labels = size_of(fraction, study["primary"])
+            few, many = (_accuracies(study, trials, arm, size, labels) for size in STEPS)
+            gains = (many - few).dropna()
+            if len(gains):
+                taken = "few" if fraction <= study[arm]["few_up_to"] else "many"
+                means, told = f"{few.mean():.3f} | {many.mean():.3f}", ", ".join(f"{100 * gain:+.1f}" for gain in gains)
+                rows.append(f"| {name} | {100 * fraction:g} % | {means} | {told} | {taken} |")
+                compared = True
+                if taken == "few" and gains.mean() > WORTH:
+                    late.append(f"{100 * fraction:g} %")
+        if not compared:
+            notes.append(
+                f"Of {name}, the recipe for few is taken up to {100 * study[arm]['few_up_to']:g} %, set by hand."
+            )
+        if late:
+            notes.append(f"Not followed yet: at {' and '.join(late)}, {name} is likely better than it is shown.")
+    table = [f"| {' | '.join(names)} |", "|---" * len(names) + "|", *rows, ""] if rows else []
+    return [*table, " ".join(notes)]
+
+
+def _accuracies(study: Mapping[str, Any], trials: pd.DataFrame, arm: str, size: str, labels: str) -> "pd.Series[float]":
+    """Of the arm's recipe for few or many, by seed, with so many labels."""
+    wanted = pd.Series({"arm": arm, "labels": labels, **Recipe.model_validate(study[arm][size]).model_dump()})
+    return trials[(trials[[*wanted.index]] == wanted).all(axis=1)].set_index("seed")["accuracy"]
 
 
 def _place(arm: str) -> tuple[int, str]:

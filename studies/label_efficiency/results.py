@@ -8,8 +8,9 @@ import pandas as pd
 from quarterturn.labels_saved import Cells, cell_means, compare, holm, labels_saved
 
 SCRATCH, FINE_TUNED, FROZEN, RANDOM = "scratch", "fine-tuned", "frozen", "random"
-# Pairs that are compared with one another; all arms are compared with scratch.
-PAIRS = [(FROZEN, RANDOM)]
+AUXILIARY = "scratch-s4l"  # and -none, -labelled or -all
+# Pairs that are compared with one another; all other arms are compared with scratch, those of AUXILIARY not.
+PAIRS = [(FROZEN, RANDOM), *((f"{AUXILIARY}-{turned}", f"{AUXILIARY}-none") for turned in ("labelled", "all"))]
 
 
 def pack(right: Sequence[bool]) -> str:
@@ -33,10 +34,8 @@ def cells_of(results: pd.DataFrame, folds: pd.DataFrame) -> Cells:
     for seed, arm, fraction, text in results[["seed", "arm", "fraction", "right"]].itertuples(index=False):
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=len(pictures[seed]))
         right.setdefault((arm, fraction), {})[seed] = bits.astype(bool)
-    labels = {
-        float(fraction): float(results.loc[results["fraction"] == fraction, "labels"].mean())
-        for fraction in results["fraction"].unique()
-    }
+    each = results.drop_duplicates(["seed", "fraction"]).groupby("fraction")["labels"].mean()  # not by number of arms
+    labels = {float(fraction): float(mean) for fraction, mean in zip(each.index, each, strict=True)}
     return Cells(pictures, right, labels)
 
 
@@ -55,7 +54,7 @@ def summary(results: pd.DataFrame, folds: pd.DataFrame, primary: float) -> dict[
         key = key_of(arm, fraction)
         values[f"{key}_labels"] = cells.labels[fraction]
         values |= _accuracy(cells, arm, fraction, key)
-        if arm != SCRATCH and (SCRATCH, fraction) in cells.right:
+        if arm != SCRATCH and not arm.startswith(AUXILIARY) and (SCRATCH, fraction) in cells.right:
             values |= _difference(cells, (arm, fraction), (SCRATCH, fraction), key, raw)
             saved = labels_saved(cells, arm, fraction).metrics()
             values |= {f"{key}_{name}": value for name, value in saved.items()}

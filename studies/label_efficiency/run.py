@@ -23,6 +23,7 @@ from studies.label_efficiency.estimate import say_estimate
 from studies.label_efficiency.report import write_report
 
 HERE = Path(__file__).resolve().parent
+BUSY = ("Unable to acquire lock", "is busy, it is being blocked")  # as DVC says
 
 
 def main() -> None:
@@ -82,7 +83,7 @@ def finish(stage: str, folder: Path, home: Path) -> None:
             dvc("repro", "--quiet", "--single-item", stage, cwd=folder)
             return keep(folder, home)
         except UserError as error:
-            if "lock" not in str(error):
+            if not any(words in str(error) for words in BUSY):
                 raise
             time.sleep(1 + attempt)
     raise UserError(f"{stage}: another DVC command has locked {folder}; stop it and run this again")

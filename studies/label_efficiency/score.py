@@ -10,7 +10,7 @@ from quarterturn.errors import run
 from quarterturn.files import atomic, write_json
 from studies.label_efficiency.cells import read_cells
 from studies.label_efficiency.config import ROOT, load_study
-from studies.label_efficiency.curve import draw_curve, saved_words
+from studies.label_efficiency.curve import draw_curve, saved_words, tested_words
 from studies.label_efficiency.pictures import Pictures
 from studies.label_efficiency.results import pack, summary
 
@@ -36,7 +36,7 @@ def main() -> None:
             table.to_csv(temporary, index=False, lineterminator="\n")
     values = summary(results, folds, study.primary)
     write_json(values, ROOT / study.metrics)
-    title = f"{study.name}: {len(study.seeds)} seeds, {len(folds):,} labelled pictures, each tested equally often"
+    title = f"{study.name}: {len(study.seeds)} seeds, {tested_words(len(study.seeds), len(folds), study.folds)}"
     draw_curve(values, study.fractions, study.primary, title, folder / f"{study.name}.png")
     print(f"labels saved by fine-tuning on {study.primary:.0%} of the labels: {saved_words(values)}")
 

@@ -3,12 +3,12 @@
 Every arm gets the same budget, at few labels (the primary fraction) and at many (all): `DRAWS` random recipes on one
 tuning seed, the best of them on more (successive halving: Jamieson and Talwalkar, AISTATS 2016). A winner at an edge of
 the range is then varied beyond it, until that does not help by `WORTH`; of those within `WORTH` of the best, the
-shortest training wins. Judged by the accuracy on validation pictures,
-a fifth of the training labels of seeds that the study does not report; their test parts are not looked at. At last,
-both winners of scratch are compared at the most labels that the one for few is used for (`SWITCH`). The linear
-probes' block and penalties are chosen likewise, among `DRAWS` penalties: NAME-probes.csv. Trials go to
-NAME-search.csv, beside this file, as they finish; stopped, the search goes on where it was. Delete both tables when the
-model or its pretraining changes.
+shortest training wins. At last, both winners of an arm are compared, from the smallest fraction on, until that for
+many is better by `WORTH`: from there it is used (`few_up_to`). Judged by the accuracy on validation pictures, a fifth
+of the training labels of seeds that the study does not report; their test parts are not looked at. The linear probes'
+block and penalties are chosen likewise, among `DRAWS` penalties: NAME-probes.csv. Trials go to NAME-search.csv, beside
+this file, as they finish; stopped, the search goes on where it was. Delete both tables when the model or its
+pretraining changes.
 """
 
 import sys
@@ -34,7 +34,6 @@ SEEDS = [1000, 1001, 1002]
 DRAWS = 12
 RUNGS = [(DRAWS, 1), (4, 2), (2, 3)]  # how many recipes are compared, on how many seeds
 STEPS = {"few": (300, 1600), "many": (1000, 4000)}
-SWITCH = "switch"  # beside few and many: the most labels that recipes for few are used for
 RATES, WEIGHT_DECAYS = (5e-4, 1e-2), (5e-3, 0.5)
 AVERAGINGS, CROPS, COLORS, LAYER_DECAYS = (0.98, 0.99, 0.995), (0.35, 0.5, 0.65, 0.8), (0.0, 0.2, 0.4), (0.6, 0.8, 1.0)
 BATCH = 32
@@ -47,7 +46,8 @@ FIELDS = [*Recipe.model_fields]
 
 
 def main() -> None:
-    name = load_study(Path(sys.argv[1])).name
+    study = load_study(Path(sys.argv[1]))
+    name = study.name
     path, probed_path = HERE / f"{name}-search.csv", HERE / f"{name}-probes.csv"
     trials = (
         pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["arm", "labels", "seed", *FIELDS, "accuracy"])
@@ -80,7 +80,7 @@ def main() -> None:
             list(pool.map(backbone, SEEDS))
             with atomic(probed_path) as temporary:
                 pd.concat(pool.map(probes, SEEDS)).to_csv(temporary, index=False, lineterminator="\n")
-        print(best_probe(pd.read_csv(probed_path)), flush=True)
+        print("probe: block {}, few {}, many {}".format(*best_probe(pd.read_csv(probed_path))), flush=True)
         winners: dict[tuple[str, str], Recipe] = {}
         for arm, size in product(reversed(ARMS), STEPS):  # those that need the backbones first, while they are there
             recipes = draws(arm, size)
@@ -99,7 +99,16 @@ def main() -> None:
             good = [recipe for recipe in finalists if mean(arm, size, recipe) > top - WORTH]
             winners[arm, size] = min(good, key=lambda recipe: recipe.steps)
             print(f"{arm}, {size} labels: {winners[arm, size]!r}", flush=True)
-        compare("scratch", SWITCH, [winners["scratch", size] for size in STEPS], SEEDS)
+        for arm in ARMS:
+            few, many = (winners[arm, size] for size in STEPS)
+            few_up_to = 0.0
+            for fraction in study.fractions:
+                size = size_of(fraction, study.primary)
+                compare(arm, size, [few, many], SEEDS)
+                if mean(arm, size, many) > mean(arm, size, few) + WORTH:
+                    break
+                few_up_to = fraction
+            print(f"{arm}: few_up_to: {few_up_to:g}", flush=True)
 
 
 def draws(arm: str, size: str) -> list[Recipe]:
@@ -137,6 +146,11 @@ def beyond(best: Recipe, size: str) -> list[Recipe]:
     return recipes
 
 
+def size_of(fraction: float, primary: float) -> str:
+    """What the trials' table calls it: few, many, or the fraction itself."""
+    return {primary: "few", 1.0: "many"}.get(fraction, f"{fraction:g}")
+
+
 def accuracy_of(trials: pd.DataFrame, arm: str, size: str, recipe: Recipe, seed: int) -> float | None:
     """What the trial gave, if there is one."""
     wanted = {"arm": arm, "labels": size, "seed": seed, **recipe.model_dump()}
@@ -148,7 +162,8 @@ def validated(trial: tuple[str, str, Recipe, int]) -> float:
     """Validation accuracy of one recipe at one seed, in a process of its own."""
     arm, size, recipe, number = trial
     seed = tuning(number)
-    rows = seed.part.labelled({"few": seed.study.primary, SWITCH: seed.study.few, "many": 1.0}[size])
+    fraction = next(fraction for fraction in seed.study.fractions if size_of(fraction, seed.study.primary) == size)
+    rows = seed.part.labelled(fraction)
     start = load_network(backbone(number))[0] if arm == "fine_tuned" else None
     network = seed.classifier(rows, recipe, start, f"{arm}, seed {number}")
     return round(float((seed.predictions(network) == seed.pictures.targets[seed.part.held_out]).mean()), 6)
@@ -160,7 +175,7 @@ def probes(number: int) -> pd.DataFrame:
     network, targets = load_network(backbone(number))[0], seed.pictures.targets[seed.part.held_out]
     study, rows = seed.study, []
     for penalty in PENALTIES:
-        probe = Probe(block=1, few=penalty, many=penalty)
+        probe = Probe(block=1, few_up_to=0, few=penalty, many=penalty)
         tried = replace(seed, study=study.model_copy(update={"probe": probe, "fractions": [study.primary, 1.0]}))
         for cell in frozen_blocks(tried, network, "frozen"):
             if cell.arm != "frozen":
@@ -171,8 +186,8 @@ def probes(number: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def best_probe(probed: pd.DataFrame) -> Probe:
-    """The block that is best on average over few and many labels, each with its best penalty."""
+def best_probe(probed: pd.DataFrame) -> tuple[int, float, float]:
+    """The block that is best on average over few and many labels, and its best penalty for each."""
     means = probed.groupby(["block", "labels", "penalty"])["accuracy"].mean().to_dict()
 
     def penalty(block: int, size: str) -> float:
@@ -182,7 +197,7 @@ def best_probe(probed: pd.DataFrame) -> Probe:
         return float(sum(means[block, size, penalty(block, size)] for size in STEPS))
 
     block = max(sorted(set(probed["block"])), key=height)
-    return Probe(block=block, few=penalty(block, "few"), many=penalty(block, "many"))
+    return block, penalty(block, "few"), penalty(block, "many")
 
 
 @cache

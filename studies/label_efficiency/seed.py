@@ -94,14 +94,14 @@ class Seed:
         return network
 
     def curve(
-        self, name: str, arm: Arm, start: Network | None, fractions: Iterable[float], turned: str = ""
+        self, name: str, arm: Arm, start: Network | None, fractions: Iterable[float], turned: str = "none"
     ) -> list[Cell]:
-        """A cell of arm ``name`` for every fraction; ``turned`` ("", labelled or all) says whose rotation helps."""
+        """A cell of arm ``name`` for every fraction; ``turned`` (none, labelled or all) says whose rotation helps."""
         cells = []
         for fraction in fractions:
             rows = self.part.labelled(fraction)
-            pool = {"": None, "labelled": rows, "all": self.part.training}[turned]
-            network = self.classifier(rows, self.study.recipe(arm, fraction), start, name, pool)
+            pool = {"none": None, "labelled": rows, "all": self.part.training}[turned]
+            network = self.classifier(rows, arm.recipe(fraction), start, name, pool)
             cells.append(Cell(name, fraction, len(rows), self.predictions(network)))
         return cells
 
