@@ -40,12 +40,15 @@ def main() -> None:
 
 
 def tables(results: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Lines of Markdown by the name of the table; what was not measured is left out."""
+    """Lines of Markdown by the name of the table."""
     return {"figures": figures_table(results), "machine": [machine(results["machine"])], "calls": calls(results)}
 
 
 def figures_table(results: Mapping[str, Any]) -> list[str]:
-    rows = [f"| {text} | {target} | {results[key]:.3g} |" for key, text, target in ROWS if key in results]
+    rows = [
+        f"| {text} | {target} | {f'{results[key]:.3g}' if key in results else 'not yet'} |"
+        for key, text, target in ROWS
+    ]
     return ["| what | aim | measured |", "|---|---|---|", *rows]
 
 
