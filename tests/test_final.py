@@ -46,21 +46,25 @@ def test_the_pipeline_does_not_run_it_and_is_up_to_date_without_it(finished: Pat
     assert "final" not in shell("dvc", "status", cwd=finished)
 
 
-def test_the_params_are_those_that_the_stage_reads(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.fixture
+def project(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A copy of it, which is the current folder."""
     folder = tmp_path / "project"
     shutil.copytree(made, folder, symlinks=True)
     monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.usefixtures("project")
+def test_the_params_are_those_that_the_stage_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     read = read_by("final", monkeypatch)
     assert read == declared_params("model")
 
 
 def test_it_is_trained_on_every_label_and_pretrained_on_every_picture(
-    made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "project"
-    shutil.copytree(made, folder, symlinks=True)
-    monkeypatch.chdir(folder)
-    set_params(folder, transfer__trainable="head", model__head=[], transfer__weights=f"./{PRETRAINED}")
+    set_params(project, transfer__trainable="head", model__head=[], transfer__weights=f"./{PRETRAINED}")
     module = importlib.import_module("stages.final")
     seen: list[int] = []
     probe, turned = module.probe_frozen, module.TurnedPictures
@@ -81,13 +85,8 @@ def test_it_is_trained_on_every_label_and_pretrained_on_every_picture(
     assert "on 90 pictures without their labels" in Path("final/model-card.md").read_text("utf-8")
 
 
-def test_other_classes_than_those_of_the_split_are_refused(
-    made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    folder = tmp_path / "project"
-    shutil.copytree(made, folder, symlinks=True)
-    monkeypatch.chdir(folder)
-    set_params(folder, data__labels=["cat", "dog", "bird"])
+def test_other_classes_than_those_of_the_split_are_refused(project: Path) -> None:
+    set_params(project, data__labels=["cat", "dog", "bird"])
     with pytest.raises(
         UserError, match=r"data.labels is \['cat', 'dog', 'bird'\], but `dvc repro` last ran with others"
     ):
