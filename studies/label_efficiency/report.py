@@ -94,7 +94,7 @@ def switches(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
     rows: list[str] = []
     notes: list[str] = []
     for arm in ARMS:
-        name, compared, late = arm.replace("_", "-"), False, []
+        name, of_arm, late = arm.replace("_", "-"), [], []
         for fraction in study["fractions"]:
             labels = size_of(fraction, study["primary"])
             few, many = (_accuracies(study, trials, arm, size, labels) for size in STEPS)
@@ -102,11 +102,11 @@ def switches(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
             if len(gains):
                 taken = "few" if fraction <= study[arm]["few_up_to"] else "many"
                 means, told = f"{few.mean():.3f} | {many.mean():.3f}", ", ".join(f"{100 * gain:+.1f}" for gain in gains)
-                rows.append(f"| {name} | {100 * fraction:g} % | {means} | {told} | {taken} |")
-                compared = True
+                of_arm.append(f"| {name} | {100 * fraction:g} % | {means} | {told} | {taken} |")
                 if taken == "few" and gains.mean() > WORTH:
                     late.append(f"{100 * fraction:g} %")
-        if not compared:
+        rows += of_arm
+        if not of_arm:
             notes.append(
                 f"Of {name}, the recipe for few is taken up to {100 * study[arm]['few_up_to']:g} %, set by hand."
             )
