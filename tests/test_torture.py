@@ -14,10 +14,11 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(finished: Path, tm
     folder = tmp_path / "project"
     shutil.copytree(finished, folder, symlinks=True)
     found = Found()
-    torment(folder, finished, PLAN, random.Random(0), found)
+    chance = random.Random(0)
+    while left := PLAN[found.kills.total() :]:  # a Ctrl-C as a stage ends does not stop `dvc repro`: then once more
+        torment(folder, finished, left, chance, found)
     assert found.faults == []
     assert {kind for _, kind in found.kills} == set(KINDS)
-    assert found.kills.total() == len(PLAN)
 
 
 def test_what_differs_is_found(finished: Path, tmp_path: Path) -> None:

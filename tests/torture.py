@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,15 +87,15 @@ def _kill(folder: Path, stage: str, kind: str, chance: random.Random, found: Fou
     """Start `dvc repro` and kill it in that stage; False where it was done before."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said, _start(folder, found, said) as dvc:
         _wait_for(folder, stage, dvc, chance)
-        running = _stage_of(dvc)
+        running, name = _stage_of(dvc) or (None, "between stages")
         if dvc.poll() is not None:
             said.seek(0)
             if dvc.returncode != 0:
                 found.stuck.append(said.read())
             return False
-        name = running.cmdline()[2].removeprefix("stages.") if running else "between stages"
         if kind == "stage" and running:
-            running.kill()
+            with suppress(psutil.NoSuchProcess):
+                running.kill()
         elif kind == "dvc":
             dvc.kill()
         else:
@@ -114,29 +115,29 @@ def _kill(folder: Path, stage: str, kind: str, chance: random.Random, found: Fou
 
 def _wait_for(folder: Path, stage: str, dvc: subprocess.Popen[str], chance: random.Random) -> None:
     """Until a random moment in the life of a stage: of a training, half of the time after its first checkpoint."""
+    while not ((found := _stage_of(dvc)) and found[1] == stage):
+        if dvc.poll() is not None:
+            return
+        time.sleep(TICK_SECONDS)
+    running = found[0]
     saved = stage in TRAININGS and chance.random() < 0.5
-    while dvc.poll() is None:
-        running = _stage_of(dvc)
-        if running and running.cmdline()[2] == f"stages.{stage}":
-            life = time.time() - running.create_time()
-            if not saved or any((folder / "outputs/scratch").glob(f"{stage}-*/*.pt")):
-                break
+    while saved and running.is_running() and not any((folder / "outputs/scratch").glob(f"{stage}-*/*.pt")):
         time.sleep(TICK_SECONDS)
-    else:
-        return
-    # So long, scaled by how slow the machine is now: a training takes about as long as a tenth of its imports.
-    ending = time.monotonic() + chance.uniform(0, 0.1 * life if saved else 3.0)
-    while dvc.poll() is None and time.monotonic() < ending:
-        time.sleep(TICK_SECONDS)
+    life = time.time() - running.create_time()
+    # So long, scaled by how slow the machine is now: a training takes about as long as a tenth of its imports. Not
+    # longer than the stage, since the next kill may be planned for the one after it.
+    ending = chance.uniform(0, 0.1 * life if saved else 3.0)
+    with suppress(psutil.TimeoutExpired):
+        running.wait(ending)
 
 
-def _stage_of(dvc: subprocess.Popen[str]) -> psutil.Process | None:
-    """The stage that a `dvc repro` is running."""
+def _stage_of(dvc: subprocess.Popen[str]) -> tuple[psutil.Process, str] | None:
+    """The stage that a `dvc repro` is running, and its name."""
     try:
         for child in psutil.Process(dvc.pid).children(recursive=True):
             words = child.cmdline()
             if len(words) == 3 and words[1] == "-m" and words[2].startswith("stages."):
-                return child
+                return child, words[2].removeprefix("stages.")
     except psutil.Error:
         pass
     return None
