@@ -1,7 +1,8 @@
 """Checkpoints, so that a killed stage goes on where it was and ends with the same bytes.
 
 They are no outputs: they live in a scratch folder whose name is a fingerprint of all that decides the result, so that
-another learning rate never finds them; one process at a time holds it; and it is removed when the stage ends well.
+another learning rate never finds them; it is removed when the stage ends well. One process at a time runs a stage in
+a project; the lock that sees to it is never removed, so that all who ask for it ask for the same file.
 """
 
 import fcntl
@@ -35,7 +36,7 @@ class Checkpoint:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path, self._saved = path, time.monotonic()
+        self._path, self._saved, self._seconds = path, time.monotonic(), seconds_between()
         self.kept: dict[str, Any] = {}
         self.state: dict[str, Any] | None = None
         if path is not None and path.exists():
@@ -48,7 +49,7 @@ class Checkpoint:
     @property
     def due(self) -> bool:
         """Whether the last is old enough that another is worth its time."""
-        return self._path is not None and time.monotonic() - self._saved >= seconds_between()
+        return self._path is not None and time.monotonic() - self._saved >= self._seconds
 
     def save(self, state: dict[str, Any]) -> None:
         """Write both, in place of what was there."""
@@ -81,11 +82,11 @@ def checkpoints(stage: str, inputs: Iterable[Path]) -> Iterator[Checkpoints]:
         inputs: files that it reads, besides params.yaml and the code.
 
     Raises:
-        UserError: another process is running the same stage on the same inputs, or files cannot be locked here.
+        UserError: another process is running the same stage here, or files cannot be locked.
     """
     folder = SCRATCH / f"{stage}-{fingerprint(inputs)}"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+", encoding="utf-8") as lock:  # the system lets go of it when the process ends
+    with (SCRATCH / f"{stage}.lock").open("a+", encoding="utf-8") as lock:  # let go of when the process ends, anyhow
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -101,21 +102,9 @@ def checkpoints(stage: str, inputs: Iterable[Path]) -> Iterator[Checkpoints]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield Checkpoints(folder)
-        for other in SCRATCH.glob(f"{stage}-*"):  # of params that were tried and given up
-            if other == folder or unlocked(other):
-                shutil.rmtree(other, ignore_errors=True)
-
-
-def unlocked(folder: Path) -> bool:
-    """Whether no process holds a scratch folder."""
-    try:
-        with (folder / "lock").open("a", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
+        for done in SCRATCH.glob(f"{stage}-*"):  # others are of params that were tried and given up
+            shutil.rmtree(done, ignore_errors=True)
+        lock.truncate(0)
 
 
 def seconds_between() -> float:

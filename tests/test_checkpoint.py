@@ -128,15 +128,19 @@ def killed_after(stage: str, inputs: list[Path], trainings: int) -> None:
         raise Killed
 
 
+def only_an_empty_lock(stage: str) -> bool:
+    (left,) = Path("outputs/scratch").iterdir()
+    return left.name == f"{stage}.lock" and left.stat().st_size == 0
+
+
 def test_the_time_between_two_is_a_number_or_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(EVERY)
-    saved = Checkpoint(tmp_path / "1.pt")
-    assert not saved.due
+    assert not Checkpoint(tmp_path / "1.pt").due
     monkeypatch.setenv(EVERY, "0")
-    assert saved.due
+    assert Checkpoint(tmp_path / "1.pt").due
     monkeypatch.setenv(EVERY, "ten")
     with pytest.raises(UserError, match="QUARTERTURN_CHECKPOINT_SECONDS is 'ten'"):
-        _ = saved.due
+        Checkpoint(tmp_path / "1.pt")
 
 
 def test_the_number_format_is_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +168,7 @@ def test_checkpoints_go_when_the_stage_ends_well_and_stay_when_it_does_not(tmp_p
     with checkpoints("pretrain", inputs) as saved:
         assert saved.next().state is None
         assert len(list(Path("outputs/scratch").glob("pretrain-*"))) == 2
-    assert not list(Path("outputs/scratch").iterdir())
+    assert only_an_empty_lock("pretrain")
 
 
 def test_each_training_of_a_stage_finds_its_own(tmp_path: Path) -> None:
@@ -185,7 +189,7 @@ def test_where_files_cannot_be_locked_the_reason_is_told(tmp_path: Path, monkeyp
         pass
 
 
-def test_two_trainers_never_share_a_scratch_folder(tmp_path: Path) -> None:
+def test_two_trainers_never_run_one_stage_at_once(tmp_path: Path) -> None:
     inputs = project(tmp_path)
     code = "import sys; from pathlib import Path; from quarterturn.checkpoint import checkpoints\n"
     code += "with checkpoints('pretrain', [Path('input.csv')]): print('in', flush=True); sys.stdin.read()"
@@ -195,6 +199,7 @@ def test_two_trainers_never_share_a_scratch_folder(tmp_path: Path) -> None:
         assert other.stdout is not None
         assert other.stdin is not None
         assert other.stdout.readline() == "in\n"
+        (tmp_path / "params.yaml").write_text("learning_rate: 2")  # they would still write the same outputs
         with (
             pytest.raises(UserError, match=f"process {other.pid} is running this stage"),
             checkpoints("pretrain", inputs),
@@ -203,4 +208,4 @@ def test_two_trainers_never_share_a_scratch_folder(tmp_path: Path) -> None:
         other.kill()
     with checkpoints("pretrain", inputs) as saved:
         assert saved.next().state is None
-    assert not list(Path("outputs/scratch").iterdir())
+    assert only_an_empty_lock("pretrain")
