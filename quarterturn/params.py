@@ -120,9 +120,13 @@ class TrainingPlan(Section):
     """How long and how fast one training goes."""
 
     epochs: int = Field(
-        ge=1, le=100_000, description="passes over the pictures it trains on; cross-validated, 800 steps at least"
+        ge=1,
+        le=100_000,
+        description="passes over its pictures; transfer and baseline, cross-validated: 800 steps at least",
     )
-    batch_size: int = Field(ge=2, le=65_536, description="pictures per step; in pretraining, each at all angles")
+    batch_size: int = Field(
+        ge=2, le=65_536, description="pictures per step; with angles_per_image: all, each at every angle"
+    )
     learning_rate: float = Field(gt=0, le=10, description="of AdamW, at its peak")
     weight_decay: float = Field(ge=0, le=10, description="AdamW's decoupled decay")
     schedule: Literal["cosine", "constant"] = Field(

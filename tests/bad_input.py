@@ -25,6 +25,7 @@ from tests.pictures import encoded, fill, noise, oriented, pack, patch_headers, 
 
 PAGE = ROOT / "docs/bad-input.md"
 JPG = encoded(scene(), "JPEG")
+MAX_REJECTED = 0.3  # in the tried folders, where a bad picture is not one of thousands
 GOOD = {"cat": 8, "dog": 8, "": 2}  # pictures beside each case
 ACCEPTED, IGNORED = "accepted", "not looked at"
 Make = Callable[[Path], None]
@@ -243,7 +244,12 @@ def outcome(case: Case) -> str:
         before = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
         case.make(folder)
         # A third of each class in validation and test, by name, so that the good ones do not decide about errors.
-        values = {"data__path": case.path, "data__image_size": 8, "model__widths": [4], "data__max_rejected": 0.3}
+        values = {
+            "data__path": case.path,
+            "data__image_size": 8,
+            "model__widths": [4],
+            "data__max_rejected": MAX_REJECTED,
+        }
         values |= {"split__cross_validate_below": 0, "split__val": 0.3, "split__test": 0.3, "split__by": "position"}
         set_params(project, **(values | dict(case.params)))
         with without_permission():
@@ -295,7 +301,7 @@ def page(outcomes: dict[Case, str]) -> str:
         "",
         "Written by `python -m tests.bad_input` from the cases that the tests try, each beside good pictures. A",
         "picture is accepted, or left out with the reason, which stands in `outputs/split/images.csv`, or ends the run",
-        "in one line.",
+        f"in one line. `data.max_rejected` is {MAX_REJECTED} here, more than in `params.yaml`: the pictures are few.",
         "",
         "Links to folders are not entered, so that they cannot loop or lead far away; links to files are read, since",
         "DVC itself links a tracked folder's files to its cache. Archives are read in place: nothing is unpacked to",

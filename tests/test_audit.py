@@ -156,6 +156,18 @@ def test_colour_stored_unevenly_would_be_used_without_the_remedy() -> None:
         assert mean_interval(answers[name].rotation.mean(axis=1), STRICT)[0] < CHANCE
 
 
+def with_dawn(picture: Array, number: int) -> Array:  # noqa: ARG001
+    """Red above and blue below, equally bright."""
+    shift = np.linspace(12, -12, len(picture))[:, None, None] * np.array([1, 0, -0.299 / 0.114])
+    return (127 + 0.3 * (picture.astype(float) - 127) + shift).astype(np.uint8)
+
+
+def test_colour_above_and_below_is_missed_where_only_brightness_is_left() -> None:
+    figures = judged(noise_pictures(with_dawn), "whole", "luma_only")
+    assert figures["whole"]["rotation"] > 0.9
+    assert figures["luma_only"]["found"]
+
+
 def colored(picture: Array, number: int) -> Array:  # noqa: ARG001
     """Equally bright everywhere."""
     luma = picture @ np.array([0.299, 0.587, 0.114])
@@ -394,7 +406,7 @@ def test_what_was_found_on_photos_stands_in_both_readmes() -> None:
     for lines in report.tables(figures).values():
         assert "\n".join(lines) in page
     last = " ".join((ROOT / "README.md").read_text("utf-8").rpartition("\n## ")[2].split())
-    for name in ("whole", "frame_only", "thumbnail", "shuffled"):
+    for name in ("whole", "frame_only", "thumbnail", "high_pass", "shuffled"):
         share, low, high = (figures[f"{name}.rotation{end}"] for end in ("", "_low", "_high"))
         assert f"{share:.3f} [{low:.3f}, {high:.3f}]" in last
     cues = [name for name in ITEMS if figures.get(f"{name}.found")]

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from quarterturn.errors import UserError
 from quarterturn.params import Data
-from studies.label_efficiency import report
+from studies.label_efficiency import report, run
 from studies.label_efficiency.cells import Cell, read_cells, write_cells
 from studies.label_efficiency.config import Recipe, Study, load_study
 from studies.label_efficiency.curve import saved_words
@@ -173,6 +173,15 @@ def test_the_study_leaves_its_results_beside_itself(project: Path) -> None:
     assert {"labels_saved", "labels_saved_low", "labels_saved_high", "labels_saved_censored"} <= values.keys()
     assert (home / "arrows.png").stat().st_size > 10_000
     assert not re.search(re.escape(str(project)), (home / "arrows/dvc.lock").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("option", [["--seeds", "3"], ["--name", "mine"]])
+def test_seeds_or_a_name_without_pictures_are_not_taken_in_silence(
+    option: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run", "", *option])
+    with pytest.raises(UserError, match="NAME and SEEDS are for other pictures"):
+        run.main()
 
 
 def test_a_finished_study_has_nothing_to_do_and_an_added_seed_runs_alone(project: Path, tmp_path: Path) -> None:

@@ -29,11 +29,14 @@ BUSY = ("Unable to acquire lock", "is busy, it is being blocked")  # as DVC says
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make study", description=__doc__)
     parser.add_argument("data", nargs="?", default="", help="folder or .zip of pictures; none: silhouettes")
-    parser.add_argument("--name", default="photos", help="of the results beside this file, with DATA")
+    parser.add_argument("--name", help="of the results beside this file, with DATA (default: photos)")
     parser.add_argument("--seeds", type=int, default=0, help="number of repetitions, with DATA; 0: as in photos.yaml")
     options = parser.parse_args()
+    if not options.data and (options.name or options.seeds):
+        raise UserError("NAME and SEEDS are for other pictures; say which: make study DATA=folder-or-zip NAME=…")
+    name = options.name or "photos"
     if options.data:
-        folder, home = lay_out(Path(options.data), options.name, options.seeds), HERE / options.name
+        folder, home = lay_out(Path(options.data), name, options.seeds), HERE / name
     else:
         folder = home = HERE
         dvc("repro", "--quiet", "data/silhouettes/dvc.yaml", cwd=ROOT)
