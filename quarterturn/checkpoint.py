@@ -85,7 +85,7 @@ def checkpoints(stage: str, inputs: Iterable[Path]) -> Iterator[Checkpoints]:
         UserError: another process is running the same stage here, or files cannot be locked.
     """
     folder = SCRATCH / f"{stage}-{fingerprint(inputs)}"
-    folder.mkdir(parents=True, exist_ok=True)
+    SCRATCH.mkdir(parents=True, exist_ok=True)
     with (SCRATCH / f"{stage}.lock").open("a+", encoding="utf-8") as lock:  # let go of when the process ends, anyhow
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,6 +101,7 @@ def checkpoints(stage: str, inputs: Iterable[Path]) -> Iterator[Checkpoints]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        folder.mkdir(exist_ok=True)  # by whoever holds the lock: another could be removing it
         yield Checkpoints(folder)
         for done in SCRATCH.glob(f"{stage}-*"):  # others are of params that were tried and given up
             shutil.rmtree(done, ignore_errors=True)

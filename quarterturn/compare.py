@@ -14,13 +14,13 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from tabulate import tabulate
 
 from quarterturn.errors import UserError, one_line
 from quarterturn.foldstatistics import compare_folds
+from quarterturn.lock import as_mapping, changed_params, param, stages_of
 from quarterturn.page import render
-from quarterturn.params import CLASSIFIERS
+from quarterturn.params import CLASSIFIERS, YAML_ERRORS
 from quarterturn.statistics import PairedComparison, compare_paired
 
 PREDICTIONS, EVALUATED = "metrics/predictions.csv", "metrics/evaluate.json"
@@ -102,39 +102,30 @@ class Revision:
             def read(path: str, parse: Callable[[str], Any]) -> Any:
                 try:
                     return parse(text(path))
-                except (ValueError, YAMLError) as error:
+                except YAML_ERRORS as error:
                     raise UserError(f"{path} of {name} is damaged: {one_line(error)}") from error
 
             yaml = YAML(typ="safe", pure=True)
             return cls(
                 name,
-                read(PARAMS, lambda content: _mapping(yaml.load(content))),
-                read(LOCK, lambda content: _mapping(yaml.load(content)).get("stages", {})),
+                read(PARAMS, lambda content: as_mapping(yaml.load(content))),
+                read(LOCK, lambda content: stages_of(yaml.load(content))),
                 read(PREDICTIONS, lambda content: _table(content) if content else None),
-                read(EVALUATED, lambda content: _mapping(json.loads(content or "{}"))),
+                read(EVALUATED, lambda content: as_mapping(json.loads(content or "{}"))),
             )
 
     def stale(self) -> list[str]:
         """A warning if the metrics were made with other parameters than params.yaml has."""
-        made_with = {
-            key: value for stage in self.lock.values() for key, value in stage.get("params", {}).get(PARAMS, {}).items()
-        }
-        others = sorted(key for key, value in made_with.items() if self._param(key) != value)
+        others = changed_params(self.lock, self.params)
         if not others:
             return []
         return [f"the metrics of {self.name} were made with another {', '.join(others)} than its {PARAMS}: `dvc repro`"]
 
     def data(self) -> list[str]:
         """Hashes of the pictures, as far as dvc.lock has them."""
-        path = self._param("data.path")
+        path = param(self.params, "data.path")
         deps = self.lock.get("split", {}).get("deps", [])
         return [dep["md5"] for dep in deps if dep["path"] == path and "md5" in dep]
-
-    def _param(self, key: str) -> Any:
-        value: Any = self.params
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return value
 
 
 def paired_tests(first: Revision, second: Revision) -> tuple[list[str], list[str]]:
@@ -190,13 +181,6 @@ def _differing_tests(shared: int, old: int, new: int) -> list[str]:
     if shared < max(old, new):
         return [f"the test sets differ ({old:,} and {new:,} images): only the {shared:,} that both have are compared"]
     return []
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    """What was read, if it is one, or nothing; anything else is a `ValueError`."""
-    if not isinstance(value or {}, Mapping):
-        raise ValueError("keys and values are expected")
-    return value or {}
 
 
 def _table(text: str) -> pd.DataFrame:

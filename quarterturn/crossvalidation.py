@@ -42,16 +42,21 @@ class Round:
 def rounds(table: pd.DataFrame, fraction: float, labels: Sequence[str], key: str) -> list[Round]:
     """All trainings, each on a share of the labels outside its fold; none in a table without folds.
 
+    Each takes its share from another place in their order. Were it always the first, all would hang on the same few
+    labels, and intervals would be too narrow.
+
     Args:
         table: of used pictures.
         fraction, labels, key: as for `label_subset`, which takes the share of each fold's training labels.
     """
     numbers = fold_numbers(table)
+    planned = [(repeat, fold) for repeat, fold_of in enumerate(numbers.T) for fold in range(fold_of.max() + 1)]
     result = []
-    for repeat, fold_of in enumerate(numbers.T):
-        for fold in range(fold_of.max() + 1):
-            training = label_subset(table, fraction, labels, key, (fold_of >= 0) & (fold_of != fold))
-            result.append(Round(repeat, fold, training, np.flatnonzero(fold_of == fold)))
+    for number, (repeat, fold) in enumerate(planned):
+        fold_of = numbers[:, repeat]
+        outside = (fold_of >= 0) & (fold_of != fold)
+        training = label_subset(table, fraction, labels, key, outside, begin=number / len(planned))
+        result.append(Round(repeat, fold, training, np.flatnonzero(fold_of == fold)))
     return result
 
 

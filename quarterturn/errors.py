@@ -1,11 +1,13 @@
 """Errors that a user can cause, and how a program ends on one."""
 
 import errno
+import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from quarterturn.orphan import stop_with_dvc
 
@@ -52,6 +54,10 @@ def run(program: Callable[[], None], name: str) -> None:
     The exit code is then 1, or 130 after Ctrl-C. Any other exception is a bug of ours and keeps its traceback. If DVC
     runs the program, it ends when DVC does.
     """
+    if sys.stdout is None:  # closed
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (for as long as the process lives)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # where it is not UTF-8
     try:
         stop_with_dvc(name)
         program()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from quarterturn.classifier import BATCH, Classifier, load_classifier
 from quarterturn.errors import UserError
-from quarterturn.files import atomic
+from quarterturn.files import atomic, check_output
 from quarterturn.network import Network
 from quarterturn.params import load_params
 from quarterturn.pictures import Decoded, find_pictures
@@ -35,11 +35,10 @@ def export(paths: Sequence[str], model: str | None = None, output: str | Path = 
         output: where to write.
 
     Raises:
-        UserError: something is not installed, no picture can be read, the output is a folder, or the two disagree;
+        UserError: something is not installed, no picture can be read, the output is no file, or the two disagree;
             nothing is written.
     """
-    if Path(output).is_dir():
-        raise UserError(f"{output} is a folder; give --output the name of a file in it")
+    check_output(Path(output))
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise UserError(f"export needs {', '.join(missing)}: pip install 'quarterturn[export]'")
     classifier = load_classifier(model)

@@ -7,6 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from quarterturn.errors import UserError, one_line
+
+
+def check_output(path: Path) -> None:
+    """Raise a `UserError` where a file that a user named is to be written in place of something that is no file."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file; give --output the name of one")
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -24,6 +32,21 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """What `write_json` wrote.
+
+    Raises:
+        UserError: there is no such file, or it is damaged, as in a merge conflict.
+    """
+    try:
+        values: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); `dvc repro` makes it") from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {one_line(error)}") from error
+    return values
 
 
 def write_json(values: dict[str, Any], path: str | Path) -> None:

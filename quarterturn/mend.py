@@ -51,6 +51,7 @@ def _mended(path: Path, is_whole: Callable[[Path], bool], lock: Path, repair: Ca
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
     """One of DVC's own locks."""
+    path.parent.mkdir(parents=True, exist_ok=True)  # in a fresh clone DVC has not made it yet
     try:
         with make_lock(str(path), tmp_dir=str(path.parent)):
             yield

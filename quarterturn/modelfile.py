@@ -37,8 +37,8 @@ class Description:
     task: str
     outputs: Annotated[list[str], Field(min_length=2)]
     model: dict[str, object]
-    channels: Annotated[int, Field(ge=1, le=3)]
-    image_size: int
+    channels: int
+    image_size: Annotated[int, Field(ge=1, le=1024)]
     block: Annotated[int, Field(ge=1)]
     grid: Annotated[int, Field(ge=1, le=64)]
     dataset: str
@@ -82,10 +82,14 @@ def load_network(path: str | Path) -> tuple[Network, Description]:
             # Copies: what is only mapped ends the process where the file is cut short meanwhile.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a mapping)
         description = TypeAdapter(Description).validate_json(metadata[_KEY])
+        model = Model.model_validate(description.model)
+        if description.channels not in (1, 3) or description.image_size < model.minimum_size:
+            shape = f"{description.channels} channels and {description.image_size} pixels a side"
+            raise UserError(f"{path} is damaged or not a model file: its network sees no pictures of {shape}")
         zeros, ones = [0.0] * description.channels, [1.0] * description.channels
         with torch.device("meta"):  # without memory: what a damaged file claims of its network may be of any size
             network = Network(
-                Model.model_validate(description.model),
+                model,
                 description.channels,
                 len(description.outputs),
                 zeros,

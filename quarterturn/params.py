@@ -16,6 +16,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 RESERVED_LABELS = frozenset({"unlabelled", "unlabeled"})  # what folders and metrics call pictures without a class
 
+YAML_ERRORS = (YAMLError, ValueError, LookupError, RecursionError)  # LookupError: `!!int ""`, `!!bool maybe`
 CLASSIFIERS = ("transfer", "baseline")  # the sections, stages and models that tell classes, and are compared
 
 
@@ -40,6 +41,8 @@ class Data(Section):
         if len({label.casefold() for label in self.labels}) < len(self.labels):
             raise ValueError("data.labels names a class twice (case does not count)")
         for label in self.labels:
+            if not label.isprintable():
+                raise ValueError(f"data.labels has {label!r}, which cannot be printed; take another name")
             if label.casefold() in RESERVED_LABELS:
                 raise ValueError(f"data.labels has {label!r}, which stands for no class; take another name")
         return self
@@ -198,9 +201,20 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         values = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (YAMLError, ValueError, LookupError, RecursionError) as error:  # LookupError: `!!int ""`, `!!bool maybe`
+    except YAML_ERRORS as error:
         raise UserError(f"{path} is not valid YAML: {one_line(error)}") from error
     return check_params(values, str(path))
+
+
+def check_unchanged(params: Params, *sections: str) -> None:
+    """Of what a stage reads of params.yaml, when it has ended: DVC records what the file says then.
+
+    Raises:
+        UserError: a section is not what it was.
+    """
+    now = load_params()
+    if changed := [name for name in sections if getattr(now, name) != getattr(params, name)]:
+        raise UserError(f"params.yaml: {', '.join(changed)} changed while this ran; run it again")
 
 
 def check_params(values: object, source: str = "params.yaml") -> Params:

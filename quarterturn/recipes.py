@@ -6,11 +6,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 
 from quarterturn.errors import UserError, one_line
 from quarterturn.files import atomic
-from quarterturn.params import check_params, load_params
+from quarterturn.params import YAML_ERRORS, check_params, load_params
 
 FOLDER, PARAMS = Path("recipes"), Path("params.yaml")
 LAYOUTS = ((2, 2, 0), (2, 4, 2), (4, 4, 0), (4, 6, 4))  # usual indents: of a mapping, a list, the dash in the list's
@@ -84,7 +83,7 @@ def _read(path: Path) -> tuple[str, CommentedMap]:
         text = path.read_text("utf-8")
         YAML(typ="safe", pure=True).load(text)  # refuses what stages could not read: tags
         values = yaml.load(text)
-    except (OSError, YAMLError, ValueError, RecursionError) as error:
+    except (OSError, *YAML_ERRORS) as error:
         raise UserError(f"{path} cannot be read as YAML: {one_line(error)}") from error
     if not isinstance(values, CommentedMap):
         raise UserError(f"{path} must be a mapping of sections")

@@ -5,7 +5,6 @@ What is read is what the pipeline left: metrics, dvc.lock, and, if they are here
 
 import base64
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,7 +24,7 @@ from scmrepo.exceptions import SCMError as ScmError
 from quarterturn.compare import Revision, compare_revisions
 from quarterturn.errors import UserError, one_line
 from quarterturn.figures import COLORS, MOST_COUNTED
-from quarterturn.files import atomic
+from quarterturn.files import atomic, check_output, read_json
 from quarterturn.page import render
 from quarterturn.params import CLASSIFIERS, Params, load_params
 from quarterturn.sheets import as_image
@@ -80,9 +79,8 @@ def report(output: Path, against: str | None = None) -> None:
     Raises:
         UserError: there is no run here yet, it is damaged, or there is no such revision.
     """
-    if output.is_dir():
-        raise UserError(f"{output} is a folder; give --output the name of a file in it")
-    params, metrics = load_params(), _read_json(METRICS / "evaluate.json")
+    check_output(output)
+    params, metrics = load_params(), read_json(METRICS / "evaluate.json")
     try:
         with Repo() as repo:
             here = Revision.read(repo, "workspace")
@@ -126,7 +124,7 @@ def report(output: Path, against: str | None = None) -> None:
             for path in (OUTPUTS / "rotate-augment/samples.png", *sorted(OUTPUTS.glob("evaluate/mistakes-*.png")))
             if path.exists()
         ],
-        split=_read_json(METRICS / "split.json"),
+        split=read_json(METRICS / "split.json"),
         parts=PARTS[:-1],
         left_out=left_out(OUTPUTS / "split/images.csv"),
         most_listed=MOST_LISTED,
@@ -304,14 +302,6 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 def _store(params: Params) -> Store | None:
     """The pictures, if they are here."""
     return Store(OUTPUTS, params.data.image_size) if (OUTPUTS / "rotate-augment/pixels.npy").exists() else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(_read(path))
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {one_line(error)}") from error
-    return values
 
 
 def _read(path: Path) -> str:

@@ -100,8 +100,16 @@ def hash_order(rows: pd.DataFrame, seed: int, purpose: str) -> npt.NDArray[np.in
 
 def name_order(rows: pd.DataFrame) -> list[int]:
     """Indices that put ``rows`` into the order of their names, numbers by value."""
-    keys = [[int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in rows["image"]]
+    keys = [
+        [_by_value(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in rows["image"]
+    ]
     return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def _by_value(digits: str) -> tuple[int, str]:
+    """Puts numbers in order, also those that are too long for `int`."""
+    significant = digits.lstrip("0")
+    return len(significant), significant
 
 
 def hash_matrix(hexadecimal: pd.Series) -> npt.NDArray[np.uint8]:

@@ -100,6 +100,7 @@ def label_subset(
     labels: Sequence[str],
     key: str,
     among: npt.NDArray[np.bool_] | None = None,
+    begin: float = 0.0,
 ) -> npt.NDArray[np.int64]:
     """Rows of the training labels that a share leaves: stratified, fixed, the smaller inside the larger.
 
@@ -109,6 +110,7 @@ def label_subset(
         labels: class names.
         key: the parameter that holds the fraction, for the error.
         among: (n,) bool, to take the share of these training labels only.
+        begin: in [0, 1), where in the order of the ranks the share begins; it goes on with the first after the last.
 
     Returns:
         (n,) int64, sorted row positions in ``table``.
@@ -128,5 +130,6 @@ def label_subset(
                 f"{key} is {fraction}, which leaves none of the {total} training pictures of class {label!r};"
                 f" it must be at least {1 / max(total, 1):.2g}"
             )
-        chosen[of_class[np.argsort(rank[of_class])[:count]]] = True
+        order = of_class[np.argsort(rank[of_class])]
+        chosen[np.roll(order, -int(begin * total))[:count]] = True
     return np.flatnonzero(chosen)

@@ -10,6 +10,7 @@ Whatever is made is decoded and compared with the old picture, pixel by pixel, b
 import io
 import shutil
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ _ONCE = {1: 8, 8: 3, 3: 6, 6: 1, 2: 5, 5: 4, 4: 7, 7: 2}
 _SOI, _APP0, _APP1, _EXIF = b"\xff\xd8", b"\xff\xe0", b"\xff\xe1", b"Exif\0\0"
 _SEGMENT = 65_533  # bytes at most in a JPEG segment, without its length
 _EIGHT_BITS = 8
+_OF_COLOUR = (b"gAMA", b"cHRM", b"sRGB")  # PNG chunks that say how pixels are to be shown
 _DAMAGED = (OSError, SyntaxError, ValueError, LookupError, EOFError, struct.error)  # what damaged files cause
 
 
@@ -130,6 +132,15 @@ def _with_orientation(exif: bytes, angle: int) -> bytes:
     return moved + struct.pack(order + "H", len(entries)) + b"".join(entries) + following
 
 
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of a PNG's chunks up to its pixels."""
+    position = 8  # after the signature
+    while (kind := data[position + 4 : position + 8]) not in (b"IDAT", b""):
+        (size,) = struct.unpack_from(">I", data, position)
+        yield kind, data[position + 8 : position + 8 + size]
+        position += 12 + size
+
+
 def _turned_png(data: bytes, angle: int) -> bytes:
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
         if getattr(image, "n_frames", 1) > 1:
@@ -143,7 +154,10 @@ def _turned_png(data: bytes, angle: int) -> bytes:
             if "xmp" not in key.lower():  # which may say another orientation
                 texts.add_text(key, str(value))
         turned = upright.rotate(angle, expand=True)  # multiples of 90 are exact
-        kept = {key: image.info[key] for key in ("icc_profile", "dpi", "transparency", "gamma") if key in image.info}
+        for kind, content in _chunks(data):
+            if kind in _OF_COLOUR:  # Pillow reads them, but does not write them
+                texts.add(kind, content)
+        kept = {key: image.info[key] for key in ("icc_profile", "dpi", "transparency") if key in image.info}
         written = io.BytesIO()
         exif = upright.getexif()
         turned.save(written, "PNG", pnginfo=texts, **kept, **({"exif": exif} if exif else {}))

@@ -11,7 +11,7 @@ from quarterturn.files import write_json
 from quarterturn.heldout import write_held_out
 from quarterturn.modelfile import blank_network, save_network
 from quarterturn.network import Network
-from quarterturn.params import Baseline, load_params
+from quarterturn.params import Baseline, check_unchanged, load_params
 from quarterturn.store import Store, channel_statistics
 from quarterturn.table import FOLDS, VAL, label_subset, rows_of
 from quarterturn.training import Job, cross_entropy_of, fit, fit_to_the_end
@@ -56,6 +56,7 @@ def main() -> None:
         save_network(network, "classes", labels, params.model, size, path, store.fingerprint)
         write_held_out(OUTPUTS / "baseline/held-out.csv", store.table, held_out, labels)
         write_json(summary, "metrics/baseline.json")
+    check_unchanged(params, "seed", "data", "augmentation", "model", "baseline")
 
 
 if __name__ == "__main__":

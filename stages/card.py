@@ -1,24 +1,26 @@
 """Stage card of final/dvc.yaml: what the final model is, from what it was made, and what is known of its like."""
 
 import hashlib
-import json
 from pathlib import Path
 
 from quarterturn.errors import run
-from quarterturn.files import atomic
+from quarterturn.files import atomic, read_json
+from quarterturn.lock import check_current
 from quarterturn.modelfile import load_network
 from quarterturn.page import render
-from quarterturn.params import load_params
+from quarterturn.params import check_unchanged, load_params
 from quarterturn.table import read_table, used_rows
 
 TABLE, METRICS, FINAL = Path("outputs/split/images.csv"), Path("metrics"), Path("final")
 PRETRAINED = Path("outputs/pretrain/model.safetensors")
 
+SECTIONS = {"seed", "rotate_augment", "augmentation", "model", "pretrain", "transfer"}  # told of params.yaml
+
 
 def main() -> None:
-    params = load_params().model_dump(
-        include={"seed", "rotate_augment", "augmentation", "model", "pretrain", "transfer"}
-    )
+    check_current()
+    given = load_params()
+    params = given.model_dump(include=SECTIONS)
     del params["transfer"]["label_fraction"]  # of the tested model; the final one has every label
     table = used_rows(read_table(TABLE))
     _, description = load_network(FINAL / "model.safetensors")
@@ -28,7 +30,7 @@ def main() -> None:
         labels={label: int(counts[label]) for label in description.outputs},
         pictures=len(table),
         description=description,
-        tested=json.loads((METRICS / "evaluate.json").read_text("utf-8")),
+        tested=read_json(METRICS / "evaluate.json"),
         own=Path(params["transfer"]["weights"]) == PRETRAINED,
         params=params,
         table_sha256=sha256(TABLE),
@@ -36,6 +38,7 @@ def main() -> None:
     )
     with atomic(FINAL / "model-card.md") as temporary:
         temporary.write_text(text, "utf-8")
+    check_unchanged(given, *sorted(SECTIONS))
 
 
 def sha256(path: Path) -> str:

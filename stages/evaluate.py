@@ -1,6 +1,5 @@
 """Stage evaluate: all three models on test pictures, in evaluation mode, and the comparison."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import numpy.typing as npt
 from quarterturn.compute import choose
 from quarterturn.errors import run
 from quarterturn.examples import labelled_pictures
-from quarterturn.files import atomic, write_json
+from quarterturn.files import atomic, read_json, write_json
 from quarterturn.heldout import class_probabilities, read_held_out
 from quarterturn.modelfile import load_fitting
 from quarterturn.network import Network
-from quarterturn.params import CLASSIFIERS, load_params
+from quarterturn.params import CLASSIFIERS, check_unchanged, load_params
 from quarterturn.predictions import angle_probabilities, predictions_table, surest_mistakes
 from quarterturn.rotation import drawn_targets
 from quarterturn.sheets import draw_sheet
@@ -65,7 +64,7 @@ def main() -> None:
     if Path(params.transfer.weights) != OUTPUTS / "pretrain/model.safetensors":  # who knows which pictures those saw
         metrics.pop("images_in_pretraining", None)
     for name in CLASSIFIERS:
-        metrics[name]["labels"] = json.loads((METRICS / f"{name}.json").read_text("utf-8"))["labels"]
+        metrics[name]["labels"] = read_json(METRICS / f"{name}.json")["labels"]
     write_json(metrics, METRICS / "evaluate.json")
     sentence = verdict(metrics)
     with atomic(METRICS / "verdict.txt") as temporary:
@@ -81,6 +80,7 @@ def main() -> None:
     said, chosen = np.concatenate(turned.swapaxes(0, 1)), asked.T.ravel()
     names = [f"{angle}°" for angle in angles]
     draw_mistakes("rotation", said[chosen], true[chosen], rows[chosen], store.pixels, names, angles)
+    check_unchanged(params, "seed", "data", "model", "pretrain", "transfer")
     print(sentence)
 
 

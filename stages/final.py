@@ -4,7 +4,6 @@ Nothing is held out, so no figure is known of this model. Fine-tuning goes on to
 the epoch that is best on what it was trained on, and the block that was chosen for the model that was tested.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,13 @@ import numpy as np
 from quarterturn.checkpoint import checkpoints
 from quarterturn.compute import choose
 from quarterturn.crossvalidation import lengthened
-from quarterturn.errors import UserError, run
+from quarterturn.errors import run
 from quarterturn.examples import TurnedPictures, labelled_pictures
+from quarterturn.files import read_json
+from quarterturn.lock import check_current
 from quarterturn.modelfile import blank_network, load_fitting, save_network
 from quarterturn.network import Network
-from quarterturn.params import Params, TrainingPlan, load_params
+from quarterturn.params import Params, TrainingPlan, check_unchanged, load_params
 from quarterturn.rotation import drawn_targets
 from quarterturn.store import Store, channel_statistics
 from quarterturn.table import FOLDS
@@ -33,8 +34,7 @@ def main() -> None:
     params = load_params()
     labels, size = params.data.labels, params.data.image_size
     store, compute = Store(OUTPUTS, size), choose()
-    if {*labels} != {*store.table["label"]} - {""}:  # this pipeline knows the other's files, not its stages
-        raise UserError(f"data.labels is {labels}, but `dvc repro` last ran with others; run it first")
+    check_current()
     training = labelled_pictures(
         store.pixels, store.table, np.flatnonzero((store.table["label"] != "").to_numpy()), labels
     )
@@ -49,13 +49,14 @@ def main() -> None:
         else:
             pretrained = load_fitting(plan.weights, params.model, store.channels, size, "rotation")
         if plan.trainable == "head":
-            block = json.loads(Path("metrics/transfer.json").read_text("utf-8"))["block"]
+            block = read_json("metrics/transfer.json")["block"]
             network, _ = probe_frozen(
                 pretrained, training, training, params.model, len(labels), job("transfer", plan), lambda *_: None, block
             )
         else:
             network = fit_few(pretrained, training, params.model, len(labels), job("transfer", plan), plan.trainable)
         save_network(network, "classes", labels, params.model, size, "final/model.safetensors", store.fingerprint)
+    check_unchanged(params, "seed", "data", "augmentation", "model", "pretrain", "transfer")
 
 
 def pretrain(params: Params, store: Store, job: Job) -> Network:

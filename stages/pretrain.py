@@ -8,7 +8,7 @@ from quarterturn.errors import run
 from quarterturn.examples import TurnedPictures
 from quarterturn.files import write_json
 from quarterturn.modelfile import blank_network, save_network
-from quarterturn.params import load_params
+from quarterturn.params import check_unchanged, load_params
 from quarterturn.rotation import drawn_targets
 from quarterturn.store import Store, channel_statistics
 from quarterturn.table import TRAIN, UNLABELLED, VAL, rows_of
@@ -42,6 +42,7 @@ def main() -> None:
             best = fit(network, training, validation, job, log)
         save_network(network, "rotation", names, params.model, params.data.image_size, path, store.fingerprint)
         write_json({**best.summary(), "images": len(training)}, "metrics/pretrain.json")
+    check_unchanged(params, "seed", "data", "augmentation", "model", "pretrain")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pandas as pd
 
 from quarterturn.errors import UnreadableImage, UserError, run
 from quarterturn.images import decode_square
-from quarterturn.params import load_params
+from quarterturn.params import check_unchanged, load_params
 from quarterturn.sheets import draw_sheet
 from quarterturn.source import ImageSource
 from quarterturn.store import NewStore, Pixels, Store, new_store
@@ -33,6 +33,7 @@ def main() -> None:
     store = Store(OUTPUTS, size)
     sheet = list(sample_rows(store, params.data.labels, params.rotate_augment.angles))
     draw_sheet("Training pictures, and the rotations to be told apart", sheet, OUTPUTS / "rotate-augment/samples.png")
+    check_unchanged(params, "data", "rotate_augment")
 
 
 def decode_all(source: ImageSource, table: pd.DataFrame, path: Path, size: int, channels: int) -> None:

@@ -9,7 +9,7 @@ from quarterturn.errors import UnreadableImage, UserError, run
 from quarterturn.files import atomic, write_json
 from quarterturn.folds import FOLD_COUNT, REPEATS, assign_folds, check_folds, fold_summary, usable_labels
 from quarterturn.images import examine
-from quarterturn.params import load_params
+from quarterturn.params import check_unchanged, load_params
 from quarterturn.source import ImageSource, folded, labels_by_path, shown
 from quarterturn.splitting import assign, check_counts, summary
 from quarterturn.table import write_table
@@ -35,7 +35,7 @@ def main() -> None:
             print(f"split: labels.csv has {', '.join(others[:10])}, not among data.labels: those are unlabelled here")
 
     rejected = int((table["reason"] != "").sum())
-    if rejected > params.data.max_rejected * len(names):
+    if rejected / len(names) > params.data.max_rejected:
         first = table[table["reason"] != ""].iloc[0]
         raise UserError(
             f"{rejected} of {len(names)} pictures cannot be used, more than data.max_rejected ="
@@ -55,6 +55,7 @@ def main() -> None:
     with atomic("outputs/split/images.csv") as temporary:
         write_table(table, temporary)
     write_json(counts, "metrics/split.json")
+    check_unchanged(params, "data", "split")
 
 
 def describe(source: ImageSource, name: str) -> dict[str, object]:

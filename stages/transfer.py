@@ -11,7 +11,7 @@ from quarterturn.files import write_json
 from quarterturn.heldout import write_held_out
 from quarterturn.modelfile import load_fitting, save_network
 from quarterturn.network import Network
-from quarterturn.params import Transfer, load_params
+from quarterturn.params import Transfer, check_unchanged, load_params
 from quarterturn.store import Store
 from quarterturn.table import FOLDS, VAL, label_subset, rows_of
 from quarterturn.training import Job, fit
@@ -58,6 +58,7 @@ def main() -> None:
         save_network(network, "classes", labels, params.model, size, path, store.fingerprint)
         write_held_out(OUTPUTS / "transfer/held-out.csv", store.table, held_out, labels)
         write_json({**summary, "block": network.block}, "metrics/transfer.json")
+    check_unchanged(params, "seed", "data", "augmentation", "model", "transfer")
 
 
 if __name__ == "__main__":

@@ -146,3 +146,17 @@ def test_bash_completes_commands_and_options(capsys: pytest.CaptureFixture[str])
 
     assert completed("quarterturn", "pre") == ["predict"]
     assert completed("quarterturn", "report", "--ag") == ["--against"]
+
+
+@pytest.mark.parametrize(
+    ("command", "written"), [("check >&-", ""), ("recipe quick >&-", ""), ("recipe quick", "\\u2192")]
+)
+def test_output_that_is_closed_or_no_utf_8_does_not_matter(command: str, written: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{Path(sys.executable).with_name('quarterturn')} {command}"],
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert written in done.stdout

@@ -55,14 +55,20 @@ def test_rounds_train_on_a_share_of_what_they_do_not_test(store: Store, fraction
     for repeat in range(REPEATS):
         tested = np.concatenate([each.tested for each in plan if each.repeat == repeat])
         assert sorted(tested) == rows_to_test(store.table).tolist()
-    for each in plan:
+    for number, each in enumerate(plan):
         assert not set(each.training) & set(each.tested)
         for name in LABELS:
             others = np.setdiff1d(np.flatnonzero(label == name), each.tested)
             chosen = each.training[label[each.training] == name]
             assert len(chosen) == round(fraction * len(others))
-            # The smaller share is inside the larger: it has the first ranks.
-            assert set(chosen) == set(others[np.argsort(rank[others])][: len(chosen)])
+            # In the order of the ranks, from another place each time; so the smaller share is inside the larger.
+            order = others[np.argsort(rank[others])]
+            begin = number * len(order) // len(plan)
+            assert set(chosen) == set(np.concatenate([order, order])[begin:][: len(chosen)])
+    used = np.bincount(np.concatenate([each.training for each in plan]), minlength=len(label))[
+        rows_to_test(store.table)
+    ]
+    assert used.min() > 0  # every label teaches some of them
 
 
 @pytest.mark.parametrize(("count", "batch_size", "epochs"), [(40, 64, 200), (80, 16, 7), (3, 2, 1), (400, 32, 10_000)])

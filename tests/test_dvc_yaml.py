@@ -82,9 +82,13 @@ def test_every_library_module_is_used_by_a_stage_the_command_or_a_study() -> Non
 
 
 def read_by(stage: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Run a stage here, in the current folder, and return the parameters that its code reads."""
+    """Run a stage here, in the current folder, and return the parameters that its code reads.
+
+    That it looks at the end whether they are what they were is not reading, and must be of the same sections.
+    """
     names = {type_: name for name, type_ in _sections()}
     read: set[str] = set()
+    checked: set[str] = set()
     original = Section.__getattribute__
 
     def recording(self: Section, name: str) -> Any:
@@ -102,9 +106,12 @@ def read_by(stage: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     module = importlib.import_module(module_of(stage))
     with monkeypatch.context() as patch:
         patch.setattr(module, "load_params", load)
+        patch.setattr(module, "check_unchanged", lambda _, *sections: checked.update(sections))
         module.main()
     monkeypatch.setattr(Section, "__getattribute__", original)
-    return read & set(KEYS)
+    read &= set(KEYS)
+    assert checked >= {key.partition(".")[0] for key in read}
+    return read
 
 
 def _sections() -> Iterator[tuple[str, type[Section]]]:

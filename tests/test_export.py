@@ -114,7 +114,7 @@ def test_the_classifier_stays_where_it_was(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_output_that_is_a_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "photos is a folder" in failure(capsys, "--output", "photos", "photos")
+    assert "photos is no file" in failure(capsys, "--output", "photos", "photos")
 
 
 def test_without_pictures_to_check_on_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:

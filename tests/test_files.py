@@ -1,12 +1,14 @@
 """Outputs are whole or not there."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from quarterturn.files import atomic, write_json
+from quarterturn.errors import UserError
+from quarterturn.files import atomic, check_output, read_json, write_json
 
 
 def test_a_block_that_ends_well_replaces_the_file_and_makes_its_folder(tmp_path: Path) -> None:
@@ -62,3 +64,22 @@ def test_what_json_has_no_number_for_is_refused_and_the_old_file_stays(tmp_path:
         write_json({"a": {"b": value}}, path)
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("text", "told"), [(None, "`dvc repro` makes it"), ("<<<<<<< HEAD\n{}", "is damaged")])
+def test_metrics_that_cannot_be_read_are_told_in_one_line(text: str | None, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=f"metrics.json.*{told}"):
+        read_json(path)
+
+
+def test_only_files_are_written_over(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_output(tmp_path / "file")
+    check_output(tmp_path / "new")
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(UserError, match=f"{path} is no file"):
+            check_output(path)

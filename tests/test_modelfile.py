@@ -100,6 +100,8 @@ def rewritten(path: Path, **changes: object) -> Path:
     [
         {"channels": 10**12},
         {"channels": 2},
+        {"image_size": 1},
+        {"image_size": 10**6},
         {"block": -1},
         {"block": 0},
         {"block": 9},

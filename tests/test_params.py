@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from quarterturn.errors import UserError
-from quarterturn.params import Params, check_params, load_params
+from quarterturn.params import Params, check_params, check_unchanged, load_params
 from tests.closure import ROOT
 from tests.models import leaves
 
@@ -200,6 +200,7 @@ def test_a_wrong_item_is_named_by_its_number(key: str, value: object, item: str)
     [
         ("data.labels", ["cat", "Cat"], "data.labels names a class twice"),
         ("data.labels", ["cat", "Unlabelled"], "data.labels has 'Unlabelled'"),
+        ("data.labels", ["cat", "a\nb"], r"data.labels has 'a\nb', which cannot be printed"),
         ("split.val", 0.75, "split.val + split.test is 1; it must be less than 1"),
         ("rotate_augment.angles", [0, 90, 0], "rotate_augment.angles names an angle twice"),
         ("transfer.weights", "/models/cats.safetensors", "give its path from the project's folder"),
@@ -377,3 +378,14 @@ def outcome(structure: object) -> None:
     assert len(message.splitlines()) == 1
     assert 0 < len(message) < 700
     assert repr(structure) == repr(before)
+
+
+def test_what_a_stage_has_read_must_be_the_same_when_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT, "utf-8")
+    params = load_params()
+    path.write_text(TEXT.replace("\nseed: 0\n", "\nseed: 1\n", 1), "utf-8")
+    check_unchanged(params, "data", "transfer")
+    with pytest.raises(UserError, match="seed changed while this ran; run it again"):
+        check_unchanged(params, "seed", "data")

@@ -142,7 +142,7 @@ def test_each_angle_has_its_share_and_interval() -> None:
 def test_without_a_run_or_revision_it_is_one_line(workspace: Path) -> None:
     with pytest.raises(UserError, match="cannot read nowhere: .*nowhere"):
         report(Path("report.html"), "nowhere")
-    with pytest.raises(UserError, match="metrics is a folder"):
+    with pytest.raises(UserError, match="metrics is no file"):
         report(Path("metrics"))
     (workspace / "metrics/evaluate.json").write_text("{")
     with pytest.raises(UserError, match="metrics/evaluate.json is damaged: "):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from quarterturn.duplicates import NEAR_DISTANCE
 from quarterturn.errors import UserError
-from quarterturn.splitting import assign, check_counts, position, summary
+from quarterturn.splitting import assign, check_counts, name_order, position, summary
 from quarterturn.table import (
     DUPLICATE,
     NEAR_DUPLICATE,
@@ -235,6 +235,11 @@ def test_by_position_each_class_is_cut_in_the_order_of_its_names() -> None:
     # cat.10 comes after cat.9, not after cat.1.
     assert [parts[name] for name in names[:12]] == [VAL] * 2 + [TRAIN] * 8 + [TEST] * 2
     assert [parts[name] for name in names[12:]] == [VAL] + [TRAIN] * 4 + [TEST]
+
+
+def test_numbers_in_names_go_by_value_however_long() -> None:
+    names = ["2.jpg", "010.jpg", "9.jpg", f"{'9' * 5000}.jpg", f"1{'0' * 5000}.jpg"]
+    assert name_order(pd.DataFrame({"image": names})) == [0, 2, 1, 3, 4]
 
 
 def test_a_copy_names_the_file_that_is_kept() -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from quarterturn.errors import run
+from quarterturn.errors import UserError, run
 from quarterturn.evaluation import metrics_of
 from quarterturn.modelfile import load_network
 from quarterturn.table import read_table, used_rows, write_table
@@ -301,3 +301,15 @@ def test_a_model_of_other_pictures_is_refused_with_both_named(
     )
     assert found
     assert found[1] != found[2]
+
+
+def test_as_many_as_max_rejected_may_be_unreadable(workspace: Path) -> None:
+    make_pictures(workspace / "data/some", {"cat": 40, "dog": 31})
+    for number in range(29):
+        (workspace / f"data/some/{number}.jpg").touch()
+    set_params(workspace, data__path="data/some", data__max_rejected=0.29)  # times 100 it is less than 29
+    split = importlib.import_module("stages.split")
+    split.main()
+    (workspace / "data/some/29.jpg").touch()
+    with pytest.raises(UserError, match="30 of 101 pictures cannot be used"):
+        split.main()

@@ -103,9 +103,11 @@ def _rgba(data: bytes) -> npt.NDArray[Any]:
 def test_a_png_keeps_its_profile_its_texts_and_what_is_transparent() -> None:
     texts = PngImagePlugin.PngInfo()
     texts.add_text("Title", "A cat")
+    texts.add(b"gAMA", struct.pack(">I", 50_000))
     data = encoded(scene().convert("P"), pnginfo=texts, icc_profile=b"profile", dpi=(300, 300), transparency=3)
     turned = Image.open(io.BytesIO(turned_bytes(data, 90)))
     assert (turned.info["Title"], turned.info["icc_profile"], turned.info["transparency"]) == ("A cat", b"profile", 3)
+    assert turned.info["gamma"] == 0.5
 
 
 def test_the_exif_orientation_of_a_png_is_heeded_and_then_gone() -> None:
