@@ -126,7 +126,7 @@ def _wait_for(folder: Path, stage: str, dvc: subprocess.Popen[str], chance: rand
     life = time.time() - running.create_time()
     # So long, scaled by how slow the machine is now: a training takes about as long as a tenth of its imports. Not
     # longer than the stage, since the next kill may be planned for the one after it.
-    ending = chance.uniform(0, 0.1 * life if saved else 3.0)
+    ending = chance.uniform(0, 0.1 * life if saved else 2.0)
     with suppress(psutil.TimeoutExpired):
         running.wait(ending)
 
