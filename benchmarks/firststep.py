@@ -7,23 +7,29 @@ import importlib
 import os
 import signal
 import sys
+from threading import Thread
 from unittest.mock import patch
 
 FIRST = {"split": "stages.split.describe", "rotate_augment": "stages.rotate_augment.decode_square"}
 BATCH = "quarterturn.examples.images_at"  # of all others
-STAGE = os.getpid()  # pictures are decoded in processes forked from it
+READ, WRITE = os.pipe()  # pictures are decoded in processes forked from the stage's
 
 
 def main() -> None:
     (stage,) = sys.argv[1:]
-    signal.signal(signal.SIGUSR1, lambda *_: os._exit(0))
+    Thread(target=end, daemon=True).start()  # a signal would not wake a main thread that waits for the processes
     with patch(FIRST.get(stage, BATCH), reached):
         importlib.import_module(f"stages.{stage}").main()
     sys.exit(f"{stage} ended without a useful step")
 
 
+def end() -> None:
+    os.read(READ, 1)
+    os._exit(0)
+
+
 def reached(*_: object) -> None:
-    os.kill(STAGE, signal.SIGUSR1)
+    os.write(WRITE, b".")
     signal.pause()
 
 
