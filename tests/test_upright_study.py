@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import studies.upright.run as study
+from quarterturn.upright import SURE
+from tests.closure import ROOT
 from tests.conftest import make_pictures
 
 
@@ -48,3 +50,22 @@ def test_it_runs_on_made_up_pictures(workspace: Path, monkeypatch: pytest.Monkey
     assert (figures["pictures"], figures["share_turned"]) == (tested, 0.05)
     recalls = [figures["sure"][f"{sure:g}"]["recall"] for sure in study.SURE]
     assert recalls == sorted(recalls, reverse=True)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/upright.md"])
+def test_what_was_found_on_photos_stands_on_both_pages(page: str) -> None:
+    figures = json.loads((ROOT / "studies/upright/photos.json").read_text("utf-8"))
+    assert figures["share_turned"] == 0.05
+    of_default = figures["sure"][f"{SURE:g}"]
+    text = " ".join((ROOT / page).read_text("utf-8").split())
+    for name in ("recall", "precision"):
+        assert f"{name} {of_default[name]:.2f}" in text
+    assert f"{figures['pictures']} test pictures" in text
+
+
+def test_the_table_of_the_how_to_is_made_of_the_figures() -> None:
+    figures = json.loads((ROOT / "studies/upright/photos.json").read_text("utf-8"))
+    page = (ROOT / "docs/how-to/upright.md").read_text("utf-8")
+    for sure, values in figures["sure"].items():
+        cells = [sure, f"recall {values['recall']:.2f}", f"precision {values['precision']:.2f}"]
+        assert f"| {' | '.join([*cells, format(values['right_angle'], '.2f')])} |" in page
