@@ -18,13 +18,12 @@ from tabulate import tabulate
 
 from quarterturn.errors import UserError, one_line
 from quarterturn.foldstatistics import compare_folds
-from quarterturn.lock import as_mapping, changed_params, param, stages_of
+from quarterturn.lock import LOCK, PARAMS, as_mapping, changed_params, param, stages_of
 from quarterturn.page import render
 from quarterturn.params import CLASSIFIERS, YAML_ERRORS
 from quarterturn.statistics import PairedComparison, compare_paired
 
 PREDICTIONS, EVALUATED = "metrics/predictions.csv", "metrics/evaluate.json"
-PARAMS, LOCK = "params.yaml", "dvc.lock"
 ABSENT = "–"
 
 

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from quarterturn.errors import UserError, one_line
 from quarterturn.params import YAML_ERRORS
 
-LOCK, PARAMS = Path("dvc.lock"), Path("params.yaml")
+LOCK, PARAMS = "dvc.lock", "params.yaml"
 
 
 def check_current() -> None:
@@ -30,7 +30,7 @@ def stages_of(lock: Any) -> Mapping[str, Any]:
 def changed_params(stages: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
     """Keys, such as transfer.epochs, whose value in the lock's stages is not that of params.yaml."""
     made_with = {
-        key: value for stage in stages.values() for key, value in stage.get("params", {}).get(PARAMS.name, {}).items()
+        key: value for stage in stages.values() for key, value in stage.get("params", {}).get(PARAMS, {}).items()
     }
     return sorted(key for key, value in made_with.items() if param(params, key) != value)
 
@@ -50,9 +50,9 @@ def as_mapping(value: Any) -> Mapping[str, Any]:
     return value or {}
 
 
-def _read(path: Path, checked: Callable[[Any], Mapping[str, Any]]) -> Mapping[str, Any]:
+def _read(path: str, checked: Callable[[Any], Mapping[str, Any]]) -> Mapping[str, Any]:
     try:
-        return checked(YAML(typ="safe", pure=True).load(path.read_text("utf-8")))
+        return checked(YAML(typ="safe", pure=True).load(Path(path).read_text("utf-8")))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}; run `dvc repro` first") from error
     except YAML_ERRORS as error:

@@ -31,10 +31,10 @@ INPUTS = [OUTPUTS / "split/images.csv", OUTPUTS / "rotate-augment/pixels.npy", O
 
 
 def main() -> None:
+    check_current()
     params = load_params()
     labels, size = params.data.labels, params.data.image_size
     store, compute = Store(OUTPUTS, size), choose()
-    check_current()
     training = labelled_pictures(
         store.pixels, store.table, np.flatnonzero((store.table["label"] != "").to_numpy()), labels
     )
