@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 from quarterturn.compute import choose
 from quarterturn.errors import UserError, one_line
@@ -74,17 +75,18 @@ class Checkpoints:
 
 
 @contextmanager
-def checkpoints(stage: str, inputs: Iterable[Path]) -> Iterator[Checkpoints]:
+def checkpoints(stage: str, params: BaseModel, inputs: Iterable[Path]) -> Iterator[Checkpoints]:
     """Yield a stage's checkpoints; remove them when the block ends well.
 
     Args:
         stage: its name.
+        params: as it has read them; params.yaml may be another by now.
         inputs: files that it reads, besides params.yaml and the code.
 
     Raises:
         UserError: another process is running the same stage here, or files cannot be locked.
     """
-    folder = SCRATCH / f"{stage}-{fingerprint(inputs)}"
+    folder = SCRATCH / f"{stage}-{fingerprint(params, inputs)}"
     SCRATCH.mkdir(parents=True, exist_ok=True)
     with (SCRATCH / f"{stage}.lock").open("a+", encoding="utf-8") as lock:  # let go of when the process ends, anyhow
         try:
@@ -121,13 +123,13 @@ def seconds_between() -> float:
         raise UserError(f"{EVERY} is {said!r}; it takes a number of seconds") from error
 
 
-def fingerprint(inputs: Iterable[Path]) -> str:
+def fingerprint(params: BaseModel, inputs: Iterable[Path]) -> str:
     """Of what decides a stage's results: params, code, inputs, the library, its threads, device and number format."""
     compute = choose()
     machine = f"{torch.__version__} {torch.get_num_threads()} {compute.device.type} {compute.dtype}"
-    digest = hashlib.sha256(machine.encode())
+    digest = hashlib.sha256(f"{machine}\n{params.model_dump_json()}\n".encode())
     code = sorted(path for folder in CODE for path in Path(folder).glob("*.py"))
-    for path in [Path("params.yaml"), *code, *inputs]:
+    for path in [*code, *inputs]:
         with path.open("rb") as file:
             digest.update(f"{path}\n{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()[:16]

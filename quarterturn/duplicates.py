@@ -48,10 +48,11 @@ def near(hashes: npt.NDArray[np.uint8], marked: npt.NDArray[np.bool_]) -> npt.ND
     group_marked = np.zeros(len(distinct), dtype=bool)
     group_marked[group[marked]] = True
     result = group_marked.copy()
-    bits = np.unpackbits(distinct, axis=1)
     words = np.ascontiguousarray(distinct).view(np.uint64)
-    for block in np.array_split(np.arange(bits.shape[1]), NEAR_DISTANCE + 1):
-        key = bits[:, block] @ (1 << np.arange(len(block), dtype=np.int64))
+    for block in np.array_split(np.arange(8 * distinct.shape[1]), NEAR_DISTANCE + 1):
+        begin, end = block[0] // 8, block[-1] // 8 + 1  # bytes; those of all blocks at once would take much memory
+        bits = np.unpackbits(distinct[:, begin:end], axis=1)[:, block - 8 * begin]
+        key = bits @ (1 << np.arange(len(block), dtype=np.int32))
         order = np.argsort(key, kind="stable")
         for step in range(1, len(order)):
             same = key[order[step:]] == key[order[:-step]]

@@ -101,8 +101,10 @@ class Store:
     @property
     def fingerprint(self) -> str:
         """Of the pictures and of the part that each is in: a model says by it what it was trained on."""
-        lines = (self.table["sha256"] + " " + self.table["part"]).tolist()
-        return sha256("\n".join(lines).encode()).hexdigest()[:16]
+        digest = sha256()
+        for row, line in enumerate(map(" ".join, zip(self.table["sha256"], self.table["part"], strict=True))):
+            digest.update(f"\n{line}".encode() if row > 0 else line.encode())
+        return digest.hexdigest()[:16]
 
     @property
     def channels(self) -> int:

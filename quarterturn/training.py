@@ -24,9 +24,9 @@ from quarterturn.progress import Progress
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 MOST_VALIDATIONS = 30  # in a training: more cost time and only help to pick a lucky one
-# A batch without gradients: at most so many pictures, and so many pixels with every angle counted, so that validation
-# takes no more memory than training.
-EVALUATION_BATCH, EVALUATION_PIXELS = 256, 2**22
+# A batch without gradients: at most so many pictures, and so many pixels with every angle counted. More would take
+# memory, more than training does, and no less time.
+EVALUATION_BATCH, EVALUATION_PIXELS = 256, 2**20
 
 Log = Callable[[int, dict[str, float]], None]
 LossOf = Callable[[npt.NDArray[np.int64], Randomly], tuple[Tensor, int]]
@@ -103,10 +103,10 @@ def fit(network: Network, training: Examples, validation: Examples, job: Job, lo
     best = Best(*kept["best"]) if "best" in kept else NONE_YET
     loss_of = cross_entropy_of(network, training, job.compute)
     for epoch in descend(network, loss_of, len(training), job):
-        losses += epoch.losses
+        losses.append(epoch.losses)
         if epoch.number in validated:
             accuracy, validation_loss = evaluate(epoch.averaged, validation, job.compute)
-            train_loss = torch.stack(losses).mean().item()
+            train_loss = torch.cat(losses).mean().item()
             losses.clear()
             figures = {"train_loss": train_loss, "val_loss": validation_loss, "val_accuracy": accuracy}
             curve.append((epoch.number, figures))
@@ -147,11 +147,11 @@ def copied_weights(network: nn.Module) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One that has just ended: its number (from 1), the averaged network, the loss of each batch, and a way to say."""
+    """One that has just ended: its number (from 1), the averaged network, losses of its steps, and a way to say."""
 
     number: int
     averaged: nn.Module
-    losses: list[Tensor]
+    losses: Tensor
     note: Callable[[str], None]
 
 
@@ -183,15 +183,16 @@ def descend(network: Network, loss_of: LossOf, count: int, job: Job) -> Iterator
             network.train()
             torch.manual_seed(epoch_seed(seed, epoch))  # of dropout
             randomly = Randomly(job.augmentation, torch.Generator().manual_seed(epoch_seed(seed, epoch)))
-            losses = []
-            for chosen in batches(count, plan.batch_size, seed, epoch):
+            # Made before the first step: what each made new and kept would lie between what it frees, and memory grow.
+            losses = torch.empty(steps, device=job.compute.device)
+            for step, chosen in enumerate(batches(count, plan.batch_size, seed, epoch)):
                 loss, images = loss_of(chosen, randomly)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
                 averaged.update_parameters(network)
-                losses.append(loss.detach())
+                losses[step] = loss.detach()
                 seen += images
                 progress.advance()
 
@@ -235,14 +236,21 @@ def evaluate(network: nn.Module, examples: Examples, compute: Compute) -> tuple[
 def predict(network: nn.Module, examples: Examples, compute: Compute) -> tuple[Tensor, Tensor]:
     """Logits, (m, outputs) float32, and targets, (m,) int64, for all examples in order, on the CPU."""
     compute.place(network).eval()
-    logits, targets = [], []
-    for chosen in evaluation_batches(len(examples), examples.pixels_each):
+    count = len(examples)
+
+    def answer(chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         images, expected = examples.batch(chosen)
         with compute.autocast():
-            output = network(compute.move(images))
-        logits.append(output.float().cpu())
-        targets.append(expected)
-    return torch.cat(logits), torch.cat(targets)
+            return network(compute.move(images)).float().cpu(), expected
+
+    for chosen in evaluation_batches(count, examples.pixels_each):
+        output, expected = answer(chosen)
+        if chosen[0] == 0:  # before the next batch, as in `descend`
+            each = len(expected) // len(chosen)
+            logits, targets = output.new_empty(count * each, output.shape[1]), expected.new_empty(count * each)
+        place = slice(chosen[0] * each, (chosen[-1] + 1) * each)
+        logits[place], targets[place] = output, expected
+    return logits, targets
 
 
 def evaluation_batches(count: int, pixels_each: int) -> list[npt.NDArray[np.int64]]:

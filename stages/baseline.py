@@ -39,7 +39,7 @@ def main() -> None:
         fit_to_the_end(network, cross_entropy_of(network, training, compute), len(training), job(plan, seed))
         return network
 
-    with checkpoints("baseline", INPUTS) as saved, logged("metrics/curves/baseline") as log:
+    with checkpoints("baseline", params, INPUTS) as saved, logged("metrics/curves/baseline") as log:
         if FOLDS in store.table:
             network, summary, held_out = cross_validate(
                 store, plan, labels, from_few, params.seed, compute.exact(), "baseline"

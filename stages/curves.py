@@ -2,19 +2,25 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from dvclive.live import Live
+from functools import cache
+from typing import Any
 
 
 @contextmanager
 def logged(folder: str) -> Iterator[Callable[[int, dict[str, float]], None]]:
     """Yield a function that logs an epoch's figures to ``folder``/plots/metrics/NAME.tsv."""
-    with Live(folder, report=None, dvcyaml=None, save_dvc_exp=False, monitor_system=False) as live:
 
-        def log(epoch: int, figures: dict[str, float]) -> None:
-            live.step = epoch
-            for name, value in figures.items():
-                live.log_metric(name, round(value, 6))
-            live.make_summary()
+    @cache
+    def live() -> Any:  # not before there is something to log: it opens the DVC repository, which takes a while
+        from dvclive.live import Live
 
-        yield log
+        return Live(folder, report=None, dvcyaml=None, save_dvc_exp=False, monitor_system=False)
+
+    def log(epoch: int, figures: dict[str, float]) -> None:
+        live().step = epoch
+        for name, value in figures.items():
+            live().log_metric(name, round(value, 6))
+        live().make_summary()
+
+    yield log
+    live().end()  # also where no epoch was validated, as DVC expects the folder

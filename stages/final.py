@@ -43,7 +43,7 @@ def main() -> None:
     def job(name: str, plan: TrainingPlan) -> Job:
         return Job(name, plan, params.augmentation, params.seed, compute, saved.next())
 
-    with checkpoints("final", [*INPUTS, Path(plan.weights)]) as saved:
+    with checkpoints("final", params, [*INPUTS, Path(plan.weights)]) as saved:
         if Path(plan.weights) == Path(PRETRAINED):
             pretrained = pretrain(params, store, job("pretrain", params.pretrain))
         else:

@@ -36,7 +36,7 @@ def main() -> None:
     network = blank_network(params.model, store.channels, len(angles), *statistics, params.seed)
     names = [str(angle) for angle in angles]
     path = OUTPUTS / "pretrain/model.safetensors"
-    with checkpoints("pretrain", INPUTS) as saved:
+    with checkpoints("pretrain", params, INPUTS) as saved:
         with logged("metrics/curves/pretrain") as log:
             job = Job("pretrain", params.pretrain, params.augmentation, params.seed, choose(), saved.next())
             best = fit(network, training, validation, job, log)

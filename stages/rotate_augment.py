@@ -28,6 +28,7 @@ def main() -> None:
     channels = int(table["channels"].max())  # grey only if every picture is
     size = params.data.image_size
     decode_all(ImageSource(params.data.path), table, OUTPUTS / "rotate-augment/pixels.npy", size, channels)
+    del table  # the store has its own
     write_task(params.rotate_augment.angles, OUTPUTS / "rotate-augment/rotation.json")
 
     store = Store(OUTPUTS, size)

@@ -22,7 +22,11 @@ def main() -> None:
     names = source.names()
     if not names:
         raise UserError(f"data.path: there are no pictures in {params.data.path}")
-    table = pd.DataFrame(in_processes(partial(describe, source), names, "split"))
+    columns: dict[str, list[object]] = {}  # rows would take twice the memory
+    for row in in_processes(partial(describe, source), names, "split"):
+        for key, value in row.items():
+            columns.setdefault(key, []).append(value)
+    table = pd.DataFrame(columns)
 
     given = source.labels()
     if given is None:

@@ -36,7 +36,10 @@ def main() -> None:
         network = load_fitting(plan.weights, params.model, store.channels, size, "rotation")
         return fit_few(network, training, params.model, len(labels), job(plan, seed), plan.trainable)
 
-    with checkpoints("transfer", [*INPUTS, Path(plan.weights)]) as saved, logged("metrics/curves/transfer") as log:
+    with (
+        checkpoints("transfer", params, [*INPUTS, Path(plan.weights)]) as saved,
+        logged("metrics/curves/transfer") as log,
+    ):
         if FOLDS in store.table:
             network, summary, held_out = cross_validate(
                 store, plan, labels, from_few, params.seed, compute.exact(), "transfer"

@@ -24,6 +24,7 @@ from tests.models import sized
 from tests.test_training import AUGMENTATION, examples
 
 PLAN = TrainingPlan(epochs=5, batch_size=16, learning_rate=0.01, weight_decay=0.01, schedule="cosine", averaging=0.9)
+OTHER_PLAN = PLAN.model_copy(update={"learning_rate": 0.02})
 MODEL = sized([8, 8]).model_copy(update={"head": [6], "dropout": 0.5})
 
 
@@ -116,13 +117,12 @@ def project(folder: Path) -> list[Path]:
     for name in ("quarterturn", "stages"):
         (folder / name).mkdir()
         (folder / name / "code.py").write_text("1")
-    (folder / "params.yaml").write_text("learning_rate: 1")
     (folder / "input.csv").write_text("a")
     return [Path("input.csv")]
 
 
 def killed_after(stage: str, inputs: list[Path], trainings: int) -> None:
-    with suppress(Killed), checkpoints(stage, inputs) as saved:
+    with suppress(Killed), checkpoints(stage, PLAN, inputs) as saved:
         for number in range(1, trainings + 1):
             saved.next().save({"epoch": number})
         raise Killed
@@ -148,24 +148,24 @@ def test_the_number_format_is_in_the_fingerprint(tmp_path: Path, monkeypatch: py
     found = set()
     for dtype in (torch.bfloat16, torch.float32):
         monkeypatch.setattr(checkpoint, "choose", lambda dtype=dtype: replace(choose(), dtype=dtype))
-        found.add(fingerprint(inputs))
+        found.add(fingerprint(PLAN, inputs))
     assert len(found) == 2
 
 
-@pytest.mark.parametrize("changed", ["quarterturn/code.py", "stages/code.py", "params.yaml", "input.csv"])
+@pytest.mark.parametrize("changed", ["quarterturn/code.py", "stages/code.py", "input.csv"])
 def test_whatever_decides_the_result_is_in_the_fingerprint(changed: str, tmp_path: Path) -> None:
     inputs = project(tmp_path)
-    before = fingerprint(inputs)
-    assert fingerprint(inputs) == before
+    before = fingerprint(PLAN, inputs)
+    assert fingerprint(PLAN, inputs) == before
+    assert fingerprint(OTHER_PLAN, inputs) != before
     (tmp_path / changed).write_text("changed")
-    assert fingerprint(inputs) != before
+    assert fingerprint(PLAN, inputs) != before
 
 
 def test_checkpoints_go_when_the_stage_ends_well_and_stay_when_it_does_not(tmp_path: Path) -> None:
     inputs = project(tmp_path)
     killed_after("pretrain", inputs, 1)
-    (tmp_path / "params.yaml").write_text("learning_rate: 2")
-    with checkpoints("pretrain", inputs) as saved:
+    with checkpoints("pretrain", OTHER_PLAN, inputs) as saved:
         assert saved.next().state is None
         assert len(list(Path("outputs/scratch").glob("pretrain-*"))) == 2
     assert only_an_empty_lock("pretrain")
@@ -174,7 +174,7 @@ def test_checkpoints_go_when_the_stage_ends_well_and_stay_when_it_does_not(tmp_p
 def test_each_training_of_a_stage_finds_its_own(tmp_path: Path) -> None:
     inputs = project(tmp_path)
     killed_after("baseline", inputs, 2)
-    with checkpoints("baseline", inputs) as saved:
+    with checkpoints("baseline", PLAN, inputs) as saved:
         assert [saved.next().state for _ in range(3)] == [{"epoch": 1}, {"epoch": 2}, None]
 
 
@@ -185,27 +185,30 @@ def test_where_files_cannot_be_locked_the_reason_is_told(tmp_path: Path, monkeyp
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(checkpoint.fcntl, "flock", refuse)
-    with pytest.raises(UserError, match="lock cannot be locked: No locks available"), checkpoints("pretrain", inputs):
+    with (
+        pytest.raises(UserError, match="lock cannot be locked: No locks available"),
+        checkpoints("pretrain", PLAN, inputs),
+    ):
         pass
 
 
 def test_two_trainers_never_run_one_stage_at_once(tmp_path: Path) -> None:
     inputs = project(tmp_path)
     code = "import sys; from pathlib import Path; from quarterturn.checkpoint import checkpoints\n"
-    code += "with checkpoints('pretrain', [Path('input.csv')]): print('in', flush=True); sys.stdin.read()"
+    code += f"from quarterturn.params import TrainingPlan\nplan = {PLAN!r}\n"
+    code += "with checkpoints('pretrain', plan, [Path('input.csv')]): print('in', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None
         assert other.stdin is not None
         assert other.stdout.readline() == "in\n"
-        (tmp_path / "params.yaml").write_text("learning_rate: 2")  # they would still write the same outputs
         with (
             pytest.raises(UserError, match=f"process {other.pid} is running this stage"),
-            checkpoints("pretrain", inputs),
+            checkpoints("pretrain", OTHER_PLAN, inputs),  # they would still write the same outputs
         ):
             pass
         other.kill()
-    with checkpoints("pretrain", inputs) as saved:
+    with checkpoints("pretrain", PLAN, inputs) as saved:
         assert saved.next().state is None
     assert only_an_empty_lock("pretrain")

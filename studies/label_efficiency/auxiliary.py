@@ -12,11 +12,10 @@ def main() -> None:
     folder, number = Path(sys.argv[1]), int(sys.argv[2])
     seed = Seed.open(folder, number)
     study = seed.study
-    arm = study.scratch.model_copy(update={"few_up_to": study.auxiliary.few_up_to})
     cells = [
         cell
         for turned in ("none", "labelled", "all")
-        for cell in seed.curve(f"scratch-s4l-{turned}", arm, None, study.auxiliary.fractions, turned)
+        for cell in seed.curve(f"scratch-s4l-{turned}", study.beside_auxiliary, None, study.auxiliary.fractions, turned)
     ]
     write_cells(cells, folder / f"runs/auxiliary-{number}.csv")
 

@@ -95,6 +95,11 @@ class Study(Section):
     auxiliary: Auxiliary
     given: list[str] = Field(max_length=1, description="a backbone: torchvision weights, or a model file")
 
+    @property
+    def beside_auxiliary(self) -> Arm:
+        """From scratch as it is compared with an auxiliary loss."""
+        return self.scratch.model_copy(update={"few_up_to": self.auxiliary.few_up_to})
+
     @model_validator(mode="after")
     def fits_together(self) -> Self:
         if self.fractions != sorted(set(self.fractions)) or self.primary not in self.fractions:

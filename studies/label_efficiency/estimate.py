@@ -18,11 +18,10 @@ BATCH, STEPS = 64, 5  # of the steps that are timed
 def say_estimate(study: Study, stages: Sequence[str]) -> None:
     """Print the CPU-hours of the given stages, such as scratch@0, and the hours with one of them on each core."""
     tuned = _curve(study.fine_tuned, study.fractions) + 2 * _curve(study.fine_tuned, study.auxiliary.fractions)
-    short = study.scratch.model_copy(update={"few_up_to": study.auxiliary.few_up_to})
     rotation = study.pretrain.steps * study.pretrain.batch_size * len(ANGLES)
     images = {  # with an auxiliary loss, a step takes as many images again
         "scratch": _curve(study.scratch, study.fractions),
-        "auxiliary": 5 * _curve(short, study.auxiliary.fractions),  # one without it, two with
+        "auxiliary": 5 * _curve(study.beside_auxiliary, study.auxiliary.fractions),  # one without it, two with
         "pretrained": rotation + tuned,
     }
     total = sum(images.get(stage.partition("@")[0], 0) for stage in stages)
