@@ -1,5 +1,6 @@
 """The final model: a pipeline of its own, from every label, and its card."""
 
+import hashlib
 import importlib
 import shutil
 from pathlib import Path
@@ -26,6 +27,14 @@ def test_code_in_deps_is_the_import_closure(stage: str) -> None:
     declared = {dep.removeprefix("../") for dep in facts["deps"] if dep.endswith(".py")}
     assert declared == import_closure(f"stages.{SCRIPTS[stage]}")
     assert facts["cmd"] == f"cd .. && python -m stages.{SCRIPTS[stage]}"
+
+
+def test_the_card_beside_the_lock_is_of_the_same_run() -> None:
+    card = (ROOT / "final/model-card.md").read_bytes()
+    locked = YAML(typ="safe").load(ROOT / "final/dvc.lock")["stages"]
+    assert locked["card"]["outs"][0]["md5"] == hashlib.md5(card, usedforsecurity=False).hexdigest()
+    (model,) = locked["model"]["outs"]
+    assert next(dep["md5"] for dep in locked["card"]["deps"] if dep["path"] == model["path"]) == model["md5"]
 
 
 def declared_params(stage: str) -> set[str]:
