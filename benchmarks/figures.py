@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.growth import ARCHIVE
 from benchmarks.timing import ratio
 
 Raw = Mapping[str, Any]  # of one part: item → what it measured
@@ -78,23 +79,26 @@ def others(raw: Raw) -> dict[str, float]:
 def growth(raw: Raw) -> dict[str, float]:
     """Exponent of the time beyond the imports', and anonymous bytes a picture; the largest of all stages first.
 
+    What an open .zip takes is a figure by itself.
+
     The exponent is that between the two largest numbers of pictures, where what a stage takes for any number weighs
     least; bytes are by least squares.
     """
     counts = np.array([int(name) for name in raw if name != "start"])
-    stages = list(raw[str(counts[0])])
+    stages = [name for name in raw[str(counts[0])] if name != ARCHIVE]
     exponents, memory = {}, {}
     for stage in stages:
         spent = [raw[str(count)][stage] for count in counts]
         beyond = [each["seconds"] - raw["start"][stage.partition(",")[0]] for each in spent]
         # A thousand pictures take hardly more than the imports, whose time varies: never less than a hundredth second.
         exponents[_key(stage)] = _slope(np.log(counts[-2:]), np.log(np.maximum(beyond[-2:], 0.01)))
-        memory[_key(stage)] = _slope(counts, np.array([each["anonymous"] for each in spent]))
+        memory[_key(stage)] = _bytes_each(raw, counts, stage)
     return {
         "time_exponent": max(exponents.values()),
         "memory_per_picture": max(memory.values()),
         **{f"time_exponent_{stage}": value for stage, value in exponents.items()},
         **{f"memory_per_picture_{stage}": value for stage, value in memory.items()},
+        "memory_per_picture_in_a_zip": _bytes_each(raw, counts, ARCHIVE),
     }
 
 
@@ -128,6 +132,10 @@ FIGURES: dict[str, Callable[[Raw], dict[str, float]]] = {
     "growth": growth,
     "protocol": protocol,
 }
+
+
+def _bytes_each(raw: Raw, counts: Any, name: str) -> float:
+    return _slope(counts, np.array([raw[str(count)][name]["anonymous"] for count in counts]))
 
 
 def _slope(x: Any, y: Any) -> float:

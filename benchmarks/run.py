@@ -2,7 +2,8 @@
 
 Prints a table and writes results.json: figures, and the raw timings that each is computed from (figures.py). What a
 part measures is kept as soon as it is there (build/bench), so that a run that was stopped goes on; what was measured of
-other code or other pictures is measured again. Nothing else may run on the machine meanwhile.
+other code or other pictures is measured again. Parts that are not measured keep what is published of them, with the
+commit and the machine that it is of. Nothing else may run on the machine meanwhile.
 """
 
 import argparse
@@ -46,9 +47,14 @@ def main() -> None:
     if changed and not options.small:  # parts that run a clone would run other code than the rest
         raise UserError(f"commit first what is to be measured: {one_line(changed)}")
     results = (setting.work if options.small else HERE) / "results.json"
-    raw = measured(setting, options.parts or list(PARTS), options.anew)
+    finished = measured(setting, options.parts or list(PARTS), options.anew)
+    if results.exists():
+        published = json.loads(results.read_text("utf-8"))
+        finished = {part: {key: published[key][part] for key in ("of", "raw")} for part in published["raw"]} | finished
+    finished = {part: finished[part] for part in PARTS if part in finished}
+    of, raw = ({part: values[key] for part, values in finished.items()} for key in ("of", "raw"))
     found = figures(raw)
-    write(results, {**found, "machine": machine(setting), "raw": raw})
+    write(results, {**found, "of": of, "raw": raw})
     if not options.small:
         report.main()
     width = max(map(len, found))
@@ -72,21 +78,27 @@ def parsed() -> argparse.Namespace:
 
 
 def measured(setting: Setting, parts: list[str], anew: bool) -> dict[str, dict[str, Any]]:
-    """Raw timings of all parts that are finished, after measuring what is missing of ``parts``."""
+    """All parts of this code that are finished, after measuring what is missing of ``parts``.
+
+    Each has its `raw` timings, and says of which commit and machine they are: `of`.
+    """
     setting.work.mkdir(parents=True, exist_ok=True)
-    finished, of = {}, fingerprint(setting)
+    finished, mark = {}, fingerprint(setting)
+    of = {"commit": git("rev-parse", "--short", "HEAD").strip(), **machine(setting)}
     for part in PARTS:
         path = setting.work / f"{part}.json"
         kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        raw = kept["raw"] if kept.get("of") == of and not (anew and part in parts) else {}
+        if kept.get("fingerprint") != mark or (anew and part in parts):
+            kept = {"fingerprint": mark, "of": of, "raw": {}}
+        raw = kept["raw"]
         items = PARTS[part](setting) if part in parts else {}
         for number, (name, measure) in enumerate(items.items(), 1):
             if name not in raw:
                 print(f"{part} {number}/{len(items)}: {name}", flush=True)
                 raw[name] = measure()
-                write(path, {"of": of, "raw": raw})
+                write(path, kept)
         if raw:
-            finished[part] = raw
+            finished[part] = kept
     return finished
 
 

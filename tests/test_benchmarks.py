@@ -65,6 +65,7 @@ RAW: dict[str, dict[str, Any]] = {
                 "split": {"seconds": 1 + count / 100, "anonymous": 1_000_000 + 10 * count},
                 "transfer": {"seconds": 2 + (count / 100) ** 2, "anonymous": 5_000_000},
                 "transfer, frozen": {"seconds": 2 + count / 200, "anonymous": 5_000_000 + 2000 * count},
+                "open archive": {"seconds": 1.0, "anonymous": 1_000_000 + 3000 * count},
             }
             for count in (100, 400, 1600)
         },
@@ -98,6 +99,7 @@ def test_figures_are_what_the_timings_say() -> None:
         "time_exponent_split": 1,
         "memory_per_picture": 2000,
         "memory_per_picture_split": 10,
+        "memory_per_picture_in_a_zip": 3000,
         "overhead_ratio": 1.5,
         "overhead_ratio_split": 0.5,
         "noop_ratio": 1.5,
@@ -108,8 +110,11 @@ def test_figures_are_what_the_timings_say() -> None:
 
 
 def test_the_tables_say_what_was_measured() -> None:
-    machine = {"cores": 2, "cpu": "a CPU", "torch": "2", "photos": "given"}
-    tables = report.tables(figures(RAW) | {"machine": machine, "raw": RAW})
+    of = {"cores": 2, "cpu": "a CPU", "torch": "2", "photos": "given"}
+    older = {part: of | {"commit": "older" if part == "protocol" else "newer"} for part in RAW}
+    tables = report.tables(figures(RAW) | {"of": older, "raw": RAW})
+    assert "- protocol: commit older on 2 cores of a CPU, torch 2, with photos that were given." in tables["machine"]
+    assert len(tables["machine"]) == 2
     assert "| `make repro` from nothing, seconds | ≤ 90 | 70 |" in tables["figures"]
     assert tables["calls"][2:4] == ["| `aten::convolution` | 40.0 % |", "| `aten::add` | 40.0 % |"]
     text = (ROOT / "benchmarks/README.md").read_text("utf-8")
@@ -119,7 +124,7 @@ def test_the_tables_say_what_was_measured() -> None:
 def test_what_is_published_is_what_its_raw_timings_give() -> None:
     results = json.loads(RESULTS.read_text("utf-8"))
     assert results["raw"].keys() == PARTS.keys()
-    assert {name: value for name, value in results.items() if name not in ("machine", "raw")} == figures(results["raw"])
+    assert {name: value for name, value in results.items() if name not in ("of", "raw")} == figures(results["raw"])
     text = (ROOT / "benchmarks/README.md").read_text("utf-8")
     assert all("\n".join(lines) in text for lines in report.tables(results).values())
 
@@ -233,12 +238,13 @@ def test_growth_runs_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def run(folder: Path, *arguments: str) -> Any:
         asked.append(arguments)
         values = YAML(typ="safe").load(folder / "params.yaml")
-        assert (values["transfer"]["trainable"] == "head") == (len(asked) == len(STAGES) + 1)
+        assert (values["transfer"]["trainable"] == "head") == (len(asked) > len(STAGES))
+        assert len(list((folder / "pictures").rglob("*.jpg"))) == 3
         return type("Spent", (), {})()
 
     monkeypatch.setattr(growth, "run_python", run)
-    assert [*growth.grown(Setting(tmp_path, small=True), 3)] == [*STAGES, "transfer, frozen"]
-    assert [name for _, name in asked] == [f"stages.{stage}" for stage in (*STAGES, "transfer")]
+    assert [*growth.grown(Setting(tmp_path, small=True), 3)] == [*STAGES, "transfer, frozen", "open archive"]
+    assert [name for _, name in asked[:-1]] == [f"stages.{stage}" for stage in (*STAGES, "transfer")]
 
 
 def test_a_stage_is_stopped_at_its_first_useful_step(workspace: Path) -> None:
