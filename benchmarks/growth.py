@@ -2,8 +2,8 @@
 
 Pictures are small JPEGs in a folder, stored at the size that the recipe for photos stores. The network is small and
 every training is one epoch long, so that what grows is what handles pictures. The time that a stage's imports take is
-the same for all, and is taken off before exponents are fitted: it would make growth look slower than it is. What a .zip
-takes more than a folder is measured by itself.
+the same for all, and is taken off before exponents are fitted: it would make growth look slower than it is. What an
+open .zip takes is measured by itself: each process that reads from it has it open.
 """
 
 import shutil

@@ -47,18 +47,23 @@ def main() -> None:
     if changed and not options.small:  # parts that run a clone would run other code than the rest
         raise UserError(f"commit first what is to be measured: {one_line(changed)}")
     results = (setting.work if options.small else HERE) / "results.json"
-    finished = measured(setting, options.parts or list(PARTS), options.anew)
-    if results.exists():
-        published = json.loads(results.read_text("utf-8"))
-        finished = {part: {key: published[key][part] for key in ("of", "raw")} for part in published["raw"]} | finished
-    finished = {part: finished[part] for part in PARTS if part in finished}
-    of, raw = ({part: values[key] for part, values in finished.items()} for key in ("of", "raw"))
-    found = figures(raw)
-    write(results, {**found, "of": of, "raw": raw})
+    found = published(results, measured(setting, options.parts or list(PARTS), options.anew))
     if not options.small:
         report.main()
     width = max(map(len, found))
     print("\n".join(f"{name:{width}}  {value:12,.3f}" for name, value in found.items()))
+
+
+def published(path: Path, finished: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """All figures, after writing them to ``path``; parts that are not in ``finished`` stay as they are there."""
+    before = json.loads(path.read_text("utf-8")) if path.exists() else {"of": {}, "raw": {}}
+    after: dict[str, dict[str, Any]] = {}
+    for key in ("of", "raw"):
+        parts = before[key] | {part: values[key] for part, values in finished.items()}
+        after[key] = {part: parts[part] for part in PARTS if part in parts}
+    found = figures(after["raw"])
+    write(path, {**found, **after})
+    return found
 
 
 def parsed() -> argparse.Namespace:
@@ -78,27 +83,23 @@ def parsed() -> argparse.Namespace:
 
 
 def measured(setting: Setting, parts: list[str], anew: bool) -> dict[str, dict[str, Any]]:
-    """All parts of this code that are finished, after measuring what is missing of ``parts``.
-
-    Each has its `raw` timings, and says of which commit and machine they are: `of`.
-    """
+    """The parts, after measuring what is missing: their `raw` timings, and `of` which commit and machine these are."""
     setting.work.mkdir(parents=True, exist_ok=True)
     finished, mark = {}, fingerprint(setting)
     of = {"commit": git("rev-parse", "--short", "HEAD").strip(), **machine(setting)}
-    for part in PARTS:
+    for part in parts:
         path = setting.work / f"{part}.json"
         kept = json.loads(path.read_text("utf-8")) if path.exists() else {}
-        if kept.get("fingerprint") != mark or (anew and part in parts):
+        if kept.get("fingerprint") != mark or anew:
             kept = {"fingerprint": mark, "of": of, "raw": {}}
         raw = kept["raw"]
-        items = PARTS[part](setting) if part in parts else {}
+        items = PARTS[part](setting)
         for number, (name, measure) in enumerate(items.items(), 1):
             if name not in raw:
                 print(f"{part} {number}/{len(items)}: {name}", flush=True)
                 raw[name] = measure()
                 write(path, kept)
-        if raw:
-            finished[part] = kept
+        finished[part] = kept
     return finished
 
 

@@ -50,7 +50,7 @@ def near(hashes: npt.NDArray[np.uint8], marked: npt.NDArray[np.bool_]) -> npt.ND
     result = group_marked.copy()
     words = np.ascontiguousarray(distinct).view(np.uint64)
     for block in np.array_split(np.arange(8 * distinct.shape[1]), NEAR_DISTANCE + 1):
-        begin, end = block[0] // 8, block[-1] // 8 + 1  # bytes; those of all blocks at once would take much memory
+        begin, end = block[0] // 8, block[-1] // 8 + 1  # in bytes; all bits at once would take much memory
         bits = np.unpackbits(distinct[:, begin:end], axis=1)[:, block - 8 * begin]
         key = bits @ (1 << np.arange(len(block), dtype=np.int32))
         order = np.argsort(key, kind="stable")

@@ -101,7 +101,7 @@ class Store:
     @property
     def fingerprint(self) -> str:
         """Of the pictures and of the part that each is in: a model says by it what it was trained on."""
-        digest = sha256()
+        digest = sha256()  # line by line: all at once would take as much memory as the table
         for row, line in enumerate(map(" ".join, zip(self.table["sha256"], self.table["part"], strict=True))):
             digest.update(f"\n{line}".encode() if row > 0 else line.encode())
         return digest.hexdigest()[:16]

@@ -24,9 +24,9 @@ from quarterturn.progress import Progress
 
 WARM_UP = 0.1  # share of the steps in which the learning rate rises
 MOST_VALIDATIONS = 30  # in a training: more cost time and only help to pick a lucky one
-# A batch without gradients: at most so many pictures, and so many pixels with every angle counted. More would take
-# memory, more than training does, and no less time.
-EVALUATION_BATCH, EVALUATION_PIXELS = 256, 2**20
+# A batch without gradients: at most so many pictures, and so many pixels with every angle counted. More would take more
+# memory and, on a CPU, no less time.
+EVALUATION_BATCH, EVALUATION_PIXELS = 256, 2**18
 
 Log = Callable[[int, dict[str, float]], None]
 LossOf = Callable[[npt.NDArray[np.int64], Randomly], tuple[Tensor, int]]
@@ -238,7 +238,7 @@ def predict(network: nn.Module, examples: Examples, compute: Compute) -> tuple[T
     compute.place(network).eval()
     count = len(examples)
 
-    def answer(chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def answer(chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:  # whose images are freed before the next
         images, expected = examples.batch(chosen)
         with compute.autocast():
             return network(compute.move(images)).float().cpu(), expected

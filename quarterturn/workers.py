@@ -24,7 +24,7 @@ R = TypeVar("R")
 FEW = 4  # so many items are not worth a process
 CHUNK = 16  # items that a process is handed at a time: fewer where there are few, more where there are very many
 CHUNKS = 4  # of each process, at least, so that one of large pictures does not keep the others waiting
-MOST_CHUNKS = 1024
+MOST_CHUNKS = 1024  # all are queued at once
 FEWER = "with QUARTERTURN_PROCESSES=1, one picture is read at a time"
 
 

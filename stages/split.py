@@ -27,6 +27,7 @@ def main() -> None:
         for key, value in row.items():
             columns.setdefault(key, []).append(value)
     table = pd.DataFrame(columns)
+    del columns
 
     given = source.labels()
     if given is None:

@@ -16,7 +16,7 @@ from benchmarks import firststep, growth, report
 from benchmarks.figures import FIGURES, figures
 from benchmarks.pictures import CLASSES, as_jpeg, made_up, make_folder, make_zip
 from benchmarks.reference import Example, load, make_head, make_trunk
-from benchmarks.run import PARTS
+from benchmarks.run import PARTS, published
 from benchmarks.settings import STAGES, Setting, recipe
 from benchmarks.timing import alternating, anonymous_memory, on_cores, run_python
 from quarterturn.images import decode_square, examine
@@ -110,10 +110,13 @@ def test_figures_are_what_the_timings_say() -> None:
 
 
 def test_the_tables_say_what_was_measured() -> None:
-    of = {"cores": 2, "cpu": "a CPU", "torch": "2", "photos": "given"}
+    of = {"cores": 2, "cpu": "a CPU", "python": "3", "torch": "2", "photos": "given"}
     older = {part: of | {"commit": "older" if part == "protocol" else "newer"} for part in RAW}
     tables = report.tables(figures(RAW) | {"of": older, "raw": RAW})
-    assert "- protocol: commit older on 2 cores of a CPU, torch 2, with photos that were given." in tables["machine"]
+    assert (
+        "- protocol: commit older on 2 cores of a CPU, Python 3, torch 2, with photos that were given."
+        in tables["machine"]
+    )
     assert len(tables["machine"]) == 2
     assert "| `make repro` from nothing, seconds | ≤ 90 | 70 |" in tables["figures"]
     assert tables["calls"][2:4] == ["| `aten::convolution` | 40.0 % |", "| `aten::add` | 40.0 % |"]
@@ -127,6 +130,22 @@ def test_what_is_published_is_what_its_raw_timings_give() -> None:
     assert {name: value for name, value in results.items() if name not in ("of", "raw")} == figures(results["raw"])
     text = (ROOT / "benchmarks/README.md").read_text("utf-8")
     assert all("\n".join(lines) in text for lines in report.tables(results).values())
+
+
+def test_parts_that_are_not_measured_anew_stay_as_they_were_published(tmp_path: Path) -> None:
+    path, names = tmp_path / "results.json", ("protocol", "overhead", "calls")
+    published(path, {part: {"of": {"commit": "old"}, "raw": RAW[part]} for part in names})
+    halved = {**RAW["overhead"], "from nothing": [35.0]}
+    found = published(path, {"overhead": {"of": {"commit": "new"}, "raw": halved}})
+    results = json.loads(path.read_text("utf-8"))
+    assert found["repro_seconds"] == results["repro_seconds"] == 35
+    assert found["protocol_speedup"] == figures(RAW)["protocol_speedup"]
+    assert {part: each["commit"] for part, each in results["of"].items()} == {
+        "overhead": "new",
+        "calls": "old",
+        "protocol": "old",
+    }
+    assert list(results["raw"]) == [part for part in PARTS if part in names]
 
 
 def test_all_parts_have_figures() -> None:
