@@ -52,9 +52,13 @@ def compared(setting: Setting, size: int, full: bool) -> dict[str, Any]:
             decode_all(ImageSource(folder), table, stores["pipeline"], size, 3)
 
     def plain(name: str, decode: Callable[[Path, int], Squares]) -> None:
+        threads = torch.get_num_threads()
         torch.set_num_threads(1)  # two on one core would wait for each other
-        with on_cores(1):
-            np.save(stores[name], collect(paths, size, decode))
+        try:
+            with on_cores(1):
+                np.save(stores[name], collect(paths, size, decode))
+        finally:
+            torch.set_num_threads(threads)
 
     sides: dict[str, Callable[[], object]] = {
         "pipeline, one core": partial(pipeline, 1),
