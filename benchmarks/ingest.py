@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 import torchvision.transforms.v2.functional as F
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_image
@@ -52,13 +51,8 @@ def compared(setting: Setting, size: int, full: bool) -> dict[str, Any]:
             decode_all(ImageSource(folder), table, stores["pipeline"], size, 3)
 
     def plain(name: str, decode: Callable[[Path, int], Squares]) -> None:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # two on one core would wait for each other
-        try:
-            with on_cores(1):
-                np.save(stores[name], collect(paths, size, decode))
-        finally:
-            torch.set_num_threads(threads)
+        with on_cores(1):
+            np.save(stores[name], collect(paths, size, decode))
 
     sides: dict[str, Callable[[], object]] = {
         "pipeline, one core": partial(pipeline, 1),

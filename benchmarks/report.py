@@ -58,10 +58,9 @@ def machines(of: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What was measured where, and of which commit."""
     parts: dict[str, list[str]] = {}
     for part, each in of.items():
-        where = f"commit {each['commit']} on {each['cores']} cores of {each['cpu']}"
-        parts.setdefault(
-            f"{where}, Python {each['python']}, torch {each['torch']}, with photos that were {each['photos']}", []
-        ).append(part)
+        where = f"commit {each['commit']} on {each['cores']} cores of {each['cpu']}, Python {each['python']},"
+        where += f" torch {each['torch']}, with photos that were {each['photos']}"
+        parts.setdefault(where, []).append(part)
     return [f"- {', '.join(names)}: {where}." for where, names in parts.items()]
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from studies.clone import ROOT
 
 SAMPLING = 0.02  # seconds between two looks at a process's memory
@@ -43,12 +45,14 @@ def ratio(slow: Iterable[float], fast: Iterable[float]) -> float:
 
 @contextmanager
 def on_cores(count: int) -> Iterator[None]:
-    """Keep this thread, and those that it starts, to so many of its cores; Linux only."""
-    before = os.sched_getaffinity(0)
+    """Keep this thread, those that it starts, and torch's to so many of its cores; Linux only."""
+    before, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, sorted(before)[:count])
+    torch.set_num_threads(min(count, threads))  # more of them than cores would wait for each other
     try:
         yield
     finally:
+        torch.set_num_threads(threads)
         os.sched_setaffinity(0, before)
 
 

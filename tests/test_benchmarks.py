@@ -178,6 +178,7 @@ def test_one_core_is_one_core() -> None:
     before = os.sched_getaffinity(0)
     with on_cores(1):
         assert len(os.sched_getaffinity(0)) == 1
+        assert torch.get_num_threads() == 1
     assert os.sched_getaffinity(0) == before
 
 
