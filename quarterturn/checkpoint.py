@@ -1,6 +1,6 @@
 """Checkpoints, so that a killed stage goes on where it was and ends with the same bytes.
 
-They are no outputs: they live in a scratch folder whose name is a fingerprint of all that decides the result, so that
+They are no outputs: they live in a scratch folder whose name is a digest of all that decides the result, so that
 another learning rate never finds them; it is removed when the stage ends well. One process at a time runs a stage in
 a project; the lock that sees to it is never removed, so that all who ask for it ask for the same file.
 """
@@ -12,8 +12,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +33,23 @@ CODE = ("quarterturn", "stages")
 class Checkpoint:
     """That of one training: `kept` is the caller's, to be changed in place; `state` is the training loop's.
 
-    Both hold what `torch.load` reads without running code: tensors, numbers, strings, lists and dictionaries. Without
-    a path nothing is read or written.
+    Both hold what `torch.load` reads without running code: tensors, numbers, strings, lists and dictionaries.
+
+    Args:
+        path: of its file, asked for when there is something to be read or written; None: nothing is.
+        begun: whether the file may be there already.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Callable[[], Path] | None = None, begun: bool = True) -> None:
         self._path, self._saved, self._seconds = path, time.monotonic(), seconds_between()
         self.kept: dict[str, Any] = {}
         self.state: dict[str, Any] | None = None
-        if path is not None and path.exists():
+        if path is not None and begun and path().exists():
             try:
-                read = torch.load(path, weights_only=True)
+                read = torch.load(path(), weights_only=True)
                 self.kept, self.state = read["kept"], read["state"]
             except Exception as error:  # of many kinds; a checkpoint only saves time
-                print(f"{path} is damaged, so this training begins anew: {one_line(error, 100)}", file=sys.stderr)
+                print(f"{path()} is damaged, so this training begins anew: {one_line(error, 100)}", file=sys.stderr)
 
     @property
     def due(self) -> bool:
@@ -57,21 +61,22 @@ class Checkpoint:
         if self._path is not None:
             written = io.BytesIO()  # torch's own writing to files fails with errors that do not say why
             torch.save({"kept": self.kept, "state": state}, written)
-            with atomic(self._path) as temporary:
+            with atomic(self._path()) as temporary:
                 temporary.write_bytes(written.getbuffer())
             self._saved = time.monotonic()
 
 
 class Checkpoints:
-    """Those of a stage, in the order of its trainings."""
+    """Those of a stage, in the order of its trainings: in a folder that is asked for as their paths are."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self._folder, self._count = folder, 0
+    def __init__(self, folder: Callable[[], Path], begun: bool) -> None:
+        self._folder, self._begun, self._count = folder, begun, 0
 
     def next(self) -> Checkpoint:
         """That of the next training."""
         self._count += 1
-        return Checkpoint(None if self._folder is None else self._folder / f"{self._count}.pt")
+        name = f"{self._count}.pt"
+        return Checkpoint(lambda: self._folder() / name, self._begun)
 
 
 @contextmanager
@@ -81,14 +86,15 @@ def checkpoints(stage: str, params: BaseModel, inputs: Iterable[Path]) -> Iterat
     Args:
         stage: its name.
         params: as it has read them; params.yaml may be another by now.
-        inputs: files that it reads, besides params.yaml and the code.
+        inputs: files that it reads, besides the code.
 
     Raises:
         UserError: another process is running the same stage here, or files cannot be locked.
     """
-    folder = SCRATCH / f"{stage}-{fingerprint(params, inputs)}"
     SCRATCH.mkdir(parents=True, exist_ok=True)
-    with (SCRATCH / f"{stage}.lock").open("a+", encoding="utf-8") as lock:  # let go of when the process ends, anyhow
+    with ExitStack() as stack:
+        # Let go of when the process ends, anyhow.
+        lock = stack.enter_context((SCRATCH / f"{stage}.lock").open("a+", encoding="utf-8"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -103,8 +109,20 @@ def checkpoints(stage: str, params: BaseModel, inputs: Iterable[Path]) -> Iterat
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        folder.mkdir(exist_ok=True)  # by whoever holds the lock: another could be removing it
-        yield Checkpoints(folder)
+        code = fingerprint(params)
+        # What is open stays what this stage reads, even if another file takes its place.
+        opened = [stack.enter_context(path.open("rb")) for path in inputs]
+
+        @cache
+        def folder() -> Path:  # when one is to be read or written: heads are trained before large inputs are hashed
+            digest = hashlib.sha256(code)
+            for file in opened:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+            made = SCRATCH / f"{stage}-{digest.hexdigest()[:16]}"
+            made.mkdir(exist_ok=True)  # by whoever holds the lock: another could be removing it
+            return made
+
+        yield Checkpoints(folder, any(SCRATCH.glob(f"{stage}-*")))
         for done in SCRATCH.glob(f"{stage}-*"):  # others are of params that were tried and given up
             shutil.rmtree(done, ignore_errors=True)
         lock.truncate(0)
@@ -123,13 +141,14 @@ def seconds_between() -> float:
         raise UserError(f"{EVERY} is {said!r}; it takes a number of seconds") from error
 
 
-def fingerprint(params: BaseModel, inputs: Iterable[Path]) -> str:
-    """Of what decides a stage's results: params, code, inputs, the library, its threads, device and number format."""
+def fingerprint(params: BaseModel) -> bytes:
+    """Of what decides a stage's results, but for its inputs: params, code, torch, its threads, device, number format.
+
+    All are taken as they are now.
+    """
     compute = choose()
     machine = f"{torch.__version__} {torch.get_num_threads()} {compute.device.type} {compute.dtype}"
     digest = hashlib.sha256(f"{machine}\n{params.model_dump_json()}\n".encode())
-    code = sorted(path for folder in CODE for path in Path(folder).glob("*.py"))
-    for path in [*code, *inputs]:
-        with path.open("rb") as file:
-            digest.update(f"{path}\n{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()[:16]
+    for path in sorted(path for folder in CODE for path in Path(folder).glob("*.py")):
+        digest.update(f"{path}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.digest()

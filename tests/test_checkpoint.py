@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from quarterturn import checkpoint
-from quarterturn.checkpoint import EVERY, Checkpoint, checkpoints, fingerprint
+from quarterturn.checkpoint import EVERY, Checkpoint, checkpoints
 from quarterturn.compute import choose
 from quarterturn.errors import UserError
 from quarterturn.modelfile import blank_network
@@ -47,7 +47,7 @@ def fitted(path: Path | None, killed_after: int = 99) -> tuple[Network, Best, li
             raise Killed
 
     network = blank_network(MODEL, 1, 2, [0.5], [0.2], 0)
-    job = Job("test", PLAN, AUGMENTATION, 0, choose(), Checkpoint(path))
+    job = Job("test", PLAN, AUGMENTATION, 0, choose(), Checkpoint(path and (lambda: path)))
     best = fit(network, examples(90, 0), examples(40, 1), job, log)
     return network, best, curve
 
@@ -74,7 +74,7 @@ def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
     other, kept, again = fitted(tmp_path / "1.pt", killed_after=5)
     assert same_weights(network, other)
     assert (kept, again) == (best, curve)
-    assert (Checkpoint(tmp_path / "1.pt").state or {}).keys() == {"epoch"}  # what only going on needs is gone
+    assert (Checkpoint(lambda: tmp_path / "1.pt").state or {}).keys() == {"epoch"}  # what only going on needs is gone
 
 
 @pytest.mark.parametrize("left", [0, 100, 20_000])
@@ -103,7 +103,9 @@ def test_a_training_without_validation_goes_on_too(tmp_path: Path) -> None:
                 raise Killed
             return cross_entropy_of(network, training, choose())(chosen, randomly)
 
-        fit_to_the_end(network, loss_of, 90, Job("test", PLAN, AUGMENTATION, 0, choose(), Checkpoint(path), 0.7))
+        fit_to_the_end(
+            network, loss_of, 90, Job("test", PLAN, AUGMENTATION, 0, choose(), Checkpoint(path and (lambda: path)), 0.7)
+        )
         return network
 
     whole = trained(None)
@@ -135,31 +137,66 @@ def only_an_empty_lock(stage: str) -> bool:
 
 def test_the_time_between_two_is_a_number_or_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(EVERY)
-    assert not Checkpoint(tmp_path / "1.pt").due
+    assert not Checkpoint(lambda: tmp_path / "1.pt").due
     monkeypatch.setenv(EVERY, "0")
-    assert Checkpoint(tmp_path / "1.pt").due
+    assert Checkpoint(lambda: tmp_path / "1.pt").due
     monkeypatch.setenv(EVERY, "ten")
     with pytest.raises(UserError, match="QUARTERTURN_CHECKPOINT_SECONDS is 'ten'"):
-        Checkpoint(tmp_path / "1.pt")
+        Checkpoint(lambda: tmp_path / "1.pt")
 
 
-def test_the_number_format_is_in_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def found(inputs: list[Path], plan: TrainingPlan = PLAN) -> bool:
+    """Whether a checkpoint is there to go on from; it stays."""
+    with suppress(Killed), checkpoints("pretrain", plan, inputs) as saved:
+        state = saved.next().state
+        raise Killed
+    return state is not None
+
+
+def test_another_number_format_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = project(tmp_path)
-    found = set()
-    for dtype in (torch.bfloat16, torch.float32):
-        monkeypatch.setattr(checkpoint, "choose", lambda dtype=dtype: replace(choose(), dtype=dtype))
-        found.add(fingerprint(PLAN, inputs))
-    assert len(found) == 2
+
+    def in_format(dtype: torch.dtype) -> None:
+        monkeypatch.setattr(checkpoint, "choose", lambda: replace(choose(), dtype=dtype))
+
+    in_format(torch.bfloat16)
+    killed_after("pretrain", inputs, 1)
+    assert found(inputs)
+    in_format(torch.float32)
+    assert not found(inputs)
 
 
 @pytest.mark.parametrize("changed", ["quarterturn/code.py", "stages/code.py", "input.csv"])
-def test_whatever_decides_the_result_is_in_the_fingerprint(changed: str, tmp_path: Path) -> None:
+def test_whatever_decides_the_result_decides_which_checkpoint_is_found(changed: str, tmp_path: Path) -> None:
     inputs = project(tmp_path)
-    before = fingerprint(PLAN, inputs)
-    assert fingerprint(PLAN, inputs) == before
-    assert fingerprint(OTHER_PLAN, inputs) != before
+    killed_after("pretrain", inputs, 1)
+    assert found(inputs)
+    assert not found(inputs, OTHER_PLAN)
     (tmp_path / changed).write_text("changed")
-    assert fingerprint(PLAN, inputs) != before
+    assert not found(inputs)
+
+
+@pytest.mark.parametrize("changed", ["quarterturn/code.py", "stages/code.py", "input.csv"])
+def test_what_is_replaced_while_a_stage_runs_is_not_what_it_ran_with(changed: str, tmp_path: Path) -> None:
+    inputs = project(tmp_path)
+    original = (tmp_path / changed).read_text()
+    with suppress(Killed), checkpoints("pretrain", PLAN, inputs) as saved:
+        (tmp_path / "new").write_text("changed")
+        (tmp_path / "new").replace(tmp_path / changed)
+        saved.next().save({"epoch": 1})
+        raise Killed
+    assert not found(inputs)
+    (tmp_path / changed).write_text(original)
+    assert found(inputs)
+
+
+def test_inputs_are_not_read_where_no_checkpoint_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = project(tmp_path)
+    monkeypatch.setattr(checkpoint.hashlib, "file_digest", lambda *_: pytest.fail("an input was read"))
+    with checkpoints("transfer", PLAN, inputs) as saved:
+        assert saved.next().state is None
+        assert [path.name for path in Path("outputs/scratch").iterdir()] == ["transfer.lock"]
+    assert only_an_empty_lock("transfer")
 
 
 def test_checkpoints_go_when_the_stage_ends_well_and_stay_when_it_does_not(tmp_path: Path) -> None:
