@@ -68,6 +68,19 @@ class Network(nn.Module):
             yield x
 
 
+class MaxPool(nn.Module):
+    """The maximum of each 2×2 pixels; a last row or column that has no other is left out."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, width, h, w) → (n, width, h // 2, w // 2)."""
+        if images.requires_grad or images.device.type != "cpu" or torch.compiler.is_exporting():
+            return F.max_pool2d(images, 2)
+        # The same, in half the time on a CPU: where the maximum was is not looked for, as only gradients need it.
+        height, width = images.shape[2] // 2 * 2, images.shape[3] // 2 * 2
+        rows = torch.maximum(images[:, :, 0:height:2], images[:, :, 1:height:2])
+        return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
+
+
 def pooled(features: Tensor, grid: int) -> Tensor:
     """Average over grid × grid cells: (n, width, h, w) → (n, width·grid²)."""
     if features.shape[2:] == (grid, grid):  # every cell is one value
@@ -112,7 +125,7 @@ def _convnet(model: Model, channels: int) -> tuple[list[nn.Module], list[int]]:
             layers += [nn.BatchNorm2d(width)] if batch else []
             layers.append(nn.ReLU(inplace=True))
             before = width
-        layers.insert(-1, nn.MaxPool2d(2))
+        layers.insert(-1, MaxPool())
         blocks.append(nn.Sequential(*layers))
     return blocks, list(model.widths)
 

@@ -71,6 +71,8 @@ def test_the_file_says_enough_to_use_it_without_this_project() -> None:
     onnx.checker.check_model(proto)
     said = {each.key: each.value for each in proto.metadata_props}
     assert json.loads(said["classes"]) == ["cat", "dög"]
+    blocks = len(MODELS["convnet"].widths)
+    assert [node.op_type for node in proto.graph.node].count("MaxPool") == blocks  # and not what it is computed by here
     # By its words alone, for an upright RGB picture in PNG
     assert "crop the centred square; resize to 24×24" in said["preprocessing"]
     assert "BICUBIC" in said["preprocessing"]
