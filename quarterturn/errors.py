@@ -1,6 +1,8 @@
 """Errors that a user can cause, and how a program ends on one."""
 
+import atexit
 import errno
+import gc
 import io
 import os
 import signal
@@ -35,8 +37,10 @@ def one_line(error: object, most: int = 200) -> str:
 def begin(name: str) -> None:
     """From now on Ctrl-C ends this process at once, in one line, and so does the end of the DVC that started it.
 
-    For the first line of a program: what it imports takes seconds, in which an exception would be a traceback.
+    For the first line of a program: what it imports takes seconds, in which an exception would be a traceback. `run`
+    gives back the garbage collector, which would go through all that is being imported again and again.
     """
+    gc.disable()
 
     def leave(*_: object) -> None:  # what is half-written has a name of its own, so it may stay
         os.write(2, f"{name}: {_INTERRUPTED}\n".encode())
@@ -58,6 +62,10 @@ def run(program: Callable[[], None], name: str) -> None:
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (for as long as the process lives)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # where it is not UTF-8
+    if not gc.isenabled():  # since `begin`
+        gc.freeze()  # what was imported stays
+        gc.enable()
+    atexit.register(gc.freeze)  # else Python's own end would go through everything once more
     try:
         stop_with_dvc(name)
         program()

@@ -1,5 +1,7 @@
 """How a program ends."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,12 @@ def test_a_bug_keeps_its_traceback() -> None:
         run(lambda: print(1 / 0), "stage")
     with pytest.raises(RuntimeError, match="shape"):
         run(lambda: print(torch.ones(2).reshape(3)), "stage")
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_program_runs_with_a_garbage_collector(begun: bool) -> None:
+    code = "import gc, sys; from quarterturn.errors import begin, run\n"
+    code += "begin('stage'); print(gc.isenabled(), gc.get_freeze_count() > 0)\n" if begun else ""
+    code += "run(lambda: print(gc.isenabled(), gc.get_freeze_count() > 0), 'stage')"
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.split() == (["False", "False", "True", "True"] if begun else ["True", "False"])
