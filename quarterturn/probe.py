@@ -111,10 +111,10 @@ def fit_heads(
         torch.manual_seed(epoch_seed(seed, epoch))  # of dropout
         for head in heads:
             head.train()
-        for chosen in batches(len(targets), plan.batch_size, seed, epoch):
+        for chosen in map(torch.from_numpy, batches(len(targets), plan.batch_size, seed, epoch)):
             losses = torch.stack(
                 [
-                    F.cross_entropy(as_logits(head(block[chosen])), targets[chosen])
+                    F.cross_entropy(as_logits(head(block.index_select(0, chosen))), targets[chosen])
                     for head, block in zip(heads, features, strict=True)
                 ]
             )
