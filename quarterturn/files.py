@@ -34,6 +34,18 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def read_text(path: str | Path) -> str:
+    """What a stage wrote as UTF-8.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    try:
+        return Path(path).read_text("utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); `dvc repro` makes it") from error
+
+
 def read_json(path: str | Path) -> dict[str, Any]:
     """What `write_json` wrote.
 
@@ -41,9 +53,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         UserError: there is no such file, or it is damaged, as in a merge conflict.
     """
     try:
-        values: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); `dvc repro` makes it") from error
+        values: dict[str, Any] = json.loads(read_text(path))
     except ValueError as error:
         raise UserError(f"{path} is damaged: {one_line(error)}") from error
     return values

@@ -24,7 +24,7 @@ from scmrepo.exceptions import SCMError as ScmError
 from quarterturn.compare import Revision, compare_revisions
 from quarterturn.errors import UserError, one_line
 from quarterturn.figures import COLORS, MOST_COUNTED
-from quarterturn.files import atomic, check_output, read_json
+from quarterturn.files import atomic, check_output, read_json, read_text
 from quarterturn.page import render
 from quarterturn.params import CLASSIFIERS, Params, load_params
 from quarterturn.sheets import as_image
@@ -100,7 +100,7 @@ def report(output: Path, against: str | None = None) -> None:
     counted = [name for name in models if len(metrics[name]["confusion_matrix"]) <= MOST_COUNTED]
     page = render(
         "report.html",
-        verdict=_read(METRICS / "verdict.txt").strip(),
+        verdict=read_text(METRICS / "verdict.txt").strip(),
         warnings=warnings,
         metrics=metrics,
         folded="folds" in metrics,
@@ -179,7 +179,7 @@ def angles(confusion: Matrix) -> list[tuple[str, int, int, float, float, float]]
 def curves(folder: Path) -> Markup | None:
     """The validation curves of all trainings as inline SVG; None where there are none."""
     found = {
-        (figure, name): pd.read_csv(io.StringIO(_read(path)), sep="\t")
+        (figure, name): pd.read_csv(io.StringIO(read_text(path)), sep="\t")
         for figure in CURVES
         for name in ("pretrain", *CLASSIFIERS)
         if (path := folder / name / f"plots/metrics/{figure}.tsv").exists()
@@ -302,10 +302,3 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 def _store(params: Params) -> Store | None:
     """The pictures, if they are here."""
     return Store(OUTPUTS, params.data.image_size) if (OUTPUTS / "rotate-augment/pixels.npy").exists() else None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); `dvc repro` makes it") from error
