@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from pydantic import BaseModel
@@ -112,12 +112,15 @@ def checkpoints(stage: str, params: BaseModel, inputs: Iterable[Path]) -> Iterat
         code = fingerprint(params)
         # What is open stays what this stage reads, even if another file takes its place.
         opened = [stack.enter_context(path.open("rb")) for path in inputs]
+        changed = [_last_change(file) for file in opened]
 
         @cache
         def folder() -> Path:  # when one is to be read or written: heads are trained before large inputs are hashed
             digest = hashlib.sha256(code)
             for file in opened:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
+            if changed != [_last_change(file) for file in opened]:
+                digest.update(os.urandom(16))  # written over, so nobody is to find what was made of what is gone
             made = SCRATCH / f"{stage}-{digest.hexdigest()[:16]}"
             made.mkdir(exist_ok=True)  # by whoever holds the lock: another could be removing it
             return made
@@ -126,6 +129,11 @@ def checkpoints(stage: str, params: BaseModel, inputs: Iterable[Path]) -> Iterat
         for done in SCRATCH.glob(f"{stage}-*"):  # others are of params that were tried and given up
             shutil.rmtree(done, ignore_errors=True)
         lock.truncate(0)
+
+
+def _last_change(file: BinaryIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
 
 
 def seconds_between() -> float:

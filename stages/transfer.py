@@ -1,5 +1,6 @@
 """Stage transfer: the pretrained features and a share of the labels."""
 
+import copy
 from pathlib import Path
 
 from quarterturn.checkpoint import checkpoints
@@ -26,15 +27,14 @@ def main() -> None:
     params = load_params()
     labels, size, plan = params.data.labels, params.data.image_size, params.transfer
     store, compute = Store(OUTPUTS, size), choose()
-    network = load_fitting(plan.weights, params.model, store.channels, size, "rotation")
+    pretrained = load_fitting(plan.weights, params.model, store.channels, size, "rotation")
     held_out = None
 
     def job(plan: Transfer, seed: int) -> Job:
         return Job("transfer", plan, params.augmentation, seed, compute, saved.next())
 
     def from_few(training: LabelledPictures, plan: Transfer, seed: int) -> Network:
-        network = load_fitting(plan.weights, params.model, store.channels, size, "rotation")
-        return fit_few(network, training, params.model, len(labels), job(plan, seed), plan.trainable)
+        return fit_few(copy.deepcopy(pretrained), training, params.model, len(labels), job(plan, seed), plan.trainable)
 
     with (
         checkpoints("transfer", params, [*INPUTS, Path(plan.weights)]) as saved,
@@ -50,10 +50,10 @@ def main() -> None:
             validation = labelled_pictures(store.pixels, store.table, rows_of(store.table, VAL), labels)
             if plan.trainable == "head":
                 network, best = probe_frozen(
-                    network, training, validation, params.model, len(labels), job(plan, params.seed), log
+                    pretrained, training, validation, params.model, len(labels), job(plan, params.seed), log
                 )
             else:
-                network = with_new_head(network, params.model, len(labels), params.seed)
+                network = with_new_head(pretrained, params.model, len(labels), params.seed)
                 best = fit(network, training, validation, job(plan, params.seed), log)
             summary = {**best.summary(), "labels": len(training)}
 
@@ -61,7 +61,7 @@ def main() -> None:
         save_network(network, "classes", labels, params.model, size, path, store.fingerprint)
         write_held_out(OUTPUTS / "transfer/held-out.csv", store.table, held_out, labels)
         write_json({**summary, "block": network.block}, "metrics/transfer.json")
-    check_unchanged(params, "seed", "data", "augmentation", "model", "transfer")
+        check_unchanged(params, "seed", "data", "augmentation", "model", "transfer")
 
 
 if __name__ == "__main__":

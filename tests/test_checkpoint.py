@@ -190,6 +190,15 @@ def test_what_is_replaced_while_a_stage_runs_is_not_what_it_ran_with(changed: st
     assert found(inputs)
 
 
+def test_what_was_made_of_an_input_that_is_written_over_is_not_found(tmp_path: Path) -> None:
+    inputs = project(tmp_path)
+    with suppress(Killed), checkpoints("pretrain", PLAN, inputs) as saved:
+        (tmp_path / "input.csv").write_text("changed")
+        saved.next().save({"epoch": 1})
+        raise Killed
+    assert not found(inputs)
+
+
 def test_inputs_are_not_read_where_no_checkpoint_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = project(tmp_path)
     monkeypatch.setattr(checkpoint.hashlib, "file_digest", lambda *_: pytest.fail("an input was read"))
