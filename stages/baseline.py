@@ -56,7 +56,7 @@ def main() -> None:
         save_network(network, "classes", labels, params.model, size, path, store.fingerprint)
         write_held_out(OUTPUTS / "baseline/held-out.csv", store.table, held_out, labels)
         write_json(summary, "metrics/baseline.json")
-    check_unchanged(params, "seed", "data", "augmentation", "model", "baseline")
+        check_unchanged(params, "seed", "data", "augmentation", "model", "baseline")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def main() -> None:
         else:
             network = fit_few(pretrained, training, params.model, len(labels), job("transfer", plan), plan.trainable)
         save_network(network, "classes", labels, params.model, size, "final/model.safetensors", store.fingerprint)
-    check_unchanged(params, "seed", "data", "augmentation", "model", "pretrain", "transfer")
+        check_unchanged(params, "seed", "data", "augmentation", "model", "pretrain", "transfer")
 
 
 def pretrain(params: Params, store: Store, job: Job) -> Network:

@@ -42,7 +42,7 @@ def main() -> None:
             best = fit(network, training, validation, job, log)
         save_network(network, "rotation", names, params.model, params.data.image_size, path, store.fingerprint)
         write_json({**best.summary(), "images": len(training)}, "metrics/pretrain.json")
-    check_unchanged(params, "seed", "data", "augmentation", "model", "pretrain")
+        check_unchanged(params, "seed", "data", "augmentation", "model", "pretrain")
 
 
 if __name__ == "__main__":

@@ -254,6 +254,29 @@ def test_a_picture_that_changed_since_the_split_is_noticed(capsys: pytest.Captur
 
 
 @pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("stage", ["pretrain", "transfer", "baseline"])
+def test_params_that_change_meanwhile_cost_no_training_once_they_are_back(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(*_: object) -> None:
+        raise UserError("seed changed")
+
+    def refused(*_: object) -> None:
+        pytest.fail("it was trained again")
+
+    module, model = importlib.import_module(f"stages.{stage}"), Path(f"outputs/{stage}/model.safetensors")
+    before = model.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "check_unchanged", changed)
+        with pytest.raises(UserError, match="seed changed"):
+            module.main()
+    model.unlink()
+    monkeypatch.setattr("quarterturn.training.cross_entropy_of", lambda *_: refused)
+    module.main()
+    assert model.read_bytes() == before
+
+
+@pytest.mark.usefixtures("workspace")
 def test_a_damaged_store_or_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for name, stage in (
         ("outputs/rotate-augment/pixels.npy", "pretrain"),
