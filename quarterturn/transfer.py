@@ -53,7 +53,8 @@ def probe_frozen(
         grids = [grid if number == block else 0 for number, grid in enumerate(grids, 1)]
     tried = [number for number, grid in enumerate(grids, 1) if grid]
     features = block_features(pretrained, training.pixels, training.rows, grids, job.compute)
-    checks = block_features(pretrained, validation.pixels, validation.rows, grids, job.compute)
+    same = validation is training
+    checks = features if same else block_features(pretrained, validation.pixels, validation.rows, grids, job.compute)
     targets, expected = torch.from_numpy(training.targets), torch.from_numpy(validation.targets)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
@@ -66,7 +67,8 @@ def probe_frozen(
             linear = [zeroed(head) for head in heads]
             for scale, of_training, of_validation in zip(scales, features, checks, strict=True):
                 scale.in_place(of_training)
-                scale.in_place(of_validation)
+                if not same:
+                    scale.in_place(of_validation)
             chosen, best = fit_heads(linear, features, targets, checks, expected, job.plan, job.seed, log)
             pretrained.attach(scales[chosen].fold(linear[chosen]), tried[chosen], grids[tried[chosen] - 1])
     say_cost(job.name, started, len(training) + len(validation), job.compute)

@@ -89,6 +89,23 @@ def test_with_few_labels_the_head_goes_on_the_block_behind_the_middle_and_no_oth
         assert evaluate(probed, pictures(60, 1), compute)[0] > 0.9
 
 
+def test_pictures_that_are_trained_and_chosen_by_are_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+
+    def counted(*arguments: Any) -> list[torch.Tensor]:
+        counts.append(len(arguments[2]))
+        return block_features(*arguments)
+
+    monkeypatch.setattr("quarterturn.transfer.block_features", counted)
+    training, heads = pictures(80, 0), []
+    for validation in (training, pictures(80, 0)):
+        network = blank_network(MODEL, 1, 4, [0.5], [0.2], 0)
+        found, _ = probe_frozen(network, training, validation, MODEL, 2, job(0, choose()), lambda *_: None)
+        heads.append(found.head.state_dict())
+    assert counts == [80, 80, 80]
+    assert all(torch.equal(tensor, heads[1][name]) for name, tensor in heads[0].items())
+
+
 def test_with_few_labels_fine_tuning_goes_on_to_the_last_epoch_and_learns() -> None:
     training, compute = pictures(80, 0), choose()
     pretrained = blank_network(MODEL, 1, 4, [0.5], [0.2], 0)
