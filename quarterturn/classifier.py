@@ -11,10 +11,12 @@ from torch import Tensor
 
 from quarterturn.compute import Compute, choose
 from quarterturn.errors import UserError
+from quarterturn.examples import images_at
 from quarterturn.images import decode_square
 from quarterturn.modelfile import Description, load_network
 from quarterturn.network import Network
 from quarterturn.store import Pixels
+from quarterturn.training import evaluation_batches
 
 FINAL, TESTED = Path("final/model.safetensors"), Path("outputs/transfer/model.safetensors")
 ROTATION = Path("outputs/pretrain/model.safetensors")
@@ -58,9 +60,12 @@ class Classifier:
     @torch.no_grad()
     def probabilities(self, squares: Pixels) -> npt.NDArray[np.float64]:
         """Of decoded squares, (n, size, size, channels) uint8: the probability of each output, (n, outputs)."""
-        images = torch.from_numpy(np.ascontiguousarray(squares)).permute(0, 3, 1, 2).to(torch.float32) / 255
-        logits: Tensor = self.network(self._compute.move(images))
-        return logits.double().softmax(dim=1).cpu().numpy()
+        every, pixels_each = np.arange(len(squares)), squares.shape[1] * squares.shape[2]
+        answers: list[Tensor] = [
+            self.network(self._compute.move(images_at(squares, every[chosen]))).double().softmax(dim=1).cpu()
+            for chosen in evaluation_batches(len(squares), pixels_each)
+        ]
+        return torch.cat(answers).numpy()
 
 
 def load_classifier(path: str | Path | None = None, task: str = "classes") -> Classifier:
