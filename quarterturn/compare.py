@@ -186,7 +186,7 @@ def _table(text: str) -> pd.DataFrame:
     """metrics/predictions.csv with all as text: names and classes such as "007" and "NA" stay what they are.
 
     Raises:
-        ValueError: it is no table of predictions, or lists a picture twice, as after a merge by hand.
+        ValueError: it is no table of predictions, or lists a picture too often or too rarely, as after a merge by hand.
     """
     table = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False, lineterminator="\n")
     missing = {"image", "actual", *CLASSIFIERS} - {*table.columns}
@@ -194,6 +194,8 @@ def _table(text: str) -> pd.DataFrame:
         raise ValueError(f"there is no column {', '.join(sorted(missing))}")
     if table.duplicated([name for name in ("image", "repeat") if name in table]).any():
         raise ValueError("pictures stand in it more than once")
+    if "repeat" in table and table["image"].value_counts().nunique() > 1:
+        raise ValueError("pictures do not all stand in it equally often")
     return table
 
 

@@ -145,4 +145,4 @@ def _largest_difference(classifier: Classifier, path: Path, squares: Pixels) -> 
         images = group.transpose(0, 3, 1, 2).astype(np.float32) / 255
         (probabilities,) = session.run([OUTPUT], {INPUT: images})
         differences.append(np.abs(probabilities - classifier.probabilities(group)).max())
-    return float(max(differences))
+    return float(np.max(differences))  # NaN if there is any

@@ -38,12 +38,14 @@ def read_text(path: str | Path) -> str:
     """What a stage wrote as UTF-8.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it is no text.
     """
     try:
         return Path(path).read_text("utf-8")
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); `dvc repro` makes it") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged: {one_line(error)}") from error
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -24,7 +24,17 @@ DRAFT_MARGIN = 2  # JPEGs are decoded at no less than this many times the wanted
 COARSE = ("JPEG", "MPO", "WEBP", "AVIF")  # formats that store colour more coarsely than brightness
 EDGE = 1  # pixels cut off where their decoder had no neighbours to interpolate colour from
 # What Pillow's readers raise on damaged files.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, OverflowError, KeyError, TypeError, RuntimeError, struct.error)
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    OverflowError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,7 @@ def _open(data: bytes, side: int) -> _Opened:
         raise UnreadableImage("no picture in a format that can be read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise UnreadableImage(f"damaged: {one_line(error, 100)}") from error
 
 

@@ -179,7 +179,7 @@ def angles(confusion: Matrix) -> list[tuple[str, int, int, float, float, float]]
 def curves(folder: Path) -> Markup | None:
     """The validation curves of all trainings as inline SVG; None where there are none."""
     found = {
-        (figure, name): pd.read_csv(io.StringIO(read_text(path)), sep="\t")
+        (figure, name): _curve(path, figure)
         for figure in CURVES
         for name in ("pretrain", *CLASSIFIERS)
         if (path := folder / name / f"plots/metrics/{figure}.tsv").exists()
@@ -204,6 +204,14 @@ def curves(folder: Path) -> Markup | None:
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawn = text.getvalue()
     return Markup(drawn[drawn.index("<svg") :])  # without the prolog, which is for files
+
+
+def _curve(path: Path, figure: str) -> pd.DataFrame:
+    """As DVCLive wrote it: columns `step` and ``figure``, numbers."""
+    try:
+        return pd.read_csv(io.StringIO(read_text(path)), sep="\t")[["step", figure]].astype(float)
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path} is damaged: {one_line(error)}") from error
 
 
 def galleries(predictions: pd.DataFrame, store: Store) -> Iterator[Gallery]:

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from quarterturn.errors import UnreadableImage, one_line
 from quarterturn.files import atomic
-from quarterturn.images import FORMATS
+from quarterturn.images import DAMAGED, FORMATS
 
 ORIENTATION = 0x0112  # the EXIF tag; 1 to 8 (EXIF 2.3)
 # Orientation after the picture as it is shown is turned counter-clockwise once: 1 (upright) is shown by 8 then, …
@@ -28,7 +28,6 @@ _SOI, _APP0, _APP1, _EXIF = b"\xff\xd8", b"\xff\xe0", b"\xff\xe1", b"Exif\0\0"
 _SEGMENT = 65_533  # bytes at most in a JPEG segment, without its length
 _EIGHT_BITS = 8
 _OF_COLOUR = (b"gAMA", b"cHRM", b"sRGB")  # PNG chunks that say how pixels are to be shown
-_DAMAGED = (OSError, SyntaxError, ValueError, LookupError, EOFError, struct.error)  # what damaged files cause
 
 
 def turn_file(path: Path, angle: int) -> None:
@@ -58,7 +57,7 @@ def turned_bytes(data: bytes, angle: int) -> bytes:
             raise UnreadableImage(f"{kind} is not turned: that might lose something")
         if not np.array_equal(_shown(turned), np.rot90(_shown(data), angle // 90)):
             raise UnreadableImage("not turned: the result would not be the same picture")
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise UnreadableImage(f"not turned: {one_line(error, 100)}") from error
     return turned
 

@@ -258,6 +258,15 @@ def test_predictions_that_are_damaged_but_a_table_are_named_in_one_line(workspac
         compare()
 
 
+def test_answers_of_a_repeat_that_are_missing_are_named_in_one_line(few: Path) -> None:
+    path = few / "metrics/predictions.csv"
+    path.write_text("\n".join(path.read_text("utf-8").splitlines()[:-1]) + "\n", "utf-8")
+    with pytest.raises(
+        UserError, match=r"predictions.csv of workspace is damaged: pictures do not all .* equally often"
+    ):
+        compare()
+
+
 def test_a_folder_without_a_project_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="cannot compare HEAD and workspace"):

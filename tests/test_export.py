@@ -106,6 +106,18 @@ def test_where_the_two_differ_nothing_is_written(
     assert "probabilities differ from torch's by up to 0.0002, more than 0.0001" in failure(capsys, "photos")
 
 
+def test_a_probability_that_is_no_number_is_a_difference(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Classifier.probabilities
+    monkeypatch.setattr(  # of the last pictures only
+        Classifier,
+        "probabilities",
+        lambda self, squares: original(self, squares) * (np.nan if len(squares) < quarterturn.export.BATCH else 1),
+    )
+    assert "probabilities differ from torch's by up to nan" in failure(capsys, "photos")
+
+
 def test_the_classifier_stays_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     moved = []
     monkeypatch.setattr(torch.nn.Module, "cpu", lambda self: moved.append(self.network) or self)

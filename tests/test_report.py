@@ -153,6 +153,15 @@ def test_without_a_run_or_revision_it_is_one_line(workspace: Path) -> None:
     assert not Path("report.html").exists()
 
 
+@pytest.mark.parametrize("damaged", [b"<<<<<<< HEAD\nstep\tval_loss\n", b"step\tval_loss\n0\tmany\n", b"\xff", b""])
+def test_a_damaged_curve_is_named_in_one_line(workspace: Path, damaged: bytes) -> None:
+    path = "metrics/curves/transfer/plots/metrics/val_loss.tsv"
+    (workspace / path).write_bytes(damaged)
+    with pytest.raises(UserError, match=f"{path} is damaged: ") as error:
+        report(Path("report.html"))
+    assert "\n" not in str(error.value)
+
+
 def test_it_is_written_where_params_or_pictures_have_changed_since_and_without_git(workspace: Path) -> None:
     shutil.rmtree(workspace / ".git")
     config = workspace / ".dvc/config"
