@@ -105,7 +105,7 @@ def test_other_params_than_those_of_the_last_run_are_refused(stage: str, project
 
 def test_the_card_says_what_it_was_made_from_and_whose_figures_it_tells(made: Path) -> None:
     card = (made / "final/model-card.md").read_text("utf-8")
-    assert "80 pictures: 40 cat, 40 dog." in card
+    assert "did not leave out, 80: 40 cat, 40 dog." in card
     assert "on 90 pictures without their labels" in card
     assert "This very model was not tested" in card
     assert "| transfer.epochs | 2 |" in card
