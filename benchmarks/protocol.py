@@ -57,7 +57,7 @@ def compared(setting: Setting, seed: int) -> dict[str, Any]:
     pipeline["transfer"] = run_python(clone, "-m", "stages.transfer").seconds  # it does the same once more
 
     params = load_params(clone / "params.yaml")
-    settings, table = setting.work / "protocol.json", setting.work / "protocol.csv"
+    settings, table = setting.work / "reference.json", setting.work / "reference.csv"
     settings.write_text(params.model_dump_json(), "utf-8")
     write_pictures(clone, params, photos, table)
     command = [sys.executable, str(Path(__file__).with_name("reference.py")), str(settings), str(table)]
