@@ -33,7 +33,7 @@ docs: .venv/installed ## build the documentation in build/site
 	python -m tests.reference
 	mkdocs build --strict --quiet
 
-photos: .venv/installed ## the recipe photos, fine-tuned and frozen, on DATA=folder-or-zip; results in studies/photos
+photos: .venv/installed ## the recipe photos, fine-tuned and frozen, on DATA=folder-or-zip of cats and dogs; results in studies/photos
 	python -m studies.photos.run "$(DATA)"
 
 notebook: .venv/installed ## the protocol this grew from, on DATA=folder-or-zip of cats and dogs; results in studies/notebook
@@ -45,7 +45,7 @@ study: .venv/installed ## how many labels are saved, on silhouettes; or on DATA=
 audit: .venv/installed ## what the rotation classifier looks at, on DATA=folder-or-zip of cats and dogs; results in studies/audit
 	python -m studies.audit.run "$(DATA)"
 
-upright: .venv/installed ## how well turned pictures are found, on DATA=folder-or-zip of photos; results in studies/upright
+upright: .venv/installed ## how well turned pictures are found, on DATA=folder-or-zip of cats and dogs; results in studies/upright
 	python -m studies.upright.run "$(DATA)"
 
 bench: .venv/installed ## how fast it is, as ratios; with DATA=folder-or-zip of cats and dogs, and PARTS="…"; an hour

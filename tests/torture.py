@@ -199,7 +199,8 @@ def report(found: Found) -> str:
         "# Kills",
         "",
         "Written by `make torture`: the pipeline is killed at random moments (SIGKILL of the stage, of `dvc`, of all;",
-        f"Ctrl-C), run again until it is done, and compared with an undisturbed run; {found.rounds} times.",
+        f"Ctrl-C), run again until it is done, and compared with an undisturbed run."
+        f" These kills took {found.rounds} such runs.",
         "",
         f"| killed in | {' | '.join(KINDS)} |",
         f"|---|{'---:|' * len(KINDS)}",

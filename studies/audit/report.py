@@ -87,10 +87,12 @@ def counts(figures: Figures) -> list[str]:
     """What was audited."""
     parts = [f"{figures[f'pictures.{part}']:,} {part}" for part in ("train", "unlabelled", "val", "test")]
     kinds = [
-        f"{value:,} {name.removeprefix('sampling.')}" for name, value in figures.items() if name.startswith("sampling.")
+        f"{count:,} {'no JPEG in colour' if name == 'sampling.none' else name.removeprefix('sampling.')}"
+        for name, count in figures.items()
+        if name.startswith("sampling.")
     ]
     return [
-        f"Pictures: {', '.join(parts)}. Colour as the files store it: {', '.join(kinds)} (none: no JPEG in colour)."
+        f"Pictures: {', '.join(parts)}. Colour as the files store it: {', '.join(kinds)}."
         f" Test pictures that seem to be stored turned: {figures['seem_turned']:,}."
     ]
 
