@@ -1,6 +1,7 @@
 """A stage that ends where its first useful step would begin: `python -m benchmarks.firststep STAGE`, in the project.
 
-That is the first picture that is examined or decoded, or the first batch that is gathered from the store.
+It starts as `python -m stages.STAGE` does, with `begin` before its imports. The first step is the first picture that is
+examined or decoded, or the first batch that is gathered from the store.
 """
 
 import importlib
@@ -10,6 +11,8 @@ import sys
 from threading import Thread
 from unittest.mock import patch
 
+from quarterturn.errors import begin, run
+
 FIRST = {"split": "stages.split.describe", "rotate_augment": "stages.rotate_augment.decode_square"}
 BATCH = "quarterturn.examples.images_at"  # of all others
 READ, WRITE = os.pipe()  # pictures are decoded in processes forked from the stage's
@@ -17,9 +20,10 @@ READ, WRITE = os.pipe()  # pictures are decoded in processes forked from the sta
 
 def main() -> None:
     (stage,) = sys.argv[1:]
+    begin(stage)
     Thread(target=end, daemon=True).start()  # a signal would not wake a main thread that waits for the processes
     with patch(FIRST.get(stage, BATCH), reached):
-        importlib.import_module(f"stages.{stage}").main()
+        run(importlib.import_module(f"stages.{stage}").main, stage)
     sys.exit(f"{stage} ended without a useful step")
 
 
