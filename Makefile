@@ -16,7 +16,7 @@ repro: .venv/installed ## check params.yaml and run what has changed of the pipe
 	dvc repro
 
 test: lint ## check style and types, run all tests, show coverage
-	pytest --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadgroup --cov --cov-report=term:skip-covered
 
 torture: .venv/installed ## kill the pipeline at 50 random moments; the report is docs/torture.md
 	python -m tests.torture 50 --report docs/torture.md

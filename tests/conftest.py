@@ -20,6 +20,17 @@ for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
     os.environ.update({f"{name}_NAME": "Tester", f"{name}_EMAIL": "tester@example.org"})
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several processes, one has all tests of a file, and those that need the default run, which come first."""
+
+    def by_default_run(item: pytest.Item) -> bool:
+        return "default_run" in getattr(item, "fixturenames", ())
+
+    items.sort(key=by_default_run, reverse=True)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("default run" if by_default_run(item) else item.path.name))
+
+
 def shell(*command: str, cwd: Path) -> str:
     """Run a command that must succeed; return what it prints."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
