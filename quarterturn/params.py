@@ -122,14 +122,8 @@ class Model(Section):
 class TrainingPlan(Section):
     """How long and how fast one training goes."""
 
-    epochs: int = Field(
-        ge=1,
-        le=100_000,
-        description="passes over its pictures; transfer and baseline, cross-validated: 800 steps at least",
-    )
-    batch_size: int = Field(
-        ge=2, le=65_536, description="pictures per step; with angles_per_image: all, each at every angle"
-    )
+    epochs: int = Field(ge=1, le=100_000, description="passes over its pictures")
+    batch_size: int = Field(ge=2, le=65_536, description="pictures per step")
     learning_rate: float = Field(gt=0, le=10, description="of AdamW, at its peak")
     weight_decay: float = Field(ge=0, le=10, description="AdamW's decoupled decay")
     schedule: Literal["cosine", "constant"] = Field(
@@ -139,7 +133,7 @@ class TrainingPlan(Section):
 
 
 class Pretrain(TrainingPlan):
-    """Training of the rotation classifier."""
+    """Training of the rotation classifier; with angles_per_image: all, a step has its pictures at every angle."""
 
     angles_per_image: Literal["all", "one"] = Field(
         description="all angles of a picture in one batch, or one angle per picture, drawn once"
@@ -147,7 +141,7 @@ class Pretrain(TrainingPlan):
 
 
 class Transfer(TrainingPlan):
-    """Training with the pretrained features."""
+    """Training with the pretrained features; cross-validated, for 800 steps at least."""
 
     label_fraction: Fraction = Field(description="share of the training labels that is used")
     trainable: Literal["head", "all"] = Field(description="head: features frozen; all: fine-tuned")
@@ -163,7 +157,7 @@ class Transfer(TrainingPlan):
 
 
 class Baseline(TrainingPlan):
-    """Training of the same network from scratch."""
+    """Training of the same network from scratch; cross-validated, for 800 steps at least."""
 
     label_fraction: Fraction = Field(description="share of the training labels that is used")
 
