@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -49,6 +50,16 @@ def test_it_says_what_the_pipeline_said_of_its_test_pictures(workspace: Path) ->
     found = classifier([workspace / "data/arrows" / name for name in tested["image"]])
     for label in classifier.labels:
         assert [each[label] for each in found] == pytest.approx(tested[f"transfer_{label}"].tolist(), abs=2e-6)
+
+
+def test_large_pictures_are_seen_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = load_classifier()
+    squares = np.stack([classifier.decode(encoded(scene(seed=number))) for number in range(25)])
+    expected, seen = classifier.probabilities(squares), []
+    classifier.network.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
+    monkeypatch.setattr("quarterturn.training.EVALUATION_PIXELS", 10 * 16 * 16)
+    assert classifier.probabilities(squares) == pytest.approx(expected, abs=1e-6)
+    assert seen == [10, 10, 5]
 
 
 def test_table_csv_and_json_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
