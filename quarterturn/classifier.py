@@ -60,10 +60,9 @@ class Classifier:
     @torch.no_grad()
     def probabilities(self, squares: Pixels) -> npt.NDArray[np.float64]:
         """Of decoded squares, (n, size, size, channels) uint8: the probability of each output, (n, outputs)."""
-        every, pixels_each = np.arange(len(squares)), squares.shape[1] * squares.shape[2]
         answers: list[Tensor] = [
-            self.network(self._compute.move(images_at(squares, every[chosen]))).double().softmax(dim=1).cpu()
-            for chosen in evaluation_batches(len(squares), pixels_each)
+            self.network(self._compute.move(images_at(squares, chosen))).double().softmax(dim=1).cpu()
+            for chosen in evaluation_batches(len(squares), squares.shape[1] * squares.shape[2])
         ]
         return torch.cat(answers).numpy()
 
