@@ -11,10 +11,13 @@ import sys
 from threading import Thread
 from unittest.mock import patch
 
-from quarterturn.errors import begin, run
+from quarterturn.core.errors import begin, run
 
-FIRST = {"split": "stages.split.describe", "rotate_augment": "stages.rotate_augment.decode_square"}
-BATCH = "quarterturn.examples.images_at"  # of all others
+FIRST = {
+    "split": "quarterturn.ingest.image_table.describe",
+    "rotate_augment": "quarterturn.ingest.decoded_store.decode_square",
+}
+BATCH = "quarterturn.data.datasets.images_at"  # of all others
 READ, WRITE = os.pipe()  # pictures are decoded in processes forked from the stage's
 
 

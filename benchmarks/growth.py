@@ -59,7 +59,7 @@ def grown(setting: Setting, count: int) -> dict[str, dict[str, float]]:
     write_params(recipe(None, frozen), folder)
     spent["transfer, frozen"] = vars(run_python(folder, "-m", "stages.transfer"))
     # While it waits, its memory is looked at.
-    code = "import time; from quarterturn.source import ImageSource as S; s = S('pictures.zip'); time.sleep(0.2)"
+    code = "import time; from quarterturn.ingest.source import ImageSource as S; s = S('pictures.zip'); time.sleep(0.2)"
     spent[ARCHIVE] = vars(run_python(folder, "-c", code))
     shutil.rmtree(folder)
     return spent

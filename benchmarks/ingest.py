@@ -21,8 +21,8 @@ from torchvision.transforms import InterpolationMode
 from benchmarks.pictures import FULL_SIZE, make_folder
 from benchmarks.settings import Setting
 from benchmarks.timing import alternating, on_cores
-from quarterturn.source import ImageSource
-from stages.rotate_augment import decode_all
+from quarterturn.ingest.decoded_store import decode_all
+from quarterturn.ingest.source import ImageSource
 
 Squares = npt.NDArray[np.uint8]
 ROUNDS = 5

@@ -16,12 +16,12 @@ from torch import Tensor
 from benchmarks.pictures import make_store
 from benchmarks.settings import Setting, recipe
 from benchmarks.timing import alternating
-from quarterturn.compute import choose
-from quarterturn.examples import Examples, LabelledPictures, Randomly, TurnedPictures
-from quarterturn.modelfile import blank_network
-from quarterturn.network import Network
-from quarterturn.params import TrainingPlan
-from quarterturn.training import Job, LossOf, batches, cross_entropy_of, descend
+from quarterturn.core.params import TrainingPlan
+from quarterturn.data.datasets import Examples, LabelledPictures, Randomly, TurnedPictures
+from quarterturn.training.device import choose
+from quarterturn.training.loop import Job, LossOf, batches, cross_entropy_of, descend
+from quarterturn.training.model_file import blank_network
+from quarterturn.training.network import Network
 
 # recipe (None: params.yaml as it stands) and training: what people run
 TRAININGS = [("photos", "pretrain"), ("photos", "baseline"), (None, "pretrain"), ("notebook", "baseline")]

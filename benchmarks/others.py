@@ -27,16 +27,16 @@ from torchvision.transforms import v2
 from benchmarks.pictures import CLASSES
 from benchmarks.settings import Setting, recipe
 from benchmarks.timing import alternating
-from quarterturn.compute import Compute, choose
-from quarterturn.examples import LabelledPictures
-from quarterturn.modelfile import blank_network
-from quarterturn.network import Network, pooled
-from quarterturn.params import Params
-from quarterturn.source import ImageSource, labels_by_path
-from quarterturn.training import Job, LossOf, cross_entropy_of, descend
-from quarterturn.transfer import GRID, probe_frozen
-from quarterturn.workers import cores
-from stages.rotate_augment import decode_all
+from quarterturn.classify.finetuning import GRID, probe_frozen
+from quarterturn.core.params import Params
+from quarterturn.data.datasets import LabelledPictures
+from quarterturn.ingest.decoded_store import decode_all
+from quarterturn.ingest.parallel import cores
+from quarterturn.ingest.source import ImageSource, labels_by_path
+from quarterturn.training.device import Compute, choose
+from quarterturn.training.loop import Job, LossOf, cross_entropy_of, descend
+from quarterturn.training.model_file import blank_network
+from quarterturn.training.network import Network, pooled
 
 ROUNDS = 3
 PICTURES = 512

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from quarterturn.files import atomic
-from quarterturn.store import Pixels, write_store
+from quarterturn.core.files import atomic
+from quarterturn.data.pixel_store import Pixels, write_store
 
 CLASSES = ("cat", "dog")  # told apart by a tint
 PHOTO = (500, 375)  # pixels: width and height of most pictures of the Kaggle set

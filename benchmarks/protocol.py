@@ -18,9 +18,9 @@ import numpy as np
 
 from benchmarks.settings import Setting
 from benchmarks.timing import run_python, seconds
-from quarterturn.params import Params, load_params
-from quarterturn.store import Store
-from quarterturn.table import class_indices, label_subset
+from quarterturn.core.params import Params, load_params
+from quarterturn.data.manifest import class_indices, label_subset
+from quarterturn.data.pixel_store import Store
 from studies.clone import cloned, set_params, shell
 
 SEEDS = (0, 1, 2)

@@ -19,10 +19,10 @@ import torch
 from benchmarks import calls, growth, ingest, inputs, others, overhead, protocol, report
 from benchmarks.figures import figures
 from benchmarks.settings import Setting
-from quarterturn.errors import UserError, one_line
-from quarterturn.errors import run as run_saying_errors
-from quarterturn.files import atomic
-from quarterturn.workers import cores
+from quarterturn.core.errors import UserError, one_line
+from quarterturn.core.errors import run as run_saying_errors
+from quarterturn.core.files import atomic
+from quarterturn.ingest.parallel import cores
 from studies.clone import ROOT
 
 HERE = Path(__file__).resolve().parent

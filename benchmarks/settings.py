@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from benchmarks.pictures import PHOTO, make_folder
-from quarterturn.params import Params, check_params
+from quarterturn.core.params import Params, check_params
 from studies.clone import ROOT
 
 STAGES = ("split", "rotate_augment", "pretrain", "transfer", "baseline", "evaluate")  # as modules

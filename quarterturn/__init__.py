@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-_FROM = {"load_classifier": "quarterturn.classifier"}
+_FROM = {"load_classifier": "quarterturn.app.classifier"}
 
 
 def __getattr__(name: str) -> Any:

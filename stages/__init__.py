@@ -27,6 +27,6 @@ if sys.version_info < (3, 11) or _missing:
     )
 
 if sys.argv[0] == "-m":  # one is being started; nobody only imports it
-    from quarterturn.errors import begin
+    from quarterturn.core.errors import begin
 
     begin(os.environ.get("DVC_STAGE", "stages"))

@@ -3,13 +3,13 @@
 import hashlib
 from pathlib import Path
 
-from quarterturn.errors import run
-from quarterturn.files import atomic, read_json
-from quarterturn.lock import check_current
-from quarterturn.modelfile import load_network
-from quarterturn.page import render
-from quarterturn.params import check_unchanged, load_params
-from quarterturn.table import read_table, used_rows
+from quarterturn.app.pages import render
+from quarterturn.core.dvc_lock import check_current
+from quarterturn.core.errors import run
+from quarterturn.core.files import atomic, read_json
+from quarterturn.core.params import check_unchanged, load_params
+from quarterturn.data.manifest import read_table, used_rows
+from quarterturn.training.model_file import load_network
 
 TABLE, METRICS, FINAL = Path("outputs/split/images.csv"), Path("metrics"), Path("final")
 PRETRAINED = Path("outputs/pretrain/model.safetensors")

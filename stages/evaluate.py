@@ -6,20 +6,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from quarterturn.compute import choose
-from quarterturn.errors import run
-from quarterturn.examples import labelled_pictures
-from quarterturn.files import atomic, read_json, write_json
-from quarterturn.heldout import class_probabilities, read_held_out
-from quarterturn.modelfile import load_fitting
-from quarterturn.network import Network
-from quarterturn.params import CLASSIFIERS, check_unchanged, load_params
-from quarterturn.predictions import angle_probabilities, predictions_table, surest_mistakes
-from quarterturn.rotation import drawn_targets
-from quarterturn.sheets import draw_sheet
-from quarterturn.store import Pixels, Store
-from quarterturn.table import FOLDS, TEST, fold_numbers, rows_of, rows_to_test
-from quarterturn.task import read_task
+from quarterturn.classify.out_of_fold import class_probabilities, read_held_out
+from quarterturn.core.errors import run
+from quarterturn.core.files import atomic, read_json, write_json
+from quarterturn.core.params import CLASSIFIERS, check_unchanged, load_params
+from quarterturn.data.angles import read_task
+from quarterturn.data.contact_sheets import draw_sheet
+from quarterturn.data.datasets import labelled_pictures
+from quarterturn.data.manifest import FOLDS, TEST, fold_numbers, rows_of, rows_to_test
+from quarterturn.data.pixel_store import Pixels, Store
+from quarterturn.data.rotation import drawn_targets
+from quarterturn.evaluation.predictions import angle_probabilities, predictions_table, surest_mistakes
+from quarterturn.training.device import choose
+from quarterturn.training.model_file import load_fitting
+from quarterturn.training.network import Network
 
 OUTPUTS, METRICS = Path("outputs"), Path("metrics")
 MISTAKES, COLUMNS = 24, 8  # tiles on a sheet of mistakes, and in its rows
@@ -57,8 +57,8 @@ def main() -> None:
         predictions.to_csv(temporary, index=False, lineterminator="\n")
 
     # Statistics and drawing take as long to import as torch: only now, when the networks have answered.
-    from quarterturn.evaluation import metrics_of, verdict
-    from quarterturn.figures import draw_confusion, draw_overview
+    from quarterturn.evaluation.metrics import metrics_of, verdict
+    from quarterturn.evaluation.plots import draw_confusion, draw_overview
 
     metrics = metrics_of(predictions, labels, angles)
     if Path(params.transfer.weights) != OUTPUTS / "pretrain/model.safetensors":  # who knows which pictures those saw

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from quarterturn.checkpoint import checkpoints
-from quarterturn.compute import choose
-from quarterturn.crossvalidation import lengthened
-from quarterturn.errors import run
-from quarterturn.examples import TurnedPictures, labelled_pictures
-from quarterturn.files import read_json
-from quarterturn.lock import check_current
-from quarterturn.modelfile import blank_network, load_fitting, save_network
-from quarterturn.network import Network
-from quarterturn.params import Params, TrainingPlan, check_unchanged, load_params
-from quarterturn.rotation import drawn_targets
-from quarterturn.store import Store, channel_statistics
-from quarterturn.table import FOLDS
-from quarterturn.task import read_task
-from quarterturn.training import Job, cross_entropy_of, fit_to_the_end
-from quarterturn.transfer import fit_few, probe_frozen
+from quarterturn.classify.cross_validation import lengthened
+from quarterturn.classify.finetuning import fit_few, probe_frozen
+from quarterturn.core.dvc_lock import check_current
+from quarterturn.core.errors import run
+from quarterturn.core.files import read_json
+from quarterturn.core.params import Params, TrainingPlan, check_unchanged, load_params
+from quarterturn.data.angles import read_task
+from quarterturn.data.datasets import TurnedPictures, labelled_pictures
+from quarterturn.data.manifest import FOLDS
+from quarterturn.data.pixel_store import Store, channel_statistics
+from quarterturn.data.rotation import drawn_targets
+from quarterturn.training.checkpoint import checkpoints
+from quarterturn.training.device import choose
+from quarterturn.training.loop import Job, cross_entropy_of, fit_to_the_end
+from quarterturn.training.model_file import blank_network, load_fitting, save_network
+from quarterturn.training.network import Network
 
 OUTPUTS = Path("outputs")
 PRETRAINED = "outputs/pretrain/model.safetensors"  # as the pipeline makes it: to be made again here, from more pictures

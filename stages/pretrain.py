@@ -2,19 +2,19 @@
 
 from pathlib import Path
 
-from quarterturn.checkpoint import checkpoints
-from quarterturn.compute import choose
-from quarterturn.errors import run
-from quarterturn.examples import TurnedPictures
-from quarterturn.files import write_json
-from quarterturn.modelfile import blank_network, save_network
-from quarterturn.params import check_unchanged, load_params
-from quarterturn.rotation import drawn_targets
-from quarterturn.store import Store, channel_statistics
-from quarterturn.table import TRAIN, UNLABELLED, VAL, rows_of
-from quarterturn.task import read_task
-from quarterturn.training import Job, fit
-from stages.curves import logged
+from quarterturn.core.errors import run
+from quarterturn.core.files import write_json
+from quarterturn.core.params import check_unchanged, load_params
+from quarterturn.data.angles import read_task
+from quarterturn.data.datasets import TurnedPictures
+from quarterturn.data.manifest import TRAIN, UNLABELLED, VAL, rows_of
+from quarterturn.data.pixel_store import Store, channel_statistics
+from quarterturn.data.rotation import drawn_targets
+from quarterturn.training.checkpoint import checkpoints
+from quarterturn.training.curves import logged
+from quarterturn.training.device import choose
+from quarterturn.training.loop import Job, fit
+from quarterturn.training.model_file import blank_network, save_network
 
 OUTPUTS = Path("outputs")
 INPUTS = [OUTPUTS / "split/images.csv", OUTPUTS / "rotate-augment/pixels.npy", OUTPUTS / "rotate-augment/rotation.json"]

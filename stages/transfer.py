@@ -3,21 +3,21 @@
 import copy
 from pathlib import Path
 
-from quarterturn.checkpoint import checkpoints
-from quarterturn.compute import choose
-from quarterturn.crossvalidation import cross_validate
-from quarterturn.errors import run
-from quarterturn.examples import LabelledPictures, labelled_pictures
-from quarterturn.files import write_json
-from quarterturn.heldout import write_held_out
-from quarterturn.modelfile import load_fitting, save_network
-from quarterturn.network import Network
-from quarterturn.params import Transfer, check_unchanged, load_params
-from quarterturn.store import Store
-from quarterturn.table import FOLDS, VAL, label_subset, rows_of
-from quarterturn.training import Job, fit
-from quarterturn.transfer import fit_few, probe_frozen, with_new_head
-from stages.curves import logged
+from quarterturn.classify.cross_validation import cross_validate
+from quarterturn.classify.finetuning import fit_few, probe_frozen, with_new_head
+from quarterturn.classify.out_of_fold import write_held_out
+from quarterturn.core.errors import run
+from quarterturn.core.files import write_json
+from quarterturn.core.params import Transfer, check_unchanged, load_params
+from quarterturn.data.datasets import LabelledPictures, labelled_pictures
+from quarterturn.data.manifest import FOLDS, VAL, label_subset, rows_of
+from quarterturn.data.pixel_store import Store
+from quarterturn.training.checkpoint import checkpoints
+from quarterturn.training.curves import logged
+from quarterturn.training.device import choose
+from quarterturn.training.loop import Job, fit
+from quarterturn.training.model_file import load_fitting, save_network
+from quarterturn.training.network import Network
 
 OUTPUTS = Path("outputs")
 INPUTS = [OUTPUTS / "split/images.csv", OUTPUTS / "rotate-augment/pixels.npy"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from quarterturn.errors import UserError
+from quarterturn.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = [

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from quarterturn.files import atomic
+from quarterturn.core.files import atomic
 
 
 def fill_tables(path: Path, tables: Mapping[str, list[str]]) -> None:

@@ -16,12 +16,12 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from quarterturn.errors import UserError
-from quarterturn.table import read_table, used_rows
+from quarterturn.core.errors import UserError
+from quarterturn.data.manifest import read_table, used_rows
 from stages import rotate_augment, split
-from tests.closure import ROOT
 from tests.conftest import make_pictures, set_params
 from tests.pictures import encoded, fill, noise, oriented, pack, patch_headers, plain, png_header, scene
+from tests.rooms import ROOT
 
 PAGE = ROOT / "docs/bad-input.md"
 JPG = encoded(scene(), "JPEG")

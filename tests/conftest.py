@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from ruamel.yaml import YAML
 
-from tests.closure import ROOT
+from tests.rooms import ROOT
 
 # dvc.yaml says `python`: the one that runs the tests.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -121,7 +121,7 @@ def finished_few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = copy_project(tmp_path_factory.mktemp("few"))
     make_pictures(folder / "data/arrows", {"cat": 30, "dog": 30, "": 120})
     set_params(folder, **{**QUICK, "split__cross_validate_below": 61})
-    code = folder / "quarterturn/crossvalidation.py"
+    code = folder / "quarterturn/classify/cross_validation.py"
     code.write_text(re.sub(r"(?m)^LEAST_STEPS = \d+$", "LEAST_STEPS = 6", code.read_text("utf-8")), "utf-8")
     shell("dvc", "add", "--quiet", "data/arrows", cwd=folder)
     shell("dvc", "repro", "--quiet", cwd=folder)
@@ -135,7 +135,7 @@ def few(finished_few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder = tmp_path / "project"
     shutil.copytree(finished_few, folder, symlinks=True)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("quarterturn.crossvalidation.LEAST_STEPS", 6)
+    monkeypatch.setattr("quarterturn.classify.cross_validation.LEAST_STEPS", 6)
     return folder
 
 

@@ -21,13 +21,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from quarterturn.errors import UserError
-from quarterturn.modelfile import blank_network, load_network, save_network
-from quarterturn.params import load_params
-from quarterturn.store import Store, write_store
-from quarterturn.table import COLUMNS, TRAIN, write_table
-from tests.closure import ROOT
+from quarterturn.core.errors import UserError
+from quarterturn.core.params import load_params
+from quarterturn.data.manifest import COLUMNS, TRAIN, write_table
+from quarterturn.data.pixel_store import Store, write_store
+from quarterturn.training.model_file import blank_network, load_network, save_network
 from tests.models import sized
+from tests.rooms import ROOT
 
 SIDE, COUNT = 8, 4
 HANGS_SECONDS = 60  # for one reading

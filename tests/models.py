@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from quarterturn.params import Model
+from quarterturn.core.params import Model
 
 
 def sized(widths: list[int], **changes: Any) -> Model:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 from PIL import Image
 
-from quarterturn.errors import UnreadableImage, UserError
-from quarterturn.table import COLUMNS
+from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.data.manifest import COLUMNS
 
 
 def scene(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:

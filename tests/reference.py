@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from quarterturn.cli import parser
-from quarterturn.params import Params
-from tests.closure import ROOT
+from quarterturn.app.cli import parser
+from quarterturn.core.params import Params
+from tests.rooms import ROOT
 
 FOLDER = ROOT / "docs/reference"
 

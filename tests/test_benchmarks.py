@@ -19,10 +19,10 @@ from benchmarks.reference import Example, load, make_head, make_trunk
 from benchmarks.run import PARTS, published
 from benchmarks.settings import STAGES, Setting, recipe
 from benchmarks.timing import alternating, anonymous_memory, on_cores, run_python
-from quarterturn.images import decode_square, examine
-from quarterturn.modelfile import blank_network
-from quarterturn.source import ImageSource
-from tests.closure import ROOT
+from quarterturn.ingest.decoding import decode_square, examine
+from quarterturn.ingest.source import ImageSource
+from quarterturn.training.model_file import blank_network
+from tests.rooms import ROOT
 
 RESULTS = ROOT / "benchmarks/results.json"
 # Timings so plain that every figure can be told by hand.
@@ -127,7 +127,8 @@ def test_the_tables_say_what_was_measured() -> None:
 def test_what_is_published_is_what_its_raw_timings_give() -> None:
     results = json.loads(RESULTS.read_text("utf-8"))
     assert results["raw"].keys() == PARTS.keys()
-    assert {name: value for name, value in results.items() if name not in ("of", "raw")} == figures(results["raw"])
+    published = {name: value for name, value in results.items() if name not in ("of", "raw")}
+    assert published == pytest.approx(figures(results["raw"]), rel=1e-9)  # sums differ in the last bit between CPUs
     text = (ROOT / "benchmarks/README.md").read_text("utf-8")
     assert all("\n".join(lines) in text for lines in report.tables(results).values())
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from quarterturn.compute import choose
-from quarterturn.examples import TurnedPictures
-from quarterturn.images import decode_square
-from quarterturn.modelfile import blank_network
-from quarterturn.params import Augmentation, TrainingPlan
-from quarterturn.predictions import angle_probabilities
-from quarterturn.store import channel_statistics
-from quarterturn.training import Job, fit
+from quarterturn.core.params import Augmentation, TrainingPlan
+from quarterturn.data.datasets import TurnedPictures
+from quarterturn.data.pixel_store import channel_statistics
+from quarterturn.evaluation.predictions import angle_probabilities
+from quarterturn.ingest.decoding import decode_square
+from quarterturn.training.device import choose
+from quarterturn.training.loop import Job, fit
+from quarterturn.training.model_file import blank_network
 from tests.models import sized
 
 COUNT, TRAINING, VALIDATION, SIDE = 2_000, 1_400, 200, 24

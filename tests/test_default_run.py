@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import ttest_1samp
 
-from quarterturn.compute import choose
-from quarterturn.examples import labelled_pictures
-from quarterturn.modelfile import blank_network, load_network
-from quarterturn.network import Network
-from quarterturn.params import load_params
-from quarterturn.store import Store
-from quarterturn.table import TEST, TRAIN, VAL, rows_of
-from quarterturn.training import Job, evaluate
-from quarterturn.transfer import probe_frozen
+from quarterturn.classify.finetuning import probe_frozen
+from quarterturn.core.params import load_params
+from quarterturn.data.datasets import labelled_pictures
+from quarterturn.data.manifest import TEST, TRAIN, VAL, rows_of
+from quarterturn.data.pixel_store import Store
+from quarterturn.training.device import choose
+from quarterturn.training.loop import Job, evaluate
+from quarterturn.training.model_file import blank_network, load_network
+from quarterturn.training.network import Network
 
 LABELS = ["cat", "dog"]
 

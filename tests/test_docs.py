@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.closure import ROOT
 from tests.conftest import shell
 from tests.reference import FOLDER, PAGES
+from tests.rooms import ROOT
 
 DOCS, STUDY = ROOT / "docs", ROOT / "metrics/label_efficiency.json"
 ARM = r"^[a-z0-9_]+?_(5|10|25|50|100)_"  # of a key of the study: ARM_PERCENT_

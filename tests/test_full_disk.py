@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from quarterturn import checkpoint, files
-from quarterturn.errors import run
+from quarterturn.core import files
+from quarterturn.core.errors import run
+from quarterturn.training import checkpoint
 
 OUTPUTS = {
     "split": ["outputs/split/images.csv", "metrics/split.json"],

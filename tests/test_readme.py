@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.closure import ROOT
+from tests.rooms import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
 RUNS = {

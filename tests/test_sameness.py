@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from quarterturn import workers
+from quarterturn.ingest import parallel as workers
 
 OUTPUTS = ["outputs/split/images.csv", "metrics/split.json"]
 OUTPUTS += [f"outputs/rotate-augment/{name}" for name in ("pixels.npy", "rotation.json", "samples.png")]

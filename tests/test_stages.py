@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 import torch
 
-from quarterturn.errors import UserError, run
-from quarterturn.evaluation import metrics_of
-from quarterturn.modelfile import load_network
-from quarterturn.table import read_table, used_rows, write_table
+from quarterturn.core.errors import UserError, run
+from quarterturn.data.manifest import read_table, used_rows, write_table
+from quarterturn.evaluation.metrics import metrics_of
+from quarterturn.training.model_file import load_network
 from tests.conftest import commit, make_pictures, set_params, shell
 
 
@@ -271,7 +271,7 @@ def test_params_that_change_meanwhile_cost_no_training_once_they_are_back(
         with pytest.raises(UserError, match="seed changed"):
             module.main()
     model.unlink()
-    monkeypatch.setattr("quarterturn.training.cross_entropy_of", lambda *_: refused)
+    monkeypatch.setattr("quarterturn.training.loop.cross_entropy_of", lambda *_: refused)
     module.main()
     assert model.read_bytes() == before
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.closure import ROOT
+from tests.rooms import ROOT
 
 SOURCES = [path for folder in ("quarterturn", "stages", "studies") for path in sorted((ROOT / folder).rglob("*.py"))]
 # What unpickles, or runs text. data/silhouettes/prepare.py, which has to read a pickle, has its own reader and tests.

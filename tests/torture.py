@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from quarterturn.mend import mend
+from quarterturn.app.repair import mend
 from tests.conftest import QUICK, commit, copy_project, make_pictures, set_params, shell
 
 STAGES = ("split", "rotate_augment", "pretrain", "transfer", "baseline", "evaluate")

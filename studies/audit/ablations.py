@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter
 
-from quarterturn.network import pooled
-from quarterturn.store import Pixels
+from quarterturn.data.pixel_store import Pixels
+from quarterturn.training.network import pooled
 
 COVER = 128  # grey that covers what is not to be seen
 FRAME = 4  # pixels: width of the frame

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import t as student
 
-from quarterturn.statistics import LEVEL, accuracy_interval, clustered_interval, compare_paired
+from quarterturn.evaluation.intervals import LEVEL, accuracy_interval, clustered_interval, compare_paired
 from studies.audit.examine import ANGLES, Answers
 from studies.audit.items import ITEMS
 

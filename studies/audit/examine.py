@@ -12,14 +12,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from torch import Tensor
 
-from quarterturn.compute import choose
-from quarterturn.examples import LabelledPictures, Randomly, TurnedPictures
-from quarterturn.modelfile import blank_network, save_network
-from quarterturn.network import Network
-from quarterturn.params import Augmentation, Model, TrainingPlan
-from quarterturn.store import Pixels, channel_statistics
-from quarterturn.training import Job, fit, predict
-from quarterturn.transfer import probe_frozen
+from quarterturn.classify.finetuning import probe_frozen
+from quarterturn.core.params import Augmentation, Model, TrainingPlan
+from quarterturn.data.datasets import LabelledPictures, Randomly, TurnedPictures
+from quarterturn.data.pixel_store import Pixels, channel_statistics
+from quarterturn.training.device import choose
+from quarterturn.training.loop import Job, fit, predict
+from quarterturn.training.model_file import blank_network, save_network
+from quarterturn.training.network import Network
 from studies.audit.pictures import Pictures
 
 ANGLES = [0, 90, 180, 270]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from quarterturn.store import Pixels
+from quarterturn.data.pixel_store import Pixels
 from studies.audit import ablations, originals
 from studies.audit.examine import ANGLES, Answers, Settings, ask_linear, ask_network
 from studies.audit.pictures import Pictures

@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from quarterturn.images import FORMATS, decode_square
-from quarterturn.jpeg import color_cell
-from quarterturn.store import Pixels
+from quarterturn.data.pixel_store import Pixels
+from quarterturn.ingest.chroma import color_cell
+from quarterturn.ingest.decoding import FORMATS, decode_square
 from studies.audit.pictures import Pictures
 
 # How many pixels share one value of colour, across and down, and what the pattern is called.
@@ -30,7 +30,7 @@ def sampling(data: bytes) -> str:
 
 
 def untreated(data: bytes) -> bytes:
-    """The upright picture without what the pipeline does against the traces of JPEG (quarterturn/jpeg.py)."""
+    """The upright picture without what the pipeline does against the traces of JPEG (quarterturn/ingest/chroma.py)."""
     return _written(upright(data), "BMP")
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from quarterturn.images import decode_square
-from quarterturn.store import Pixels
-from quarterturn.table import TEST, TRAIN, UNLABELLED, VAL, class_indices, rows_of
+from quarterturn.data.manifest import TEST, TRAIN, UNLABELLED, VAL, class_indices, rows_of
+from quarterturn.data.pixel_store import Pixels
+from quarterturn.ingest.decoding import decode_square
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,16 @@ import pandas as pd
 import torch
 
 import quarterturn
-from quarterturn.compute import choose
-from quarterturn.errors import run
-from quarterturn.files import atomic, write_json
-from quarterturn.modelfile import load_network
-from quarterturn.params import load_params
-from quarterturn.progress import watched
-from quarterturn.source import ImageSource
-from quarterturn.store import Store
-from quarterturn.table import PARTS, rows_of
-from quarterturn.workers import cores
+from quarterturn.core.errors import run
+from quarterturn.core.files import atomic, write_json
+from quarterturn.core.params import load_params
+from quarterturn.core.progress import watched
+from quarterturn.data.manifest import PARTS, rows_of
+from quarterturn.data.pixel_store import Store
+from quarterturn.ingest.parallel import cores
+from quarterturn.ingest.source import ImageSource
+from quarterturn.training.device import choose
+from quarterturn.training.model_file import load_network
 from studies.audit.evidence import Figures, judge, judge_file_facts, judge_letterboxed
 from studies.audit.examine import PHOTOS, Answers, told_by_file
 from studies.audit.items import examine, planned
@@ -72,7 +72,7 @@ def fingerprint(clone: Path) -> str:
     """Of all that decides what an item answers: pictures, parameters and code, but not how it is judged and told."""
     digest = hashlib.sha256((clone / "outputs/split/images.csv").read_bytes())
     digest.update((clone / "params.yaml").read_bytes())
-    for path in sorted(Path(quarterturn.__file__).parent.glob("*.py")):
+    for path in sorted(Path(quarterturn.__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     for name in DECIDING:
         digest.update((HERE / f"{name}.py").read_bytes())

@@ -8,13 +8,13 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from quarterturn.compute import Compute
-from quarterturn.examples import images_at
-from quarterturn.network import Network
-from quarterturn.predictions import angle_probabilities
-from quarterturn.rotation import turn_all
-from quarterturn.sheets import draw_sheet
-from quarterturn.store import Pixels
+from quarterturn.data.contact_sheets import draw_sheet
+from quarterturn.data.datasets import images_at
+from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.rotation import turn_all
+from quarterturn.evaluation.predictions import angle_probabilities
+from quarterturn.training.device import Compute
+from quarterturn.training.network import Network
 from studies.audit.ablations import COVER
 from studies.audit.examine import ANGLES
 from studies.audit.pictures import Pictures

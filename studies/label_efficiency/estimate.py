@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from quarterturn.compute import Compute
-from quarterturn.network import Network
-from quarterturn.workers import cores
-from studies.label_efficiency.config import Arm, Study
-from studies.label_efficiency.seed import ANGLES, single_threaded
+from quarterturn.ingest.parallel import cores
+from quarterturn.training.device import Compute
+from quarterturn.training.network import Network
+from studies.label_efficiency.arms.config import Arm, Study
+from studies.label_efficiency.arms.seed import ANGLES, single_threaded
 
 BATCH, STEPS = 64, 5  # of the steps that are timed
 

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from studies.label_efficiency.config import Recipe
-from studies.label_efficiency.curve import saved_words, tested_words
-from studies.label_efficiency.results import FINE_TUNED, FROZEN, PAIRS, RANDOM, SCRATCH, key_of
+from studies.label_efficiency.arms.config import Recipe
+from studies.label_efficiency.scoring.curve import saved_words, tested_words
+from studies.label_efficiency.scoring.results import FINE_TUNED, FROZEN, PAIRS, RANDOM, SCRATCH, key_of
 from studies.label_efficiency.search import ARMS, FIELDS, STEPS, WORTH, size_of
 from studies.markdown import fill_tables
 

@@ -15,14 +15,19 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from quarterturn.errors import UserError, run
-from quarterturn.progress import watched
-from quarterturn.workers import cores
-from studies.label_efficiency.config import ROOT, load_study
+from quarterturn.core.errors import UserError, run
+from quarterturn.core.files import write_json
+from quarterturn.core.progress import watched
+from quarterturn.ingest.parallel import cores
+from studies.code import code_digest
+from studies.label_efficiency.arms.config import ROOT, load_study
 from studies.label_efficiency.estimate import say_estimate
 from studies.label_efficiency.report import write_report
 
 HERE = Path(__file__).resolve().parent
+ROOMS = ("core", "data", "ingest", "training", "classify", "evaluation")
+CODE = {room: f"quarterturn/{room}" for room in ROOMS}  # whose digests the stages depend on
+CODE |= {part: f"studies/label_efficiency/{part}" for part in ("arms", "scoring")}
 BUSY = ("Unable to acquire lock", "is busy, it is being blocked")  # as DVC says
 
 
@@ -40,6 +45,7 @@ def main() -> None:
     else:
         folder = home = HERE
         dvc("repro", "--quiet", "data/silhouettes/dvc.yaml", cwd=ROOT)
+    write_json({name: code_digest(place) for name, place in CODE.items()}, folder / "code.json")
     stages = [stage for stage in json.loads(dvc("status", "--json", cwd=folder)) if "@" in stage]
     if stages:
         say_estimate(load_study(folder), stages)
@@ -105,7 +111,8 @@ def keep(folder: Path, home: Path) -> None:
     if folder == home:
         return
     home.mkdir(exist_ok=True)
-    shutil.copyfile(folder / "dvc.lock", home / "dvc.lock")
+    for name in ("dvc.lock", "code.json"):
+        shutil.copyfile(folder / name, home / name)
     shutil.copytree(folder / "runs", home / "runs", dirs_exist_ok=True)
     for path in folder.glob(f"{home.name}*"):  # the results of score
         shutil.copyfile(path, HERE / path.name)

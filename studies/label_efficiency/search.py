@@ -22,13 +22,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from quarterturn.errors import run
-from quarterturn.files import atomic
-from quarterturn.modelfile import load_network, save_network
-from quarterturn.workers import cores
-from studies.label_efficiency.config import ROOT, Probe, Recipe, load_study
-from studies.label_efficiency.frozen import frozen_blocks
-from studies.label_efficiency.seed import ANGLES, Seed, single_threaded
+from quarterturn.core.errors import run
+from quarterturn.core.files import atomic
+from quarterturn.ingest.parallel import cores
+from quarterturn.training.model_file import load_network, save_network
+from studies.label_efficiency.arms.config import ROOT, Probe, Recipe, load_study
+from studies.label_efficiency.arms.frozen import frozen_blocks
+from studies.label_efficiency.arms.seed import ANGLES, Seed, single_threaded
 
 SEEDS = [1000, 1001, 1002]
 DRAWS = 12

@@ -9,16 +9,16 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from quarterturn.compute import Compute
-from quarterturn.examples import Examples, LabelledPictures, TurnedPictures, labelled_pictures
-from quarterturn.modelfile import blank_network
-from quarterturn.network import Network
-from quarterturn.params import Params, TrainingPlan
-from quarterturn.rotation import drawn_targets
-from quarterturn.store import Store, channel_statistics
-from quarterturn.table import TEST, TRAIN, label_subset, rows_of
-from quarterturn.training import batches, epoch_seed, evaluation_batches
-from quarterturn.transfer import with_new_head
+from quarterturn.classify.finetuning import with_new_head
+from quarterturn.core.params import Params, TrainingPlan
+from quarterturn.data.datasets import Examples, LabelledPictures, TurnedPictures, labelled_pictures
+from quarterturn.data.manifest import TEST, TRAIN, label_subset, rows_of
+from quarterturn.data.pixel_store import Store, channel_statistics
+from quarterturn.data.rotation import drawn_targets
+from quarterturn.training.device import Compute
+from quarterturn.training.loop import batches, epoch_seed, evaluation_batches
+from quarterturn.training.model_file import blank_network
+from quarterturn.training.network import Network
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from quarterturn.files import atomic
-from quarterturn.repeats import Mean, crossed_mean, predicted_accuracy
-from quarterturn.statistics import accuracy_interval
+from quarterturn.core.files import atomic
+from quarterturn.evaluation.intervals import accuracy_interval
 from studies.markdown import fill_tables
+from studies.repeats import Mean, crossed_mean, predicted_accuracy
 
 HERE = Path(__file__).resolve().parent
 ARMS = ["rotation", "transfer", "baseline"]

@@ -16,16 +16,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from quarterturn.compute import choose
-from quarterturn.errors import UserError
-from quarterturn.errors import run as run_saying_errors
-from quarterturn.files import atomic
-from quarterturn.params import load_params
-from quarterturn.progress import watched
-from quarterturn.statistics import confusion
-from quarterturn.store import Store
-from quarterturn.table import read_table
-from quarterturn.workers import cores
+from quarterturn.core.errors import UserError
+from quarterturn.core.errors import run as run_saying_errors
+from quarterturn.core.files import atomic
+from quarterturn.core.params import load_params
+from quarterturn.core.progress import watched
+from quarterturn.data.manifest import read_table
+from quarterturn.data.pixel_store import Store
+from quarterturn.evaluation.intervals import confusion
+from quarterturn.ingest.parallel import cores
+from quarterturn.training.device import choose
 from studies.clone import cloned, pictures, set_params, shell
 from studies.notebook.arms import VARIANTS, Notebook
 from studies.notebook.report import write_report

@@ -5,8 +5,8 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-from quarterturn.source import ImageSource
-from quarterturn.store import Pixels, Store
+from quarterturn.data.pixel_store import Pixels, Store
+from quarterturn.ingest.source import ImageSource
 
 
 def squeezed(store: Store, path: str) -> Pixels:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from quarterturn.errors import run
+from quarterturn.core.errors import run
 from studies.clone import cloned, pictures, set_params, shell
 
 HERE = Path(__file__).resolve().parent

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from quarterturn.classifier import ROTATION, load_classifier
-from quarterturn.errors import run
-from quarterturn.files import write_json
-from quarterturn.params import load_params
-from quarterturn.store import Store
-from quarterturn.table import TEST, rows_of
-from quarterturn.upright import angle_probabilities
+from quarterturn.app.classifier import ROTATION, load_classifier
+from quarterturn.app.upright import angle_probabilities
+from quarterturn.core.errors import run
+from quarterturn.core.files import write_json
+from quarterturn.core.params import load_params
+from quarterturn.data.manifest import TEST, rows_of
+from quarterturn.data.pixel_store import Store
 from studies.clone import cloned, pictures, set_params, shell
 
 SHARE = 0.05  # of the pictures that were turned

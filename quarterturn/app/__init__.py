@@ -1,0 +1,1 @@
+"""The command `quarterturn` and what it offers."""

@@ -1,0 +1,220 @@
+"""The command `quarterturn`: what there is to do beside the pipeline.
+
+Each subcommand imports what it needs when it is called, so that `--help` and `check` answer at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from quarterturn.core.errors import run
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one subcommand; a `UserError` ends it with one line on stderr and exit code 1."""
+    options = parser().parse_args(arguments)
+
+    def program() -> None:
+        options.command(options)
+        sys.stdout.flush()  # here, as the disk behind it may be full
+
+    try:
+        run(program, "quarterturn")
+    except BrokenPipeError:  # the reader has seen enough: `| head`
+        _drop_output()
+        sys.exit(1)
+    except SystemExit:
+        try:
+            sys.stdout.flush()
+        except OSError:  # after a line that says what is wrong
+            _drop_output()
+        raise
+
+
+def _drop_output() -> None:
+    """Leave what could not be written: Python would try once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def check(_: argparse.Namespace) -> None:
+    from quarterturn.core.params import load_params
+
+    load_params()
+
+
+def mend(_: argparse.Namespace) -> None:
+    from quarterturn.app.repair import mend
+
+    for line in mend(Path()):
+        print(f"quarterturn: {line}", file=sys.stderr)
+
+
+def recipe(options: argparse.Namespace) -> None:
+    from quarterturn.app.recipes import apply, list_recipes
+
+    if options.name is None:
+        recipes = list_recipes()
+        width = max(map(len, recipes), default=0)
+        for name, comment in recipes.items():
+            print(f"{name:{width}}  {comment}".rstrip())
+    else:
+        changes = apply(options.name)
+        print("\n".join(changes) or f"params.yaml already holds recipe {options.name}")
+
+
+def fetch(options: argparse.Namespace) -> None:
+    from quarterturn.app.download import fetch_oxford_pets
+
+    fetch_oxford_pets(options.folder)
+
+
+def compare(options: argparse.Namespace) -> None:
+    from quarterturn.app.compare import as_html, as_markdown, as_text, compare
+
+    write = {"text": as_text, "md": as_markdown, "html": as_html}[options.format]
+    print(write(compare(options.old, options.new)).rstrip("\n"))
+
+
+def report(options: argparse.Namespace) -> None:
+    from quarterturn.app.report import report
+
+    report(options.output, options.against)
+
+
+def offline(options: argparse.Namespace) -> None:
+    from quarterturn.app.offline import make_offline
+
+    make_offline(options.page)
+
+
+def predict(options: argparse.Namespace) -> None:
+    from quarterturn.app.predict import predict
+
+    predict(options.paths, options.model, options.format)
+
+
+def export(options: argparse.Namespace) -> None:
+    from quarterturn.app.export import export
+
+    export(options.paths, options.model, options.output)
+
+
+def upright(options: argparse.Namespace) -> None:
+    from quarterturn.app.upright import upright
+
+    upright(options.paths, options.model, options.sure, options.turn)
+
+
+def completion(options: argparse.Namespace) -> None:
+    import shtab
+
+    print(shtab.complete(parser(), options.shell))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the whole command line, subcommands with their help and examples included."""
+    whole = argparse.ArgumentParser(
+        prog="quarterturn",
+        description="Commands besides the pipeline, which `dvc repro` runs. Run it in the project's folder.",
+        epilog="example: quarterturn recipe quick",
+    )
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(command: Callable[[argparse.Namespace], None], summary: str, example: str) -> argparse.ArgumentParser:
+        description = f"{summary[0].upper()}{summary[1:]}."
+        added = commands.add_parser(
+            command.__name__, help=summary, description=description, epilog=f"example: {example}"
+        )
+        added.set_defaults(command=command)
+        return added
+
+    add(check, "check params.yaml: unknown keys, types and ranges; say nothing if it is valid", "quarterturn check")
+
+    add(
+        mend,
+        "repair files that a killed DVC has left half written; print nothing if there are none (`make repro` does it)",
+        "quarterturn mend",
+    )
+
+    added = add(recipe, "write a recipe's values into params.yaml and print what changed", "quarterturn recipe quick")
+    added.add_argument("name", nargs="?", metavar="NAME", help="recipes/NAME.yaml; without it, the recipes are listed")
+
+    added = add(fetch, "fetch a dataset from the internet into one .zip", "quarterturn fetch oxford-pets")
+    added.add_argument("dataset", choices=["oxford-pets"], help="oxford-pets: 7,349 photos of cats and dogs, 800 MB")
+    added.add_argument(
+        "--folder", default="data/oxford-pets", help="where to put oxford-pets.zip (default: %(default)s)"
+    )
+
+    added = add(
+        compare,
+        "compare two revisions: params, metrics, and a paired test on the test pictures that both have",
+        "quarterturn compare main my-experiment",
+    )
+    revision = "branch, tag, commit, name of a `dvc exp`, or workspace (default: %(default)s)"
+    added.add_argument("old", nargs="?", default="HEAD", metavar="REV", help=revision)
+    added.add_argument("new", nargs="?", default="workspace", metavar="REV", help=revision)
+    formats = added.add_mutually_exclusive_group()
+    for name, use in (("md", "Markdown, for a pull request"), ("html", "a page")):
+        formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="text", help=use)
+
+    added = add(
+        report,
+        "write the last run on one page that opens offline",
+        "quarterturn report --against main --output report.html",
+    )
+    added.add_argument("--output", type=Path, default="report.html", metavar="FILE", help="default: %(default)s")
+    added.add_argument("--against", metavar="REV", help="a revision to compare with: branch, tag, commit, experiment")
+
+    added = add(
+        offline,
+        "make the page of `dvc plots` open without the network",
+        "dvc plots diff main && quarterturn offline",
+    )
+    page = "dvc_plots/index.html"
+    added.add_argument("page", nargs="?", type=Path, default=page, metavar="FILE", help="default: %(default)s")
+
+    added = add(predict, "classify pictures", "quarterturn predict --format csv ~/Pictures/new")
+    _add_paths(added)
+    _add_model(added)
+    added.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
+
+    added = add(
+        export,
+        "write the classifier as ONNX, if it gives the same probabilities",
+        "quarterturn export --output pets.onnx ~/Pictures/new",
+    )
+    _add_paths(added, "*", "pictures to check it on, 500 at most (default: those of data.path)")
+    _add_model(added)
+    added.add_argument("--output", default="model.onnx", metavar="FILE", help="default: %(default)s")
+
+    added = add(
+        upright,
+        "list pictures that lie on their side or upside down; no label is needed",
+        "quarterturn upright --sure 0.95 ~/Pictures",
+    )
+    _add_paths(added)
+    _add_model(added, "outputs/pretrain/model.safetensors")
+    added.add_argument("--sure", type=float, default=0.9, metavar="P", help="least probability (default: %(default)s)")
+    added.add_argument("--turn", action="store_true", help="turn the files, without loss: JPEG by its EXIF, and PNG")
+
+    added = add(
+        completion,
+        "print what makes a shell complete commands and options",
+        'eval "$(quarterturn completion bash)"',
+    )
+    added.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="your shell")
+    return whole
+
+
+def _add_paths(
+    command: argparse.ArgumentParser, count: str = "+", use: str = "pictures, folders or .zip files"
+) -> None:
+    command.add_argument("paths", nargs=count, metavar="PATH", help=use)
+
+
+def _add_model(
+    command: argparse.ArgumentParser, default: str = "final/model.safetensors, else outputs/transfer/model.safetensors"
+) -> None:
+    command.add_argument("--model", metavar="FILE", help=f"model file (default: {default})")

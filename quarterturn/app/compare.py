@@ -1,0 +1,256 @@
+"""Two revisions side by side: parameters, metrics, and a paired test on the test pictures that both were asked about.
+
+What differs is found by DVC itself, so that this says what `dvc params diff` and `dvc metrics diff` say.
+"""
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.scm import SCMError
+from ruamel.yaml import YAML
+from tabulate import tabulate
+
+from quarterturn.app.pages import render
+from quarterturn.core.dvc_lock import LOCK, PARAMS, as_mapping, changed_params, param, stages_of
+from quarterturn.core.errors import UserError, one_line
+from quarterturn.core.params import CLASSIFIERS, YAML_ERRORS
+from quarterturn.evaluation.cv_intervals import compare_folds
+from quarterturn.evaluation.intervals import PairedComparison, compare_paired
+
+PREDICTIONS, EVALUATED = "metrics/predictions.csv", "metrics/evaluate.json"
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A parameter or metric that differs: its name, and as text what it was, what it is, and by how much it grew."""
+
+    name: str
+    old: str
+    new: str
+    difference: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is said of two revisions.
+
+    Attributes:
+        old: name of the first revision.
+        new: name of the second.
+        params: that differ.
+        metrics: that differ.
+        tests: one sentence a classifier, or none where no picture is shared.
+        warnings: what the reader must know before believing a test.
+    """
+
+    old: str
+    new: str
+    params: list[Change]
+    metrics: list[Change]
+    tests: list[str]
+    warnings: list[str]
+
+
+def compare(old: str = "HEAD", new: str = "workspace") -> Comparison:
+    """Compare two revisions: anything that Git or `dvc exp` has a name for, or "workspace".
+
+    Raises:
+        UserError: no such revision, no project here, or its files are damaged.
+    """
+    try:
+        with Repo() as repo:
+            return compare_revisions(repo, Revision.read(repo, old), Revision.read(repo, new))
+    except (DvcException, SCMError) as error:
+        raise UserError(f"cannot compare {old} and {new}: {one_line(error)}") from error
+
+
+def compare_revisions(repo: Repo, first: "Revision", second: "Revision") -> Comparison:
+    """The same of two revisions of ``repo`` that have been read."""
+    old, new = first.name, second.name
+    params, metrics = _changes(repo.params.diff(old, new), (PARAMS,)), _changes(repo.metrics.diff(old, new))
+    tests, warnings = paired_tests(first, second)
+    return Comparison(old, new, params, metrics, tests, [*first.stale(), *second.stale(), *warnings])
+
+
+@dataclass(frozen=True)
+class Revision:
+    """What is read of a revision: name, params, dvc.lock, predictions if there are any, and metrics of the test."""
+
+    name: str
+    params: Mapping[str, Any]
+    lock: Mapping[str, Any]
+    predictions: pd.DataFrame | None
+    evaluated: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, repo: Repo, name: str) -> "Revision":
+        """Read it from Git, or from the folder if it is "workspace"."""
+        with repo.switch(name):
+
+            def text(path: str) -> str:
+                place = repo.fs.join(repo.root_dir, path)
+                return repo.fs.read_text(place, encoding="utf-8") if repo.fs.exists(place) else ""
+
+            def read(path: str, parse: Callable[[str], Any]) -> Any:
+                try:
+                    return parse(text(path))
+                except YAML_ERRORS as error:
+                    raise UserError(f"{path} of {name} is damaged: {one_line(error)}") from error
+
+            yaml = YAML(typ="safe", pure=True)
+            return cls(
+                name,
+                read(PARAMS, lambda content: as_mapping(yaml.load(content))),
+                read(LOCK, lambda content: stages_of(yaml.load(content))),
+                read(PREDICTIONS, lambda content: _table(content) if content else None),
+                read(EVALUATED, lambda content: as_mapping(json.loads(content or "{}"))),
+            )
+
+    def stale(self) -> list[str]:
+        """A warning if the metrics were made with other parameters than params.yaml has."""
+        others = changed_params(self.lock, self.params)
+        if not others:
+            return []
+        return [f"the metrics of {self.name} were made with another {', '.join(others)} than its {PARAMS}: `dvc repro`"]
+
+    def data(self) -> list[str]:
+        """Hashes of the pictures, as far as dvc.lock has them."""
+        path = param(self.params, "data.path")
+        deps = self.lock.get("split", {}).get("deps", [])
+        return [dep["md5"] for dep in deps if dep["path"] == path and "md5" in dep]
+
+
+def paired_tests(first: Revision, second: Revision) -> tuple[list[str], list[str]]:
+    """A sentence for each classifier, second minus first on the pictures that both were tested on; and warnings."""
+    if first.predictions is None or second.predictions is None:
+        without = [revision.name for revision in (first, second) if revision.predictions is None]
+        return [], [f"{' and '.join(without)}: no {PREDICTIONS}, so no test; `dvc repro` makes it"]
+    tables = [first.predictions, second.predictions]
+    plans = [_folds_and_repeats(table) for table in tables]
+    if plans[0] != plans[1]:
+        return [], [
+            "one is cross-validated and the other is not, or in another way, so no test of one against the other"
+        ]
+    folds, repeats = plans[0]
+    key = ["image", "repeat"] if folds else ["image"]
+    answers = [table[[*key, "actual", *CLASSIFIERS]] for table in tables]
+    both = answers[0].merge(answers[1], on=key, suffixes=("_old", "_new"), validate="one_to_one")
+    warnings = _differing_tests(*(len(table) // repeats for table in (both, *tables)))
+    if first.data() != second.data() and not both.empty:
+        warnings.append("the pictures at data.path are not the same; test pictures are matched by name")
+    relabelled = both["actual_old"] != both["actual_new"]
+    if relabelled.any():
+        warnings.append(f"{relabelled.sum() // repeats} test pictures have another class in {second.name}: left out")
+        both = both[~relabelled]
+    if both.empty:
+        return [], warnings
+    tests = []
+    for name in CLASSIFIERS:
+        before, after = (
+            (both[f"{name}_{which}"] == both[f"actual_{which}"]).to_numpy().reshape(-1, repeats)
+            for which in ("old", "new")
+        )
+        found = compare_folds(after, before, folds) if folds else compare_paired(after[:, 0], before[:, 0])
+        same = bool((both[f"{name}_old"] == both[f"{name}_new"]).all())
+        tests.append(_sentence(name, found, len(before), cross_validated=folds > 0, same=same))
+    return tests, warnings
+
+
+def _sentence(name: str, found: PairedComparison, images: int, cross_validated: bool, same: bool) -> str:
+    """Such as "transfer: +1.8 points [+0.4, +3.1], 620 shared test images, McNemar p = 0.012"."""
+    if same:
+        return f"{name}: the same answers on all {images:,} shared test images"
+    points = [f"{100 * value:+.1f}" for value in (found.difference, found.low, found.high)]
+    what = f"{points[0]} points [{points[1]}, {points[2]}]"
+    kind = "shared images, cross-validated" if cross_validated else "shared test images"
+    how = f"{images:,} {kind}, McNemar p = {found.mcnemar_p:.2g}"
+    return f"{name}: {what}, {how}" if found.shown else f"{name}: no difference shown, {what}, {how}"
+
+
+def _differing_tests(shared: int, old: int, new: int) -> list[str]:
+    if shared == 0:
+        return ["the two were tested on different pictures and share none, so no difference can be claimed"]
+    if shared < max(old, new):
+        return [f"the test sets differ ({old:,} and {new:,} images): only the {shared:,} that both have are compared"]
+    return []
+
+
+def _table(text: str) -> pd.DataFrame:
+    """metrics/predictions.csv with all as text: names and classes such as "007" and "NA" stay what they are.
+
+    Raises:
+        ValueError: it is no table of predictions, or lists a picture too often or too rarely, as after a merge by hand.
+    """
+    table = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False, lineterminator="\n")
+    missing = {"image", "actual", *CLASSIFIERS} - {*table.columns}
+    if missing:
+        raise ValueError(f"there is no column {', '.join(sorted(missing))}")
+    if table.duplicated([name for name in ("image", "repeat") if name in table]).any():
+        raise ValueError("pictures stand in it more than once")
+    if "repeat" in table and table["image"].value_counts().nunique() > 1:
+        raise ValueError("pictures do not all stand in it equally often")
+    return table
+
+
+def _folds_and_repeats(predictions: pd.DataFrame) -> tuple[int, int]:
+    """Of a cross-validated table; (0, 1) for one of a test part."""
+    if "fold" not in predictions:
+        return 0, 1
+    return predictions["fold"].nunique(), predictions["repeat"].nunique()
+
+
+def _changes(result: Mapping[str, Any], without: tuple[str, ...] = ()) -> list[Change]:
+    """What DVC's diff found, by name, as its own order is by chance; files in ``without`` are not named."""
+    return [
+        Change(
+            key if path in without else f"{path.removesuffix('.json')}: {key}",
+            _shown(values.get("old")),
+            _shown(values.get("new")),
+            f"{values['diff']:+.6g}" if "diff" in values else "",
+        )
+        for path, keys in sorted(result.get("diff", {}).items())
+        for key, values in sorted(keys.items())
+    ]
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def as_text(found: Comparison) -> str:
+    """For a terminal: aligned, the tests first."""
+    parts = [f"{found.old} → {found.new}"]
+    parts += [f"warning: {line}" for line in found.warnings]
+    parts += found.tests
+    for title, rows, numbers in _tables(found):
+        table = tabulate(
+            rows, [title, found.old, found.new, *([""] if numbers else [])], "simple", disable_numparse=True
+        )
+        parts += ["", table if rows else f"no {title} differ"]
+    return "\n".join(parts)
+
+
+def as_markdown(found: Comparison) -> str:
+    """For a pull request: the long table of metrics is folded."""
+    return render("compare.md", found=found)
+
+
+def as_html(found: Comparison) -> str:
+    """One page that needs nothing else."""
+    return render("compare.html", found=found)
+
+
+def _tables(found: Comparison) -> list[tuple[str, list[tuple[str, ...]], bool]]:
+    """Title, rows, and whether the rows have differences."""
+    params: list[tuple[str, ...]] = [(each.name, each.old, each.new) for each in found.params]
+    metrics: list[tuple[str, ...]] = [(each.name, each.old, each.new, each.difference) for each in found.metrics]
+    return [("params", params, False), ("metrics", metrics, True)]

@@ -1,0 +1,98 @@
+"""Recipes: named sets of values, recipes/NAME.yaml, that are written into params.yaml."""
+
+import difflib
+import io
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from quarterturn.core.errors import UserError, one_line
+from quarterturn.core.files import atomic
+from quarterturn.core.params import YAML_ERRORS, check_params, load_params
+
+FOLDER, PARAMS = Path("recipes"), Path("params.yaml")
+LAYOUTS = ((2, 2, 0), (2, 4, 2), (4, 4, 0), (4, 6, 4))  # usual indents: of a mapping, a list, the dash in the list's
+
+
+def list_recipes() -> dict[str, str]:
+    """Name → comment in the first line ("" if there is none), sorted by name."""
+    if not FOLDER.is_dir():
+        raise UserError(f"there is no folder {FOLDER} here; run this in the project's folder")
+    texts = {path.stem: path.read_text("utf-8", errors="replace") for path in sorted(FOLDER.glob("*.yaml"))}
+    return {name: text.partition("\n")[0].partition("#")[2].strip() for name, text in texts.items()}
+
+
+def apply(name: str) -> list[str]:
+    """Write a recipe's values into params.yaml, whose comments, layout and order stay.
+
+    Returns the differences, as "pretrain.epochs: 3 → 40"; if there are none, the file is left alone.
+
+    Raises:
+        UserError: no such recipe, no such key in params.yaml, or a value that is not allowed; nothing is written.
+    """
+    known = [*list_recipes()]
+    if name not in known:  # nor can a name lead out of the folder
+        raise UserError(f"no recipe {name!r} in {FOLDER}{_near(name, known)}; there are: {', '.join(known) or 'none'}")
+    source = FOLDER / f"{name}.yaml"
+    before, values = _read(PARAMS)
+    layout = next((each for each in LAYOUTS if _dump(values, each) == before), LAYOUTS[0])
+    changes = _merge(values, _read(source)[1], f"{source}: {PARAMS} has no key")
+    check_params(values, f"{PARAMS} with {source}")
+    if changes:
+        with atomic(PARAMS) as temporary:
+            temporary.write_text(_dump(values, layout), "utf-8")
+            load_params(temporary)  # so nothing takes its place that cannot be read
+    return changes
+
+
+def _merge(values: CommentedMap, recipe: CommentedMap, unknown: str, prefix: str = "") -> list[str]:
+    """Put the recipe's values into ``values``, in place; return the differences. ``unknown`` begins the error."""
+    changes = []
+    for key, new in recipe.items():
+        if key not in values:
+            raise UserError(f"{unknown} {prefix}{key}{_near(str(key), [str(known) for known in values])}")
+        old = values[key]
+        if isinstance(old, CommentedMap) and isinstance(new, CommentedMap):
+            changes += _merge(old, new, unknown, f"{prefix}{key}.")
+        elif old != new or _shown(old) != _shown(new):  # 1 equals true in Python, not in YAML
+            changes.append(f"{prefix}{key}: {_shown(old)} → {_shown(new)}")
+            if isinstance(old, CommentedSeq) and isinstance(new, CommentedSeq):
+                old.copy_attributes(new)  # [a, b] stays in one line, and the comment behind it stays
+                if after := new.ca.items.pop(len(old) - 1, None):  # of one item a line: all that is behind the last
+                    new.ca.items[len(new) - 1] = after
+            values[key] = new
+    return changes
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _near(name: str, known: list[str]) -> str:
+    return "".join(f"; did you mean {near}?" for near in difflib.get_close_matches(name, known, n=1))
+
+
+def _read(path: Path) -> tuple[str, CommentedMap]:
+    """The text, and its values with what the text says about their layout."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    try:
+        text = path.read_text("utf-8")
+        YAML(typ="safe", pure=True).load(text)  # refuses what stages could not read: tags
+        values = yaml.load(text)
+    except (OSError, *YAML_ERRORS) as error:
+        raise UserError(f"{path} cannot be read as YAML: {one_line(error)}") from error
+    if not isinstance(values, CommentedMap):
+        raise UserError(f"{path} must be a mapping of sections")
+    return text, values
+
+
+def _dump(values: CommentedMap, layout: tuple[int, int, int]) -> str:
+    yaml, stream = YAML(), io.StringIO()
+    yaml.width = 2**16  # characters: no line is folded
+    yaml.indent(*layout)
+    yaml.dump(values, stream)
+    return stream.getvalue()

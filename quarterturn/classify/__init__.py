@@ -1,0 +1,1 @@
+"""From pretrained features to a classifier: fine-tuning, linear probes, cross-validation."""

@@ -1,0 +1,1 @@
+"""Parameters, errors, files, progress: what every other room builds on."""

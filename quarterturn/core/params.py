@@ -1,0 +1,264 @@
+"""The typed model of params.yaml: every key, its unit and its range."""
+
+import difflib
+import reprlib
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from quarterturn.core.errors import UserError, one_line
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+RESERVED_LABELS = frozenset({"unlabelled", "unlabeled"})  # what folders and metrics call pictures without a class
+
+YAML_ERRORS = (YAMLError, ValueError, LookupError, RecursionError)  # LookupError: `!!int ""`, `!!bool maybe`
+CLASSIFIERS = ("transfer", "baseline")  # the sections, stages and models that tell classes, and are compared
+
+
+class Section(BaseModel):
+    """A mapping in params.yaml: unknown keys and wrong types are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """The pictures."""
+
+    path: str = Field(min_length=1, description="folder or .zip of pictures")
+    labels: list[Annotated[str, Field(min_length=1)]] = Field(
+        min_length=2, description="class names; their order is the class index"
+    )
+    image_size: int = Field(ge=8, le=1024, description="side of the stored square, pixels")
+    max_rejected: float = Field(ge=0, le=1, description="share of unreadable pictures that is tolerated")
+
+    @model_validator(mode="after")
+    def labels_differ(self) -> Self:
+        if len({label.casefold() for label in self.labels}) < len(self.labels):
+            raise ValueError("data.labels names a class twice (case does not count)")
+        for label in self.labels:
+            if not label.isprintable():
+                raise ValueError(f"data.labels has {label!r}, which cannot be printed; take another name")
+            if label.casefold() in RESERVED_LABELS:
+                raise ValueError(f"data.labels has {label!r}, which stands for no class; take another name")
+        return self
+
+
+class Split(Section):
+    """Shares of the labelled pictures."""
+
+    val: Share = Field(
+        description="share of the labelled pictures for validation; cross-validated, only pretraining has any, of the"
+        " unlabelled pictures if there are as many of them as labelled ones"
+    )
+    test: Share = Field(description="share of the labelled pictures for the test; cross-validated, every one is tested")
+    seed: Seed = Field(description="which pictures go where, and which labels are used first")
+    by: Literal["hash", "position"] = Field(
+        description="hash: of each picture's content; position: in the order of names, val first and test last"
+    )
+    cross_validate_below: int = Field(
+        ge=0, le=100_000, description="labelled pictures; with fewer, each is tested, in folds; 0: never"
+    )
+
+    @model_validator(mode="after")
+    def leaves_training(self) -> Self:
+        if self.val + self.test >= 1:
+            raise ValueError(f"split.val + split.test is {self.val + self.test:g}; it must be less than 1")
+        return self
+
+
+class RotateAugment(Section):
+    """The rotation task."""
+
+    angles: list[Literal[0, 90, 180, 270]] = Field(
+        min_length=2, description="quarter turns to tell apart, degrees counter-clockwise"
+    )
+
+    @model_validator(mode="after")
+    def angles_differ(self) -> Self:
+        if len(set(self.angles)) < len(self.angles):
+            raise ValueError("rotate_augment.angles names an angle twice")
+        return self
+
+
+class Augmentation(Section):
+    """Random changes of training pictures, before they are turned."""
+
+    crop: float = Field(gt=0, le=1, description="side of the smallest random crop, share of the side")
+    mirror: bool = Field(description="left and right swapped in half of the cases")
+    color: float = Field(ge=0, lt=1, description="largest relative change of brightness and contrast")
+
+
+class Model(Section):
+    """The network; the same for all three trainings."""
+
+    architecture: Literal["convnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
+        description="convnet, or a torchvision ResNet; either untrained"
+    )
+    widths: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        min_length=1, max_length=8, description="channels of each convnet block; each block halves the side"
+    )
+    depth: int = Field(ge=1, le=8, description="convolutions in each convnet block")
+    normalization: Literal["batch", "none"] = Field(description="after each convolution of the convnet")
+    grid: int = Field(ge=1, le=64, description="cells a side that features are averaged over before the head")
+    head: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
+        max_length=4, description="hidden widths of the head; []: linear"
+    )
+    dropout: float = Field(ge=0, lt=1, description="share of each hidden layer of the head that is dropped in training")
+    output: Literal["softmax", "sigmoid"] = Field(
+        description="of the head; sigmoid: a single output where two are told apart"
+    )
+
+    @property
+    def minimum_size(self) -> int:
+        """Smallest picture side that the network can halve as often as it does, in pixels."""
+        return 2 ** len(self.widths) if self.architecture == "convnet" else 32
+
+
+class TrainingPlan(Section):
+    """How long and how fast one training goes."""
+
+    epochs: int = Field(ge=1, le=100_000, description="passes over its pictures")
+    batch_size: int = Field(ge=2, le=65_536, description="pictures per step")
+    learning_rate: float = Field(gt=0, le=10, description="of AdamW, at its peak")
+    weight_decay: float = Field(ge=0, le=10, description="AdamW's decoupled decay")
+    schedule: Literal["cosine", "constant"] = Field(
+        description="of the learning rate; cosine: a warm-up and half a cosine"
+    )
+    averaging: float = Field(ge=0, lt=1, description="decay per step of the weights' moving average; 0: none")
+
+
+class Pretrain(TrainingPlan):
+    """Training of the rotation classifier; with angles_per_image: all, a step has its pictures at every angle."""
+
+    angles_per_image: Literal["all", "one"] = Field(
+        description="all angles of a picture in one batch, or one angle per picture, drawn once"
+    )
+
+
+class Transfer(TrainingPlan):
+    """Training with the pretrained features; cross-validated, for 800 steps at least."""
+
+    label_fraction: Fraction = Field(description="share of the training labels that is used")
+    trainable: Literal["head", "all"] = Field(description="head: features frozen; all: fine-tuned")
+    weights: str = Field(
+        min_length=1, description="model file whose features are transferred; its path from the project's folder"
+    )
+
+    @model_validator(mode="after")
+    def weights_are_relative(self) -> Self:
+        if PurePosixPath(self.weights).is_absolute():  # final/dvc.yaml could not name it
+            raise ValueError(f"transfer.weights is {self.weights}; give its path from the project's folder")
+        return self
+
+
+class Baseline(TrainingPlan):
+    """Training of the same network from scratch; cross-validated, for 800 steps at least."""
+
+    label_fraction: Fraction = Field(description="share of the training labels that is used")
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: Seed = Field(description="initial weights, order of the batches, augmentation")
+    data: Data
+    split: Split
+    rotate_augment: RotateAugment
+    augmentation: Augmentation
+    model: Model
+    pretrain: Pretrain
+    transfer: Transfer
+    baseline: Baseline
+
+    @model_validator(mode="after")
+    def network_fits_pictures(self) -> Self:
+        if self.data.image_size < self.model.minimum_size:
+            raise ValueError(
+                f"data.image_size is {self.data.image_size}; the network of the model section"
+                f" needs at least {self.model.minimum_size} pixels"
+            )
+        return self
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        UserError: unreadable, not YAML, or a key that is unknown, missing, of the wrong type or out of range.
+    """
+    try:
+        values = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except YAML_ERRORS as error:
+        raise UserError(f"{path} is not valid YAML: {one_line(error)}") from error
+    return check_params(values, str(path))
+
+
+def check_unchanged(params: Params, *sections: str) -> None:
+    """Of what a stage reads of params.yaml, when it has ended: DVC records what the file says then.
+
+    Raises:
+        UserError: a section is not what it was.
+    """
+    now = load_params()
+    if changed := [name for name in sections if getattr(now, name) != getattr(params, name)]:
+        raise UserError(f"params.yaml: {', '.join(changed)} changed while this ran; run it again")
+
+
+def check_params(values: object, source: str = "params.yaml") -> Params:
+    """Turn the parsed YAML into `Params`; ``source`` names the file in errors.
+
+    Raises:
+        UserError: with the key, its value and what is allowed.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{source} must be a mapping of sections, not {type(values).__name__}")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors()
+        # A misspelt key is unknown, and the right one missing: the first says more.
+        first = min(problems, key=lambda problem: problem["type"] not in ("extra_forbidden", "invalid_key"))
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise UserError(f"{source}: {_explain(first)}{more}") from error
+
+
+def _explain(problem: Any) -> str:
+    key = one_line(".".join(str(part) for part in problem["loc"]))
+    match problem["type"]:
+        case "invalid_key":
+            return f"unknown key {key}; keys are text"
+        case "extra_forbidden":
+            near = difflib.get_close_matches(key, _known_keys(), n=1)
+            return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "")
+        case "missing":
+            return f"{key} is missing"
+        case "value_error":
+            return one_line(problem["ctx"]["error"])
+    allowed = problem["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{key} is {_short(problem['input'])}; allowed: {allowed}"
+
+
+def _short(value: object) -> str:
+    """The value in one line, without writing out all of what YAML's aliases can fold into a few bytes."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 3, 80, 80
+    try:
+        return short.repr(value)[:80]
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+
+
+def _known_keys(model: type[BaseModel] = Params, prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+    return keys

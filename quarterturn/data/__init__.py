@@ -1,0 +1,1 @@
+"""Tables of images, the pixel store, and the examples that trainings draw from them."""

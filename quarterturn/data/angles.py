@@ -1,0 +1,28 @@
+"""The rotation task's file: which angle is which class."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from quarterturn.core.errors import UserError
+from quarterturn.core.files import write_json
+
+
+def write_task(angles: Sequence[int], path: str | Path) -> None:
+    """Write the task: the class index of each angle in degrees."""
+    write_json({"angles": {str(index): angle for index, angle in enumerate(angles)}}, path)
+
+
+def read_task(path: str | Path) -> list[int]:
+    """Angles in degrees, in the order of their class index.
+
+    Raises:
+        UserError: no such file, or not what `write_task` writes.
+    """
+    try:
+        angles = json.loads(Path(path).read_text("utf-8"))["angles"]
+        return [int(angles[str(index)]) for index in range(len(angles))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} is no rotation task ({error}); `dvc repro -f -s rotate-augment` makes it anew"
+        ) from error

@@ -1,0 +1,47 @@
+"""Pictures for people: sheets of tiles with captions."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+from quarterturn.core.files import atomic
+from quarterturn.data.pixel_store import Pixels
+
+TILE = 112  # side of a tile, pixels
+CAPTION = 20  # height of its caption
+MARGIN = 8
+
+
+def draw_sheet(title: str, rows: Sequence[Sequence[tuple[Pixels, str]]], path: str | Path) -> None:
+    """Draw rows of tiles, each a (height, width, 1 or 3) uint8 picture and its caption, as a PNG."""
+    columns = max((len(row) for row in rows), default=1)
+    width = max(columns * (TILE + MARGIN), round(_font(14).getlength(title)) + MARGIN)
+    size = (MARGIN + width, 2 * MARGIN + 20 + max(len(rows), 1) * (TILE + CAPTION + MARGIN))
+    sheet = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN), title, fill="black", font=_font(14))
+    small = _font(11)
+    for line, row in enumerate(rows):
+        for column, (pixels, caption) in enumerate(row):
+            left, top = MARGIN + column * (TILE + MARGIN), 2 * MARGIN + 20 + line * (TILE + CAPTION + MARGIN)
+            tile = as_image(pixels)
+            # Small pictures keep their pixels visible; large ones are reduced smoothly.
+            method = Image.Resampling.NEAREST if tile.width < TILE else Image.Resampling.BICUBIC
+            sheet.paste(tile.convert("RGB").resize((TILE, TILE), method), (left, top))
+            while small.getlength(caption) > TILE + MARGIN - 2:
+                caption = caption[:-2] + "…"
+            draw.text((left, top + TILE + 2), caption, fill="black", font=small)
+    with atomic(path) as temporary:
+        sheet.save(temporary, format="PNG", optimize=True)
+
+
+def as_image(pixels: Pixels) -> Image.Image:
+    """A (height, width, 1 or 3) uint8 picture, grey or RGB."""
+    return Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib and has arrows and most alphabets; Pillow's own font has not."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)

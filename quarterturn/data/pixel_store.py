@@ -1,0 +1,129 @@
+"""The pixel store: every picture as a uint8 square in one memory-mapped .npy file."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from tokenize import TokenError
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from quarterturn.core.errors import UserError, one_line
+from quarterturn.core.files import atomic
+from quarterturn.data.manifest import read_table, used_rows
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class NewStore:
+    """A pixel store that is being written; several processes may do so.
+
+    Attributes:
+        path: of the file, which has its header already.
+        shape: (pictures, height, width, channels).
+        start: where the first picture begins, bytes.
+    """
+
+    path: Path
+    shape: tuple[int, int, int, int]
+    start: int
+
+    def write(self, row: int, square: Pixels) -> None:
+        """Put a uint8 square of shape (height, width, channels) into its row.
+
+        Not through a map: where the disk is full, that ends the process without a word.
+        """
+        if square.dtype != np.uint8 or square.shape != self.shape[1:]:
+            raise ValueError(f"a square is {square.dtype} {square.shape}, not uint8 {self.shape[1:]}")
+        with self.path.open("r+b", buffering=0) as file:  # making a buffer would take longer than writing the square
+            file.seek(self.start + row * square.nbytes)
+            rest = memoryview(square.tobytes())
+            while rest:
+                rest = rest[file.write(rest) :]
+
+
+@contextmanager
+def new_store(path: str | Path, shape: tuple[int, int, int, int]) -> Iterator[NewStore]:
+    """A store to be written row by row; when the block ends well, it takes its place at ``path``."""
+    with atomic(path) as temporary:
+        with temporary.open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            start = file.tell()
+        yield NewStore(temporary, shape, start)
+
+
+def write_store(path: str | Path, squares: Iterable[Pixels], shape: tuple[int, int, int, int]) -> None:
+    """Write uint8 squares one after another; ``shape`` is (pictures, height, width, channels)."""
+    with new_store(path, shape) as store:
+        for row, square in zip(range(shape[0]), squares, strict=True):
+            store.write(row, square)
+
+
+class Store:
+    """The used pictures: `table`, one row each, and `pixels`, (n, height, width, channels) uint8, mapped.
+
+    Args:
+        folder: outputs folder, holding split/images.csv and rotate-augment/pixels.npy.
+        image_size: side that the pixels must have.
+
+    Raises:
+        UserError: the store is missing, damaged, or does not fit the table or ``image_size``.
+    """
+
+    def __init__(self, folder: str | Path, image_size: int) -> None:
+        path = Path(folder, "rotate-augment", "pixels.npy")
+        self.table: pd.DataFrame = used_rows(read_table(Path(folder, "split", "images.csv")))
+        try:
+            pixels = np.lib.format.open_memmap(path, mode="r")  # np.load would also take an .npz
+        except (OSError, ValueError, TypeError, OverflowError, TokenError) as error:
+            reason = one_line(error)
+            raise UserError(
+                f"{path} cannot be read ({reason}); `dvc repro -f -s rotate-augment` makes it anew"
+            ) from error
+        expected = (len(self.table), image_size, image_size)
+        if (
+            pixels.dtype != np.uint8
+            or pixels.ndim != 4
+            or pixels.shape[:3] != expected
+            or pixels.shape[3] not in (1, 3)
+        ):
+            raise UserError(
+                f"{path} holds {pixels.dtype} {pixels.shape}, but the table and data.image_size say"
+                f" uint8 ({len(self.table)}, {image_size}, {image_size}, 1 or 3); `dvc repro` makes it anew"
+            )
+        self.pixels: Pixels = pixels
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the pictures and of the part that each is in: a model says by it what it was trained on."""
+        digest = sha256()  # line by line: all at once would take as much memory as the table
+        for row, line in enumerate(map(" ".join, zip(self.table["sha256"], self.table["part"], strict=True))):
+            digest.update(f"\n{line}".encode() if row > 0 else line.encode())
+        return digest.hexdigest()[:16]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for RGB."""
+        return int(self.pixels.shape[3])
+
+
+def channel_statistics(
+    pixels: Pixels, rows: npt.NDArray[np.int64], most: int = 4096
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over the given rows, in units of full scale (0 to 1).
+
+    More than ``most`` rows are thinned out evenly: the figures only centre the network's input.
+    """
+    counts = np.zeros((pixels.shape[3], 256), dtype=np.int64)  # how often each value occurs: exact, and small
+    for row in rows[:: max(1, -(-len(rows) // most))]:
+        for channel in range(len(counts)):
+            counts[channel] += np.bincount(pixels[row, :, :, channel].ravel(), minlength=256)
+    share, value = counts / counts.sum(axis=1, keepdims=True), np.arange(256) / 255
+    mean = share @ value
+    deviation = np.sqrt((share * (value - mean[:, None]) ** 2).sum(axis=1))
+    return mean.tolist(), np.maximum(deviation, 1 / 255).tolist()

@@ -1,0 +1,124 @@
+"""Every metric of the test, and the verdict, from predictions alone."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from quarterturn.core.params import CLASSIFIERS
+from quarterturn.evaluation.cv_intervals import compare_folds, independent, share_interval
+from quarterturn.evaluation.intervals import (
+    PairedComparison,
+    classifier_metrics,
+    clustered_interval,
+    compare_paired,
+    confusion,
+    roc_auc,
+)
+
+
+def metrics_of(predictions: pd.DataFrame, labels: Sequence[str], angles: Sequence[int]) -> dict[str, Any]:
+    """All of metrics/evaluate.json but the numbers of labels, from metrics/predictions.csv alone.
+
+    With folds, every picture and repeat counts; see `quarterturn.evaluation.cv_intervals` for the intervals. The ROC
+    AUC is then the mean of those within a fold: probabilities of different networks are not to be ranked together.
+    """
+    index = {label: number for number, label in enumerate(labels)}
+    actual = np.array([index[label] for label in predictions["actual"]], dtype=np.int64)
+    metrics: dict[str, Any] = {"rotation": _rotation_metrics(predictions, angles)}
+    folded = "fold" in predictions
+    folds, repeats = (int(predictions[name].max()) if folded else 1 for name in ("fold", "repeat"))
+    right = {}
+    for classifier in CLASSIFIERS:
+        probabilities = predictions[[f"{classifier}_{label}" for label in labels]].to_numpy(np.float64)
+        found = classifier_metrics(actual, probabilities, list(labels))
+        if folded:
+            count = independent(len(predictions) // repeats, folds, repeats)
+            found["accuracy_low"], found["accuracy_high"] = share_interval(found["accuracy"], count)
+            tests = predictions.groupby(["repeat", "fold"]).indices.values()
+            found["roc_auc"] = float(np.mean([roc_auc(actual[rows], probabilities[rows]) for rows in tests]))
+        metrics[classifier] = found
+        right[classifier] = (predictions[classifier] == predictions["actual"]).to_numpy().reshape(-1, repeats)
+    first, second = (right[classifier] for classifier in CLASSIFIERS)
+    comparison = asdict(compare_folds(first, second, folds) if folded else compare_paired(first[:, 0], second[:, 0]))
+    metrics["comparison"] = {"accuracy_difference": comparison.pop("difference"), **comparison}
+    metrics["images"] = len(predictions) // repeats
+    if folded:
+        unseen = predictions[[f"rotation_{angle}" for angle in angles]].notna().any(axis=1)
+        metrics["folds"], metrics["repeats"] = folds, repeats
+        metrics["images_in_pretraining"] = metrics["images"] - int(unseen.sum())
+    return metrics
+
+
+def verdict(metrics: dict[str, Any]) -> str:
+    """What was shown, in words, from the contents of metrics/evaluate.json."""
+    compared, folded = metrics["comparison"], "folds" in metrics
+    comparison = PairedComparison(
+        compared["accuracy_difference"], compared["low"], compared["high"], compared["mcnemar_p"]
+    )
+    these = ("transfer", "the baseline") if folded else ("this transfer model", "this baseline")
+    if not comparison.shown:
+        claim = "no difference shown between transfer and baseline"
+    else:
+        claim = f"{these[0]} is {'better' if comparison.difference > 0 else 'worse'} than {these[1]}"
+    told = "; ".join(
+        f"{name} {metrics[name]['accuracy']:.3f}"
+        + (f" [{metrics[name]['accuracy_low']:.3f}, {metrics[name]['accuracy_high']:.3f}]" if folded else "")
+        + f" with {metrics[name]['labels']:,} labels"
+        for name in CLASSIFIERS
+    )
+    points = [f"{100 * value:+.1f}" for value in (comparison.difference, comparison.low, comparison.high)]
+    where = f"On {metrics['images']:,} test pictures"
+    if folded:
+        where = f"Cross-validated on {metrics['images']:,} labelled pictures, {metrics['folds']} folds"
+        where += f" drawn {metrics['repeats']} times"
+    return (
+        f"{where}, {claim}: {told}; {points[0]} points, 95 % interval {points[1]} to {points[2]}, McNemar p ="
+        f" {comparison.mcnemar_p:.2g}." + (f" {_outlook(metrics, comparison.shown)}" if folded else "")
+    )
+
+
+def _outlook(metrics: dict[str, Any], shown: bool) -> str:
+    """With folds: how many labels an answer would need, and whether pretraining saw tested pictures."""
+    compared, sentences = metrics["comparison"], []
+    if not shown:
+        width, question = 100 * (compared["high"] - compared["low"]), f"{100 * compared['to_tell']:.1f} points"
+        if compared["labels_needed"] > metrics["images"]:
+            about = _two_digits_up(compared["labels_needed"])
+            sentences.append(
+                f"The interval is {width:.0f} points wide; to tell {question} from zero, four times in five, would take"
+                f" about {about:,} labels, cross-validated in the same way."
+            )
+        else:
+            sentences.append(f"The interval is {width:.0f} points wide; a difference of {question} would likely show.")
+    if seen := metrics.get("images_in_pretraining"):
+        sentences.append(f"Pretraining saw {seen:,} of these pictures, without their labels.")
+    return " ".join(sentences)
+
+
+def _two_digits_up(number: int) -> int:
+    """Rounded up to two significant digits."""
+    unit = int(10 ** max(len(str(number)) - 2, 0))
+    return -(-number // unit) * unit
+
+
+def _rotation_metrics(predictions: pd.DataFrame, angles: Sequence[int]) -> dict[str, Any]:
+    answers = predictions[[f"rotation_{angle}" for angle in angles]]
+    answers = answers[answers.notna().any(axis=1)]
+    asked = answers.notna().to_numpy()
+    predicted = answers.fillna(-1).to_numpy(np.int64)
+    true = np.broadcast_to(np.array(angles), predicted.shape)
+    # Every picture was asked as often: at all angles, or at one.
+    right = (predicted == true)[asked].reshape(len(answers), -1)
+    predicted, true = predicted[asked], true[asked]
+    low, high = clustered_interval(right)
+    index = {angle: number for number, angle in enumerate(angles)}
+    to_index = np.vectorize(index.__getitem__, otypes=[np.int64])
+    return {
+        "accuracy": float(right.mean()),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "confusion_matrix": confusion(to_index(true), to_index(predicted), [str(a) for a in angles]),
+    }

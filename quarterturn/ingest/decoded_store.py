@@ -1,0 +1,38 @@
+"""From files to the pixel store: every image is decoded once."""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.data.pixel_store import NewStore, new_store
+from quarterturn.ingest.decoding import decode_square
+from quarterturn.ingest.parallel import in_processes
+from quarterturn.ingest.source import ImageSource
+
+
+def decode_all(source: ImageSource, table: pd.DataFrame, path: Path, size: int, channels: int) -> None:
+    """Write the squares of all images, (rows, ``size``, ``size``, ``channels``) uint8, in the table's order.
+
+    Raises:
+        UserError: an image has changed since the table was made, or can no longer be read.
+    """
+    items = list(zip(range(len(table)), table["image"], table["sha256"], strict=True))
+    with new_store(path, (len(table), size, size, channels)) as store:
+        for _ in in_processes(partial(decode_into, store, source), items, "rotate-augment"):
+            pass
+
+
+def decode_into(store: NewStore, source: ImageSource, item: tuple[int, str, str]) -> None:
+    """Write the square of one image into its row; ``item`` is the row, the name and the SHA-256 of its file."""
+    row, name, sha256 = item
+    _, size, _, channels = store.shape
+    try:
+        data = source.read(name)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise UserError(f"{name!r} in {source.path} has changed since the split; run `dvc repro` again")
+        store.write(row, decode_square(data, size, channels))
+    except UnreadableImage as reason:
+        raise UserError(f"{name!r} in {source.path}: {reason}; it could be read before: run `dvc repro`") from reason

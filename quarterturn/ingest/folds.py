@@ -1,0 +1,146 @@
+"""Few labels: no part for the test, but folds, in which every labelled picture is tested."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from quarterturn.core.errors import UserError
+from quarterturn.core.params import Split
+from quarterturn.data.manifest import FOLDS, NEAR_DUPLICATE, TEST, TRAIN, UNLABELLED, VAL
+from quarterturn.ingest.duplicates import near_earlier
+from quarterturn.ingest.splitting import (
+    MIN_IMAGES,
+    assign,
+    check_counts,
+    drawn_parts,
+    hash_matrix,
+    hash_order,
+    leave_out_near_duplicates,
+    name_order,
+    parts_of_class,
+    rank_labels,
+    split_classes,
+    summary,
+    without_copies,
+)
+
+# Four fifths of the labels for each training, as is usual (Kohavi, 1995); three draws of the folds, which steady the
+# result at three times the cost.
+FOLD_COUNT, REPEATS = 5, 3
+
+
+def draw_split(table: pd.DataFrame, labels: Sequence[str], split: Split) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Draw train, val and test, or folds where there are fewer labels than ``split.cross_validate_below``.
+
+    Args:
+        table: as for `assign`.
+        labels: names of the classes.
+        split: section of params.yaml.
+
+    Returns:
+        The table with its parts, and the counts for metrics/split.json.
+
+    Raises:
+        UserError: a class or a part has too few images.
+    """
+    if (count := usable_labels(table)) < split.cross_validate_below:
+        print(f"split: {count} labelled pictures are few: each is tested, in {FOLD_COUNT} folds, {REPEATS} times")
+        table = assign_folds(table, split.val, split.test, split.seed, split.by)
+        check_folds(table, labels)
+        return table, fold_summary(table, labels)
+    table = assign(table, split.val, split.test, split.seed, split.by)
+    check_counts(table, labels)
+    return table, summary(table, labels)
+
+
+def usable_labels(table: pd.DataFrame) -> int:
+    """Number of labelled pictures that can be used, each content counted once; ``table`` as for `assign`."""
+    table = without_copies(table)
+    return int(((table["part"] == UNLABELLED) & (table["label"] != "")).sum())
+
+
+def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "hash") -> pd.DataFrame:
+    """Draw the folds of the labelled pictures, and for every picture what pretraining does with it.
+
+    Each class is cut into `FOLD_COUNT` folds of equal size, but for one picture, in an order of its own for each of
+    `REPEATS` repeats: of a hash of the contents, or, by position, of the names, each time from another place on. A
+    further picture moves the borders between folds by less than one picture. Of labelled near-duplicates the first by
+    hash is kept, so that all tests are of different pictures.
+
+    Parts are for pretraining only. If there are no fewer unlabelled pictures than labelled ones, it learns from the
+    former, with a share of them for validation, and is tested on the latter. Else it has to learn from labelled ones
+    too, without their labels: these are split as `assign` does it.
+
+    Args:
+        table, val, test, seed, by: as for `assign`.
+
+    Returns:
+        As `assign`, with `folds` (see `quarterturn.data.manifest.FOLDS`); all pictures with folds have a rank.
+    """
+    table = without_copies(table)
+    labelled = table[(table["part"] == UNLABELLED) & (table["label"] != "")]
+    labelled = labelled.iloc[hash_order(labelled, seed, "keep")]
+    first = labelled.index[near_earlier(hash_matrix(labelled["perceptual_hash"]))]
+    left_out = labelled.index[first != labelled.index]
+    table.loc[left_out, "part"] = NEAR_DUPLICATE
+    table.loc[left_out, "reason"] = [f"nearly {table['image'][kept]}" for kept in first[first != labelled.index]]
+    labelled = labelled.drop(left_out)
+
+    table[FOLDS] = ""
+    for _, rows in labelled.groupby("label"):
+        numbers = np.empty((len(rows), REPEATS), dtype=np.int64)
+        for repeat in range(REPEATS):
+            order = name_order(rows) if by == "position" else hash_order(rows, seed, f"fold {repeat}")
+            numbers[order, repeat] = _cut(len(rows), repeat if by == "position" else 0)
+        table.loc[rows.index, FOLDS] = [" ".join(map(str, row)) for row in numbers]
+
+    pool = table[(table["part"] == UNLABELLED) & (table["label"] == "")]
+    if len(pool) >= len(labelled):
+        table.loc[labelled.index, "part"] = TEST
+        drawn = drawn_parts(pool, val, 0.0, seed, by)
+        table.loc[pool.index, "part"] = [VAL if part == VAL else UNLABELLED for part in drawn]
+    else:
+        split_classes(table, val, test, seed, by)
+    leave_out_near_duplicates(table)
+    rank_labels(table, (table[FOLDS] != "").to_numpy(), seed)
+    return table
+
+
+def check_folds(table: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Raise a `UserError` where a class has too few pictures for the folds, or pretraining too few at all."""
+    for label in labels:
+        parts_of_class(table, label)  # there are some
+        count = int(((table["label"] == label) & (table[FOLDS] != "")).sum())
+        if count < FOLD_COUNT:
+            raise UserError(
+                f"too few pictures to cross-validate: class {label!r} has {count}, at least {FOLD_COUNT} are needed,"
+                " one for each fold; label more of them"
+            )
+    for part, meant in ((TRAIN, (TRAIN, UNLABELLED)), (VAL, (VAL,)), (TEST, (TEST,))):
+        count = int(table["part"].isin(meant).sum())
+        if count < MIN_IMAGES:
+            raise UserError(
+                f"too few pictures to pretrain: there are {count} in {part}, at least {MIN_IMAGES} are needed; add"
+                f" pictures, labelled or not, or change split.{part if part != TRAIN else 'val'} or split.seed"
+            )
+
+
+def fold_summary(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
+    """Counts for metrics/split.json: as `summary`, but every picture with folds is one of train and one of test."""
+    counts = summary(table, labels)
+    for label in labels:
+        count = int(((table["label"] == label) & (table[FOLDS] != "")).sum())
+        counts["images"][label] = {TRAIN: count, VAL: 0, TEST: count}
+    return counts | {"folds": FOLD_COUNT, "repeats": REPEATS}
+
+
+def _cut(count: int, shift: int) -> npt.NDArray[np.int64]:
+    """The fold of each of ``count`` places in order, beginning ``shift`` / `REPEATS` of a fold after the first border.
+
+    In whole numbers: the centre of place i is at (i + 1/2) / count of all.
+    """
+    centres = (2 * np.arange(count) + 1) * FOLD_COUNT * REPEATS + 2 * count * shift
+    return centres // (2 * count * REPEATS) % FOLD_COUNT

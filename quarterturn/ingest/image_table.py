@@ -1,0 +1,71 @@
+"""The table of images, before it is split: what is in every file, and its label."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+
+import pandas as pd
+
+from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.ingest.decoding import examine
+from quarterturn.ingest.parallel import in_processes
+from quarterturn.ingest.source import ImageSource, folded, labels_by_path, shown
+
+
+def read_images(source: ImageSource) -> pd.DataFrame:
+    """Examine every image of ``source`` and return one row a file, in the order of their names.
+
+    Columns: `image`, `reason` (why it cannot be used, "" if it can), `width`, `height`, `channels`, `bytes`, `sha256`
+    and `perceptual_hash`.
+
+    Raises:
+        UserError: there are no images.
+    """
+    names = source.names()
+    if not names:
+        raise UserError(f"data.path: there are no pictures in {source.path}")
+    columns: dict[str, list[object]] = {}  # rows would take twice the memory
+    for row in in_processes(partial(describe, source), names, "split"):
+        for key, value in row.items():
+            columns.setdefault(key, []).append(value)
+    return pd.DataFrame(columns)
+
+
+def describe(source: ImageSource, name: str) -> dict[str, object]:
+    """Return one row of the table: what is in the file, or why it cannot be used."""
+    row: dict[str, object] = {"image": shown(name), "reason": "", "width": 0, "height": 0, "channels": 0, "bytes": 0}
+    row |= {"sha256": "", "perceptual_hash": ""}
+    try:
+        data = source.read(name)
+        row |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        row |= vars(examine(data))
+    except UnreadableImage as reason:
+        row["reason"] = str(reason)
+    return row
+
+
+def labels_of(source: ImageSource, labels: Sequence[str]) -> list[str]:
+    """Return the label of each image of ``source``, in the order of their names; "" for an unlabelled one.
+
+    labels.csv decides if there is one, else the path does. A label that is not among ``labels`` counts as none, and is
+    printed.
+    """
+    names, given = source.names(), source.labels()
+    if given is None:
+        return [label or "" for label in labels_by_path(names, labels)]
+    by_name = {folded(label): label for label in labels}
+    others = sorted({label for label in given.values() if label and folded(label) not in by_name})
+    if others:
+        print(f"split: labels.csv has {', '.join(others[:10])}, not among data.labels: those are unlabelled here")
+    return [by_name.get(folded(given.get(name, "")), "") for name in names]
+
+
+def check_rejected(table: pd.DataFrame, max_rejected: float) -> None:
+    """Raise a `UserError` where a larger fraction of the files than ``max_rejected`` cannot be used."""
+    rejected = table[table["reason"] != ""]
+    if len(rejected) / len(table) > max_rejected:
+        first = rejected.iloc[0]
+        raise UserError(
+            f"{len(rejected)} of {len(table)} pictures cannot be used, more than data.max_rejected = {max_rejected};"
+            f" the first is {first['image']!r}: {first['reason']}"
+        )

@@ -1,0 +1,213 @@
+"""Where pictures come from: a folder or a .zip, the files in it, and what their paths and labels.csv say of them."""
+
+import csv
+import io
+import lzma
+import os
+import stat
+import struct
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.core.params import RESERVED_LABELS
+
+# What is looked for. Phones save .heic, which Pillow cannot read: it is listed so that it is reported, not ignored.
+SUFFIXES = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
+)
+MAX_BYTES = 500_000_000  # of one file, compressed or not
+# What zipfile and the decompressors raise on damaged, encrypted or unusual archives.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
+
+
+class ImageSource:
+    """The pictures in a folder, at any depth, or in one .zip of it.
+
+    Folders behind symbolic links are not entered, so links cannot loop; linked files are read, since DVC may
+    link a tracked folder's files to its cache.
+
+    Raises:
+        UserError: no such path, or neither a folder nor a readable .zip.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._zip: zipfile.ZipFile | None = None
+        try:
+            is_file, is_folder = self.path.is_file(), self.path.is_dir()
+        except OSError as error:  # such as a name that is too long
+            raise UserError(f"data.path: {self.path} cannot be read: {error.strerror}") from error
+        if is_file:
+            try:
+                self._zip = zipfile.ZipFile(self.path)
+            except (OSError, *_ZIP_ERRORS) as error:
+                raise UserError(
+                    f"data.path: {self.path} is a file but no readable .zip ({error}); give a folder or a .zip"
+                ) from error
+        elif not is_folder:
+            raise UserError(
+                f"data.path: there is no {self.path}; give a folder or a .zip of pictures (`dvc pull` if it is tracked)"
+            )
+
+    def __reduce__(self) -> tuple[Callable[[Path], "ImageSource"], tuple[Path]]:
+        return _of_process, (self.path,)  # an open archive has one position: each process opens it for itself, once
+
+    def names(self) -> list[str]:
+        """Paths of all pictures relative to the source, `/` between parts, sorted.
+
+        Raises:
+            UserError: a folder in it cannot be read.
+        """
+        return sorted(filter(_is_picture, self._files()))
+
+    def labels(self) -> dict[str, str] | None:
+        """Path → label as labels.csv has it (blank: unlabelled), or None where there is no such file.
+
+        Raises:
+            UserError: more than one labels.csv, an unreadable one, no `path,label` columns, a path that is not there,
+                is no picture, or has two labels.
+        """
+        files = self._files()
+        tables = [name for name in files if PurePosixPath(name).name == "labels.csv"]
+        if not tables:
+            return None
+        if len(tables) > 1:
+            raise UserError(f"data.path: {self.path} has more than one labels.csv: {', '.join(sorted(tables))}")
+        try:
+            rows = list(csv.DictReader(io.StringIO(self.read(tables[0]).decode("utf-8-sig"), newline="")))
+        except UnreadableImage as error:
+            raise UserError(f"{self.path}: {tables[0]} {error}") from error
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{self.path}: {tables[0]} is not a UTF-8 CSV file: {error}") from error
+        if not rows or not {"path", "label"} <= rows[0].keys():
+            raise UserError(f"{self.path}: {tables[0]} needs the columns path,label and at least one row")
+        folder = PurePosixPath(tables[0]).parent
+        # Some archives have names that begin with `./`.
+        composed = {_composed(str(PurePosixPath(name))): name for name in files} | {name: name for name in files}
+        labels: dict[str, str] = {}
+        for row in rows:
+            path, label = str(folder / (row["path"] or "")), (row["label"] or "").strip()
+            path = composed.get(path) or composed.get(_composed(path), path)
+            if labels.setdefault(path, label) != label:
+                raise UserError(f"{self.path}: {tables[0]} gives {path!r} two labels, {labels[path]!r} and {label!r}")
+        missing = sorted(labels.keys() - set(files))
+        if missing:
+            raise UserError(
+                f"{self.path}: {tables[0]} names {len(missing)} file(s) that are not there, first {missing[0]!r}"
+            )
+        others = sorted(path for path in labels if not _is_picture(path))
+        if others:
+            raise UserError(
+                f"{self.path}: {tables[0]} names {len(others)} file(s) whose ending is none of a picture"
+                f" ({', '.join(sorted(SUFFIXES))}), first {others[0]!r}"
+            )
+        return labels
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file.
+
+        Raises:
+            UnreadableImage: with the reason.
+        """
+        if name != shown(name):
+            raise UnreadableImage("its name is not UTF-8; give it another")
+        try:
+            if self._zip is None:
+                path = self.path / name
+                status = path.stat()
+                if not stat.S_ISREG(status.st_mode):  # a pipe or a device would be read without end
+                    raise UnreadableImage("not a regular file")
+                if status.st_size > MAX_BYTES:
+                    raise UnreadableImage(f"larger than {MAX_BYTES:,} bytes")
+                return path.read_bytes()
+            if self._zip.getinfo(name).file_size > MAX_BYTES:
+                raise UnreadableImage(f"larger than {MAX_BYTES:,} bytes")
+            return self._zip.read(name)
+        except OSError as error:
+            raise UnreadableImage(f"cannot be read: {error.strerror or error}") from error
+        except KeyError as error:
+            raise UnreadableImage("is no longer in the archive") from error
+        except _ZIP_ERRORS as error:
+            raise UnreadableImage(f"cannot be unpacked: {error or 'it ends too early'}") from error
+
+    def _files(self) -> list[str]:
+        if self._zip is not None:
+            names = [name for name in self._zip.namelist() if not name.endswith("/")]
+        else:
+            names = [
+                Path(folder, file).relative_to(self.path).as_posix()
+                for folder, _, files in os.walk(self.path, onerror=_refuse)
+                for file in files
+            ]
+        return [name for name in names if not _is_hidden(name)]
+
+
+@cache
+def _of_process(path: Path) -> ImageSource:
+    return ImageSource(path)
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"data.path: {error.filename} cannot be read: {error.strerror}") from error
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def _is_hidden(name: str) -> bool:
+    """Files that systems leave behind: .DS_Store, ._x.jpg, .cache/…, and macOS's __MACOSX in archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def shown(name: str) -> str:
+    """A path as text that can be written: bytes that are not UTF-8, which Linux admits in names, become `\\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def labels_by_path(names: Sequence[str], labels: Sequence[str]) -> list[str | None]:
+    """The class that each path tells, or None; case does not count.
+
+    Where any picture lies in a folder named after a class, folders decide alone, the nearest first: `cat/7.jpg`. Else
+    the prefix of the file's name does, which ends where something other than a letter follows: `cat.0.jpg`,
+    `cat_12.png`, `Cat7.jpg`, or, after a digit, something other than a digit: `type1_0.jpg`; but not in a folder named
+    `unlabelled` or `unlabeled`.
+    """
+    classes = {folded(label): label for label in labels}
+    paths = [PurePosixPath(folded(name)) for name in names]
+    by_folder = [_folder_label(path, classes) for path in paths]
+    return by_folder if any(by_folder) else [_prefix_label(path, classes) for path in paths]
+
+
+def _folder_label(path: PurePosixPath, classes: dict[str, str]) -> str | None:
+    for folder in reversed(path.parts[:-1]):
+        if folder in RESERVED_LABELS:
+            return None
+        if folder in classes:
+            return classes[folder]
+    return None
+
+
+def _prefix_label(path: PurePosixPath, classes: dict[str, str]) -> str | None:
+    if RESERVED_LABELS.isdisjoint(path.parts[:-1]):
+        for prefix in sorted(classes, key=len, reverse=True):
+            rest = path.name.removeprefix(prefix)
+            number = prefix[-1:].isdigit() and rest[:1].isdigit()  # type1 is not the class of type10.jpg
+            if rest != path.name and not rest[:1].isalpha() and not number:
+                return classes[prefix]
+    return None
+
+
+def folded(name: str) -> str:
+    """Without case, and with accents written in one way."""
+    return _composed(name).casefold()
+
+
+def _composed(name: str) -> str:
+    """With each accent and its letter as one character; macOS writes two."""
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,1 @@
+"""Networks, the training loop, checkpoints and model files."""

@@ -1,0 +1,24 @@
+"""Stage auxiliary: from scratch, with rotation as an auxiliary loss, and by the same recipe without: FOLDER SEED."""
+
+import sys
+from pathlib import Path
+
+from quarterturn.core.errors import run
+from studies.label_efficiency.arms.cells import write_cells
+from studies.label_efficiency.arms.seed import Seed
+
+
+def main() -> None:
+    folder, number = Path(sys.argv[1]), int(sys.argv[2])
+    seed = Seed.open(folder, number)
+    study = seed.study
+    cells = [
+        cell
+        for turned in ("none", "labelled", "all")
+        for cell in seed.curve(f"scratch-s4l-{turned}", study.beside_auxiliary, None, study.auxiliary.fractions, turned)
+    ]
+    write_cells(cells, folder / f"runs/auxiliary-{number}.csv")
+
+
+if __name__ == "__main__":
+    run(main, "auxiliary")

@@ -1,0 +1,103 @@
+"""The study's pictures in memory, and which of them a seed trains on and tests."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from quarterturn.core.errors import UserError
+from quarterturn.core.params import Data
+from quarterturn.data.pixel_store import Pixels
+from quarterturn.ingest.decoded_store import decode_all
+from quarterturn.ingest.duplicates import exact_duplicates, near
+from quarterturn.ingest.image_table import labels_of, read_images
+from quarterturn.ingest.source import ImageSource
+from quarterturn.ingest.splitting import position
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one seed uses: rows of the pictures, (n,) int64 each.
+
+    Attributes:
+        ranked: for each class the rows of its training labels, in the order in which fractions take them.
+        unlabelled: rows that only pretraining sees.
+        held_out: rows that are tested.
+    """
+
+    ranked: list[Rows]
+    unlabelled: Rows
+    held_out: Rows
+
+    @property
+    def training(self) -> Rows:
+        """All that pretraining may see, sorted."""
+        return np.sort(np.concatenate([*self.ranked, self.unlabelled]))
+
+    def labelled(self, fraction: float) -> Rows:
+        """Stratified share of the training labels, sorted; the smaller inside the larger."""
+        chosen = [rows[: round(fraction * len(rows))] for rows in self.ranked]
+        if min(map(len, chosen)) == 0:
+            raise UserError(f"a fraction of {fraction} leaves a class without a label; take a larger one")
+        return np.sort(np.concatenate(chosen))
+
+    def for_tuning(self, share: float = 0.2) -> Self:
+        """The same without its test part: instead, a share of every class's training labels is held out."""
+        counts = [round(share * len(rows)) for rows in self.ranked]
+        held_out = np.sort(np.concatenate([rows[:count] for rows, count in zip(self.ranked, counts, strict=True)]))
+        ranked = [rows[count:] for rows, count in zip(self.ranked, counts, strict=True)]
+        return type(self)(ranked, self.unlabelled, held_out)
+
+
+class Pictures:
+    """Every usable picture, decoded: `pixels`, (n, side, side, channels) uint8, and `targets`, (n,), -1 unlabelled."""
+
+    def __init__(self, data: Data) -> None:
+        source = ImageSource(data.path)
+        table = read_images(source)
+        index = {label: number for number, label in enumerate(data.labels)}
+        table["target"] = [index.get(label, -1) for label in labels_of(source, data.labels)]
+        table = table[table["reason"] == ""]
+        table["label"] = table["target"].map(lambda target: str(target) if target >= 0 else "")
+        repeated, contradictory = exact_duplicates(table["sha256"], table["label"])
+        table = table[~repeated & ~contradictory].sort_values("sha256").reset_index(drop=True)
+        size, channels = data.image_size, int(table["channels"].max())
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "pixels.npy")
+            decode_all(source, table, path, size, channels)
+            self.pixels: Pixels = np.load(path)
+        self.targets: Rows = table["target"].to_numpy()
+        self.names: list[str] = table["sha256"].tolist()
+        self.classes = len(data.labels)
+        self._hashes = np.frombuffer(bytes.fromhex("".join(table["perceptual_hash"])), np.uint8).reshape(-1, 32)
+
+    def fold_of(self, tiling: int, folds: int) -> Rows:
+        """The test part, 0 to ``folds`` - 1, that each labelled picture is in, (n,); -1 for unlabelled ones.
+
+        Every class is shuffled by content and dealt out, so parts are stratified and of nearly equal size.
+        """
+        places = np.array([position(name, tiling, "fold") for name in self.names])
+        fold = np.full(len(places), -1)
+        for target in range(self.classes):
+            rows = np.flatnonzero(self.targets == target)
+            fold[rows[np.argsort(places[rows], kind="stable")]] = np.arange(len(rows)) % folds
+        return fold
+
+    def part(self, seed: int, folds: int) -> Part:
+        """Seeds take turns: ``folds`` of them test every picture once, the next ``folds`` in another tiling.
+
+        Pictures that are nearly one of the test pictures are left out of training.
+        """
+        held_out = self.fold_of(seed // folds, folds) == seed % folds
+        free = ~held_out & ~near(self._hashes, held_out)
+        places = np.array([position(name, seed, "label") for name in self.names])
+        ranked = []
+        for target in range(self.classes):
+            rows = np.flatnonzero(free & (self.targets == target))
+            ranked.append(rows[np.argsort(places[rows], kind="stable")])
+        return Part(ranked, np.flatnonzero(free & (self.targets < 0)), np.flatnonzero(held_out))

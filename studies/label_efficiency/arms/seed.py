@@ -1,0 +1,137 @@
+"""One seed of the study: its pictures, and the networks trained on them, on one thread, so that several seeds at once
+give what one after the other does."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from quarterturn.classify.finetuning import with_new_head
+from quarterturn.data.datasets import LabelledPictures, Randomly, TurnedPictures
+from quarterturn.data.pixel_store import channel_statistics
+from quarterturn.training.device import Compute, choose
+from quarterturn.training.loop import Job, LossOf, cross_entropy_of, fit_to_the_end, predict
+from quarterturn.training.model_file import blank_network
+from quarterturn.training.network import Network, pooled
+from studies.label_efficiency.arms.cells import Cell
+from studies.label_efficiency.arms.config import Arm, Recipe, Study, load_study
+from studies.label_efficiency.arms.pictures import Part, Pictures, Rows
+
+ANGLES = (0, 90, 180, 270)
+
+
+def single_threaded() -> Compute:
+    """Where training runs; one thread, whatever the machine has."""
+    torch.set_num_threads(1)
+    return choose()
+
+
+@dataclass(frozen=True)
+class Seed:
+    """Its number decides the part, and all random numbers of its trainings."""
+
+    number: int
+    study: Study
+    pictures: Pictures
+    part: Part
+    compute: Compute
+
+    @classmethod
+    def open(cls, folder: Path, number: int) -> Self:
+        """Read the study's params in ``folder``, and its pictures."""
+        study = load_study(folder)
+        pictures = Pictures(study.data)
+        return cls(number, study, pictures, pictures.part(number, study.folds), single_threaded())
+
+    def blank(self, rows: Rows, outputs: int) -> Network:
+        """An untrained network, whose input is standardised by the given rows."""
+        pixels = self.pictures.pixels
+        return blank_network(self.study.model, pixels.shape[3], outputs, *channel_statistics(pixels, rows), self.number)
+
+    def rotation(self) -> Network:
+        """A rotation classifier, trained on all of the part's training pictures at every angle."""
+        training, recipe = TurnedPictures(self.pictures.pixels, self.part.training, ANGLES), self.study.pretrain
+        network = self.blank(training.rows, len(ANGLES))
+        self._fit(network, cross_entropy_of(network, training, self.compute), len(training), recipe, "rotation")
+        return network
+
+    def classifier(
+        self, rows: Rows, recipe: Recipe, start: Network | None, name: str, turned: Rows | None = None
+    ) -> Network:
+        """A classifier trained on the given labelled rows.
+
+        Args:
+            rows: whose labels are used.
+            recipe: how it is trained.
+            start: whose backbone it starts from; None: from scratch.
+            name: for the progress lines.
+            turned: rows whose rotation is learnt at the same time, as an auxiliary loss (S4L: Zhai et al., ICCV 2019).
+        """
+        if start is None:
+            network = self.blank(rows, self.pictures.classes)
+        else:
+            network = with_new_head(start, self.study.model, self.pictures.classes, self.number)
+        training = LabelledPictures(self.pictures.pixels, rows, self.pictures.targets[rows])
+        said = f"{name}, {len(rows)} labels"
+        if turned is None:
+            self._fit(network, cross_entropy_of(network, training, self.compute), len(rows), recipe, said)
+            return network
+        width = network.widths[network.block - 1] * network.grid**2
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.number)
+            second_head = nn.Linear(width, len(ANGLES))
+        network.add_module("second_head", second_head)  # trained with the network, then dropped
+        pool = TurnedPictures(self.pictures.pixels, turned, ANGLES)
+        self._fit(network, self._with_rotation(network, second_head, training, pool), len(rows), recipe, said)
+        del network.second_head
+        return network
+
+    def curve(
+        self, name: str, arm: Arm, start: Network | None, fractions: Iterable[float], turned: str = "none"
+    ) -> list[Cell]:
+        """A cell of arm ``name`` for every fraction; ``turned`` (none, labelled or all) says whose rotation helps."""
+        cells = []
+        for fraction in fractions:
+            rows = self.part.labelled(fraction)
+            pool = {"none": None, "labelled": rows, "all": self.part.training}[turned]
+            network = self.classifier(rows, arm.recipe(fraction), start, name, pool)
+            cells.append(Cell(name, fraction, len(rows), self.predictions(network)))
+        return cells
+
+    def predictions(self, network: Network) -> Rows:
+        """Class index for each held-out row, in fp32; targets are not looked at."""
+        blind = LabelledPictures(self.pictures.pixels, self.part.held_out, self.part.held_out * 0)
+        return predict(network, blind, self.compute.exact())[0].argmax(dim=1).numpy()
+
+    def _fit(self, network: Network, loss_of: LossOf, count: int, recipe: Recipe, name: str) -> None:
+        plan, decay = recipe.plan(count), recipe.layer_decay
+        job = Job(name, plan, recipe.augmentation, self.number, self.compute, layer_decay=decay)
+        fit_to_the_end(network, loss_of, count, job)
+
+    def _with_rotation(
+        self, network: Network, second_head: nn.Module, training: LabelledPictures, pool: TurnedPictures
+    ) -> LossOf:
+        """The classes' cross-entropy plus, weighted, that of the angles of as many images, in one batch."""
+
+        def loss_of(chosen: npt.NDArray[np.int64], randomly: Randomly) -> tuple[Tensor, int]:
+            images, targets = training.batch(chosen, randomly)
+            others = torch.randint(len(pool), (-(-len(chosen) // len(ANGLES)),), generator=randomly.generator).numpy()
+            turned, angles = pool.batch(others, randomly)
+            with self.compute.autocast():
+                features = network.features(self.compute.move(torch.cat([images, turned])))
+                flat = pooled(next(islice(features, network.block - 1, None)), network.grid)
+                logits = network.head(flat[: len(images)]).float()
+                turns = second_head(flat[len(images) :]).float()
+            device = self.compute.device
+            loss = F.cross_entropy(logits, targets.to(device))
+            loss = loss + self.study.auxiliary.weight * F.cross_entropy(turns, angles.to(device))
+            return loss, len(images) + len(turned)
+
+        return loss_of

@@ -1,0 +1,89 @@
+"""The study's numbers, all made of two tables: results, a row for each cell, and folds, a row for each picture."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from studies.label_efficiency.scoring.labels_saved import Cells, cell_means, compare, holm, labels_saved
+
+SCRATCH, FINE_TUNED, FROZEN, RANDOM = "scratch", "fine-tuned", "frozen", "random"
+AUXILIARY = "scratch-s4l"  # and -none, -labelled or -all
+# Pairs that are compared with one another; all other arms are compared with scratch, those of AUXILIARY not.
+PAIRS = [(FROZEN, RANDOM), *((f"{AUXILIARY}-{turned}", f"{AUXILIARY}-none") for turned in ("labelled", "all"))]
+
+
+def pack(right: Sequence[bool]) -> str:
+    """Right or wrong of each held-out picture, in the order of the folds table, as hexadecimal."""
+    return np.packbits(np.asarray(right, dtype=bool)).tobytes().hex()
+
+
+def cells_of(results: pd.DataFrame, folds: pd.DataFrame) -> Cells:
+    """The tables as `labels_saved` takes them.
+
+    Args:
+        results: `seed,arm,fraction,labels,accuracy,right`.
+        folds: a row for each labelled picture; column `tiling_T` has its test part in the seeds of tiling T.
+    """
+    tilings = [folds[name].to_numpy() for name in folds.columns if name.startswith("tiling_")]
+    parts = int(tilings[0].max()) + 1
+    pictures = {
+        int(seed): np.flatnonzero(tilings[seed // parts] == seed % parts) for seed in sorted(results["seed"].unique())
+    }
+    right: dict[tuple[str, float], dict[int, np.ndarray]] = {}
+    for seed, arm, fraction, text in results[["seed", "arm", "fraction", "right"]].itertuples(index=False):
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=len(pictures[seed]))
+        right.setdefault((arm, fraction), {})[seed] = bits.astype(bool)
+    each = results.drop_duplicates(["seed", "fraction"]).groupby("fraction")["labels"].mean()  # not by number of arms
+    labels = {float(fraction): float(mean) for fraction, mean in zip(each.index, each, strict=True)}
+    return Cells(pictures, right, labels)
+
+
+def summary(results: pd.DataFrame, folds: pd.DataFrame, primary: float) -> dict[str, float]:
+    """Flat keys for the metrics file.
+
+    ARM_PERCENT_accuracy, _low and _high; against scratch with as many labels ARM_PERCENT_difference, _low, _high, _p
+    and _p_holm; ARM_PERCENT_labels_saved and what belongs to it; the pairs' ARM_minus_ARM_PERCENT_difference likewise;
+    and the primary comparison, fine-tuned at ``primary``, without arm and percentage. Its p is not adjusted; all others
+    are, together.
+    """
+    cells = cells_of(results, folds)
+    values: dict[str, float] = {"seeds": len(cells.pictures), "pictures": len(folds)}
+    raw: dict[str, float] = {}
+    for arm, fraction in sorted(cells.right):
+        key = key_of(arm, fraction)
+        values[f"{key}_labels"] = cells.labels[fraction]
+        values |= _accuracy(cells, arm, fraction, key)
+        if arm != SCRATCH and not arm.startswith(AUXILIARY) and (SCRATCH, fraction) in cells.right:
+            values |= _difference(cells, (arm, fraction), (SCRATCH, fraction), key, raw)
+            saved = labels_saved(cells, arm, fraction).metrics()
+            values |= {f"{key}_{name}": value for name, value in saved.items()}
+            if (arm, fraction) == (FINE_TUNED, primary):
+                values |= saved | {"difference_p": raw.pop(key)}
+    for first, second in PAIRS:
+        for arm, fraction in sorted(cells.right):
+            if arm == first and (second, fraction) in cells.right:
+                key = key_of(f"{first}_minus_{second}", fraction)
+                values |= _difference(cells, (first, fraction), (second, fraction), key, raw)
+    adjusted = holm(np.array(list(raw.values())))
+    return values | {f"{key}_p_holm": float(p) for key, p in zip(raw, adjusted, strict=True)}
+
+
+def key_of(arm: str, fraction: float) -> str:
+    """Such as fine_tuned_10."""
+    return f"{arm.replace('-', '_')}_{100 * fraction:g}"
+
+
+def _accuracy(cells: Cells, arm: str, fraction: float, key: str) -> dict[str, float]:
+    means = cell_means(cells, [(arm, fraction)])
+    mean, half = (float(value) for value in means.contrast(np.array([1.0])))
+    return {f"{key}_accuracy": mean, f"{key}_accuracy_low": mean - half, f"{key}_accuracy_high": mean + half}
+
+
+def _difference(
+    cells: Cells, first: tuple[str, float], second: tuple[str, float], key: str, raw: dict[str, float]
+) -> dict[str, float]:
+    found = compare(cells, first, second)
+    raw[key] = found.p
+    ends = {f"{key}_difference_low": found.low, f"{key}_difference_high": found.high, f"{key}_p": found.p}
+    return {f"{key}_difference": found.difference} | ends

@@ -1,0 +1,170 @@
+"""The predictions table, the metrics made from it, and the verdict in words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quarterturn.evaluation.cv_intervals import share_interval
+from quarterturn.evaluation.intervals import tango_interval
+from quarterturn.evaluation.metrics import metrics_of, verdict
+from quarterturn.evaluation.predictions import predictions_table, surest_mistakes
+
+LABELS, ANGLES = ["cat", "dog"], [0, 90]
+
+
+def table(transfer_right: int, baseline_right: int, count: int = 200):
+    """Both are right on their first so many pictures of ``count``; the rotation classifier always says 90."""
+    actual = np.arange(count) % 2
+
+    def probabilities(right: int) -> np.ndarray:
+        chosen = np.where(np.arange(count) < right, actual, 1 - actual)
+        return np.eye(2)[chosen] * 0.8 + 0.1
+
+    turned = np.broadcast_to(np.array([0.3, 0.7]), (count, 2, 2))
+    both = {"transfer": probabilities(transfer_right)[:, None], "baseline": probabilities(baseline_right)[:, None]}
+    return predictions_table([f"{i}.png" for i in range(count)], actual, both, LABELS, turned, ANGLES)
+
+
+def test_metrics_agree_with_plain_counting() -> None:
+    metrics = metrics_of(table(180, 150), LABELS, ANGLES)
+    assert metrics["transfer"]["accuracy"] == 0.9
+    assert metrics["baseline"]["accuracy"] == 0.75
+    assert metrics["transfer"]["confusion_matrix"] == {"cat": {"cat": 90, "dog": 10}, "dog": {"cat": 10, "dog": 90}}
+    assert metrics["comparison"]["accuracy_difference"] == pytest.approx(0.15)
+    assert metrics["comparison"]["mcnemar_p"] == pytest.approx(2 * 0.5**30)
+    assert metrics["rotation"]["accuracy"] == 0.5
+    assert metrics["rotation"]["confusion_matrix"] == {"0": {"0": 0, "90": 200}, "90": {"0": 0, "90": 200}}
+    assert metrics["images"] == 200
+
+
+@pytest.mark.parametrize(
+    ("transfer", "baseline", "claim"),
+    [
+        (180, 150, "this transfer model is better than this baseline"),
+        (150, 180, "this transfer model is worse than this baseline"),
+        (180, 178, "no difference shown between transfer and baseline"),
+        (180, 180, "no difference shown between transfer and baseline"),
+    ],
+)
+def test_the_verdict_claims_only_what_was_shown(transfer: int, baseline: int, claim: str) -> None:
+    metrics = metrics_of(table(transfer, baseline), LABELS, ANGLES)
+    metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 1000, 2000
+    sentence = verdict(metrics)
+    assert claim in sentence
+    assert f"{transfer / 200:.3f} with 1,000 labels" in sentence
+    assert f"{(transfer - baseline) / 2:+.1f} points" in sentence
+
+
+def test_the_surest_mistakes_come_first_and_no_right_answer_among_them() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+    assert surest_mistakes(probabilities, np.array([0, 0, 0, 1])).tolist() == [2, 1]
+
+
+def test_where_one_angle_was_drawn_only_that_answer_counts() -> None:
+    turned = np.broadcast_to(np.array([0.3, 0.7]), (4, 2, 2))  # always 90
+    both = {name: np.array([[[0.9, 0.1]]] * 2 + [[[0.1, 0.9]]] * 2) for name in ("transfer", "baseline")}
+    actual, drawn = np.array([0, 0, 1, 1]), np.array([1, 1, 1, 0])
+    asked = drawn[:, None] == np.arange(2)
+    predictions = predictions_table(list("abcd"), actual, both, LABELS, turned, ANGLES, asked)
+    assert predictions["rotation_0"].isna().tolist() == [True, True, True, False]
+    rotation = metrics_of(predictions, LABELS, ANGLES)["rotation"]
+    assert rotation["accuracy"] == 0.75
+    assert rotation["confusion_matrix"] == {"0": {"0": 0, "90": 1}, "90": {"0": 0, "90": 3}}
+
+
+# Cross-validated: a hundred pictures, of which all but the first 20 were in pretraining
+
+
+def folded(transfer_right: int, baseline_right: int) -> pd.DataFrame:
+    """At every repeat, transfer is right on its first so many of 100 pictures, and baseline on its last so many."""
+    count, repeats = 100, 3
+    actual, places = np.arange(count) % 2, np.arange(count)
+    rights = {"transfer": places < transfer_right, "baseline": places >= count - baseline_right}
+    both = {}
+    for name, right in rights.items():
+        chosen = np.where(right, actual, 1 - actual)
+        both[name] = np.repeat((np.eye(2)[chosen] * 0.8 + 0.1)[:, None], repeats, axis=1)
+    turned = np.broadcast_to(np.array([0.3, 0.7]), (count, 2, 2))  # always 90
+    folds = np.stack([(places // 2 + repeat * (places // 10)) % 5 for repeat in range(repeats)], axis=1)
+    asked = np.repeat((places < 20)[:, None], 2, axis=1)
+    return predictions_table([f"{i}.png" for i in places], actual, both, LABELS, turned, ANGLES, asked, folds)
+
+
+def test_with_folds_there_is_a_row_for_each_picture_and_repeat() -> None:
+    predictions = folded(80, 70)
+    assert list(predictions.columns[:4]) == ["image", "repeat", "fold", "actual"]
+    assert predictions["image"].tolist() == [f"{i}.png" for i in range(100) for _ in range(3)]
+    assert predictions["repeat"].tolist() == [1, 2, 3] * 100
+    assert predictions["rotation_0"].notna().tolist() == [row < 60 and row % 3 == 0 for row in range(300)]
+
+
+def test_metrics_with_folds_agree_with_plain_counting() -> None:
+    metrics = metrics_of(folded(80, 70), LABELS, ANGLES)
+    assert metrics["transfer"]["accuracy"] == 0.8
+    assert metrics["baseline"]["accuracy"] == 0.7
+    assert metrics["transfer"]["confusion_matrix"] == {"cat": {"cat": 120, "dog": 30}, "dog": {"cat": 30, "dog": 120}}
+    # 30 pictures that transfer alone got right and 20 that baseline alone did, of a hundred that count as 63.2
+    interval = tango_interval(30 / 1.9 * 1.2, 20 / 1.9 * 1.2, 100 / 1.9 * 1.2)
+    assert (metrics["comparison"]["low"], metrics["comparison"]["high"]) == pytest.approx(interval)
+    found = metrics["transfer"]["accuracy_low"], metrics["transfer"]["accuracy_high"]
+    assert found == pytest.approx(share_interval(0.8, 1200 / 19))
+    assert metrics["rotation"]["confusion_matrix"] == {"0": {"0": 0, "90": 20}, "90": {"0": 0, "90": 20}}
+    counts = {key: metrics[key] for key in ("images", "folds", "repeats", "images_in_pretraining")}
+    assert counts == {"images": 100, "folds": 5, "repeats": 3, "images_in_pretraining": 80}
+
+
+def test_the_area_under_the_curve_is_that_within_folds() -> None:
+    predictions = folded(100, 100)
+    # Each fold's network has a scale of its own; within the fold the order is right.
+    scale = predictions["fold"] / 10
+    dog = predictions["actual"] == "dog"
+    predictions["transfer_dog"] = np.where(dog, scale + 0.01, scale)
+    predictions["transfer_cat"] = 1 - predictions["transfer_dog"]
+    assert metrics_of(predictions, LABELS, ANGLES)["transfer"]["roc_auc"] == 1
+
+
+@pytest.mark.parametrize(
+    ("transfer", "baseline", "wanted", "unwanted"),
+    [
+        (90, 40, ["transfer is better than the baseline", "0.900 [0.80", "+50.0 points"], ["points wide"]),
+        (40, 90, ["transfer is worse than the baseline", "-50.0 points"], ["points wide"]),
+        # By hand: variance 0.5 − 0.1² = 0.49; 0.49 · (2.8016 / 0.1)² · 95/60 = 609
+        (80, 70, ["no difference shown", "+10.0 points", "to tell 10.0 points", "about 610 labels"], ["better"]),
+        # 0.4 · (2.8016 / 0.05)² · 95/60 = 1988.4
+        (80, 80, ["no difference shown", "+0.0 points", "to tell 5.0 points", "about 2,000 labels"], ["better"]),
+        # Where all agree, as few may differ as make 5 points: (0.05 − 0.05²) · (2.8016 / 0.05)² · 95/60 = 236.1
+        (100, 100, ["no difference shown", "to tell 5.0 points", "about 240 labels"], ["would likely show"]),
+    ],
+)
+def test_the_verdict_with_folds_says_how_many_labels_an_answer_would_need(
+    transfer: int, baseline: int, wanted: list[str], unwanted: list[str]
+) -> None:
+    metrics = metrics_of(folded(transfer, baseline), LABELS, ANGLES)
+    metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 40, 80
+    sentence = verdict(metrics)
+    assert sentence.startswith("Cross-validated on 100 labelled pictures, 5 folds drawn 3 times, ")
+    assert sentence.endswith("Pretraining saw 80 of these pictures, without their labels.")
+    for text in wanted:
+        assert text in sentence, sentence
+    for text in unwanted:
+        assert text not in sentence, sentence
+    width = metrics["comparison"]["high"] - metrics["comparison"]["low"]
+    assert f"The interval is {100 * width:.0f} points wide" in sentence or "no difference" not in sentence
+
+
+def test_with_enough_labels_the_verdict_says_what_would_likely_show() -> None:
+    thrice = pd.concat([folded(100, 100).assign(image=lambda table, n=n: f"{n}-" + table["image"]) for n in range(3)])
+    metrics = metrics_of(thrice, LABELS, ANGLES)
+    metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 120, 240
+    assert "; a difference of 5.0 points would likely show." in verdict(metrics)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 100), st.integers(0, 100))
+def test_the_verdict_claims_no_difference_whose_interval_contains_zero(transfer: int, baseline: int) -> None:
+    metrics = metrics_of(folded(transfer, baseline), LABELS, ANGLES)
+    metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 40, 80
+    contains = metrics["comparison"]["low"] <= 0 <= metrics["comparison"]["high"]
+    assert ("no difference shown" in verdict(metrics)) or not contains

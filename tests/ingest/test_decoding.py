@@ -1,0 +1,334 @@
+"""Files of every kind and state, and squares without a trace of how they were made."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import ImageEnhance
+
+from quarterturn.core.errors import UnreadableImage
+from quarterturn.ingest import decoding as images
+from quarterturn.ingest.decoding import decode_square, examine
+from quarterturn.ingest.duplicates import NEAR_DISTANCE
+from quarterturn.ingest.image_table import describe
+from quarterturn.ingest.source import ImageSource
+from tests.pictures import (
+    as_stored,
+    encoded,
+    fill,
+    noise,
+    oriented,
+    plain,
+    png_header,
+    reason_of,
+    scene,
+)
+
+JPG = encoded(scene(), "JPEG")
+
+
+KINDS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "MPO"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_decoded(kind: str) -> None:
+    image = scene(40, 40)
+    data = encoded(image, kind)
+    assert vars(examine(data)) | {"perceptual_hash": ""} == {
+        "width": 40,
+        "height": 40,
+        "channels": 3,
+        "perceptual_hash": "",
+    }
+    difference = np.abs(decode_square(data, 40, 3).astype(int) - np.asarray(image))
+    assert difference.mean() < 12  # GIF has 256 colours
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of MPO, that its second picture is not there
+def test_truncated_files_are_unreadable(kind: str, part: float) -> None:
+    data = encoded(noise(48, 48), kind)
+    start = data[: int(part * len(data))]
+    with pytest.raises(UnreadableImage, match="damaged|no picture"):
+        examine(start)
+    with pytest.raises(UnreadableImage, match="damaged|no picture"):
+        decode_square(start, 9, 3)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xd8\xff",
+        b"just text\n" * 99,
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99),  # as phones save
+        encoded(scene(), "PPM"),
+        encoded(scene(), "EPS"),  # Pillow would run Ghostscript on it
+        encoded(scene(), "PDF"),
+    ],
+    ids=["empty", "start of a JPEG", "text", "svg", "heic", "ppm", "eps", "pdf"],
+)
+def test_what_is_no_picture_is_unreadable(data: bytes) -> None:
+    with pytest.raises(UnreadableImage, match="no picture|damaged"):
+        examine(data)
+    with pytest.raises(UnreadableImage, match="no picture|damaged"):
+        decode_square(data, 16, 3)
+
+
+def test_the_reason_stands_in_the_table(tmp_path: Path) -> None:
+    files = {"1.heic": b"\0\0\0\x18ftypheic", "2.jpg": b"", "3.png": b"text", "4.jpg": JPG}
+    source = ImageSource(fill(tmp_path, files))
+    rows = [describe(source, name) for name in source.names()]
+    assert [bool(row["reason"]) for row in rows] == [True, True, True, False]
+    assert [row["bytes"] for row in rows] == [12, 0, 4, len(JPG)]
+    assert rows[3]["width"] == 64
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged metadata, which do not matter
+def test_a_hole_anywhere_in_a_file_raises_nothing_else(kind: str) -> None:
+    data = encoded(scene(24, 16), kind)
+    reasons = set()
+    for start in range(0, len(data), max(1, len(data) // 50)):
+        holed = data[:start] + bytes(20) + data[start + 20 :]
+        reasons |= {reason_of(lambda: examine(holed)), reason_of(lambda: decode_square(holed, 8, 3))}  # noqa: B023
+    assert all(len(reason.splitlines()) <= 1 for reason in reasons)
+    assert any(reasons)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from(KINDS),
+    st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8),
+    st.integers(0, 1),
+)
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged metadata, which do not matter
+def test_a_scrambled_file_raises_nothing_else(kind: str, changes: list[tuple[int, int]], header: int) -> None:
+    data = bytearray(encoded(scene(24, 16), kind))
+    for place, value in changes:
+        data[place % (60 if header else len(data))] = value
+    for call in (lambda: examine(bytes(data)), lambda: decode_square(bytes(data), 8, 3)):
+        assert len(reason_of(call).splitlines()) <= 1
+
+
+GREY, RED, HALF_RED = (120, 120, 120), (255, 0, 0), (255, 127, 127)
+
+
+@pytest.mark.parametrize(
+    ("data", "channels", "color"),
+    [
+        (encoded(plain((255, 0, 0, 0), "RGBA")), 3, (255, 255, 255)),
+        (encoded(plain((255, 0, 0, 128), "RGBA")), 3, HALF_RED),
+        (encoded(plain((255, 0, 0, 255), "RGBA")), 3, RED),
+        (encoded(plain((255, 0, 0, 0), "RGBA"), "WEBP", lossless=True), 3, (255, 255, 255)),
+        (encoded(plain((120, 0), "LA")), 1, (255, 255, 255)),
+        (encoded(plain((120, 255), "LA")), 1, GREY),
+        (encoded(plain(120, "L"), transparency=120), 1, (255, 255, 255)),
+        (encoded(plain(RED), transparency=RED), 3, (255, 255, 255)),
+        (encoded(plain(RED).quantize(4)), 3, RED),
+        (encoded(plain(RED).quantize(4), transparency=0), 3, (255, 255, 255)),
+        (encoded(plain(RED).quantize(4), transparency=bytes([128])), 3, HALF_RED),
+        (encoded(plain(RED).quantize(4), "GIF"), 3, RED),
+        (encoded(plain(RED).quantize(4), "GIF", transparency=0), 3, (255, 255, 255)),
+        (encoded(plain(120, "L")), 1, GREY),
+        (encoded(plain(1, "1")), 1, (255, 255, 255)),
+        (encoded(plain(0, "1"), "TIFF", compression="group4"), 1, (0, 0, 0)),
+        (encoded(np.full((16, 16), 120 * 256 + 255, np.uint16)), 1, GREY),
+        (encoded(np.full((16, 16), 120 * 256 + 255, np.uint16), "TIFF"), 1, GREY),
+        (encoded(np.full((16, 16), 120 * 256 + 255, np.int32), "TIFF"), 1, GREY),
+        (encoded(plain(120, "L"), "JPEG"), 1, GREY),
+        (encoded(plain((0, 0, 0, 0), "CMYK"), "JPEG"), 3, (255, 255, 255)),
+        (encoded(plain((0, 255, 255, 0), "CMYK"), "JPEG", quality=100), 3, RED),
+        (encoded(plain((0, 255, 255, 0), "CMYK"), "TIFF"), 3, RED),
+        (encoded(plain(RED), "GIF", save_all=True, append_images=[plain("blue"), plain("lime")]), 3, RED),
+        (encoded(plain(RED), "WEBP", save_all=True, append_images=[plain("blue")], lossless=True), 3, RED),
+        (encoded(plain(RED), "PNG", save_all=True, append_images=[plain("blue")]), 3, RED),
+        (encoded(plain(RED), "TIFF", save_all=True, append_images=[plain("blue")]), 3, RED),
+        (encoded(plain(RED), "MPO", save_all=True, append_images=[plain("blue")], quality=100), 3, RED),
+    ],
+)
+def test_modes_become_grey_or_rgb_and_transparency_white(data: bytes, channels: int, color: tuple[int, ...]) -> None:
+    assert examine(data).channels == channels
+    square = decode_square(data, 16, 3).astype(int)
+    assert np.abs(square - color).max() <= 2
+    grey = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]  # ITU-R 601-2, which Pillow names
+    assert np.abs(decode_square(data, 16, 1) - grey).max() <= 2
+
+
+def test_sixteen_bits_keep_the_upper_eight() -> None:
+    values = np.arange(0, 65_536, 256, dtype=np.uint16).reshape(16, 16) + 77
+    square = decode_square(encoded(values), 16, 1)
+    assert np.array_equal(square[..., 0].ravel(), np.arange(256))
+
+
+def test_floating_point_pixels_are_refused() -> None:
+    with pytest.raises(UnreadableImage, match="floating"):
+        examine(encoded(np.ones((16, 16), np.float32), "TIFF"))
+
+
+# How the camera was held
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
+def test_a_turned_picture_is_decoded_upright_exactly(orientation: int, kind: str, options: dict[str, object]) -> None:
+    upright = noise(24, 16)
+    stored = as_stored(upright, orientation)
+    data = encoded(np.ascontiguousarray(stored), kind, exif=oriented(orientation), **options)
+    edge = 1 if kind == "WEBP" else 0  # its colour may be coarse
+    expected = upright[edge : 16 - edge, 4 + edge : 20 - edge]
+    assert np.array_equal(decode_square(data, 16 - 2 * edge, 3), expected)
+    assert np.array_equal(decode_square(data, 11, 3), decode_square(encoded(np.ascontiguousarray(expected)), 11, 3))
+    assert examine(data).perceptual_hash == examine(encoded(upright)).perceptual_hash
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [160, 40])  # 40: decoded at half the size, of which 120½ rows
+def test_a_turned_jpeg_is_decoded_upright_closely(orientation: int, size: int) -> None:
+    upright = np.asarray(scene(320, 241))
+    stored = np.ascontiguousarray(as_stored(upright, orientation))
+    data = encoded(stored, "JPEG", quality=95, subsampling="4:4:4", exif=oriented(orientation))
+    difference = np.abs(decode_square(data, size, 3).astype(int) - decode_square(encoded(upright), size, 3))
+    assert difference.mean() < 2
+    assert difference.max() < 20
+    facts = examine(data)
+    assert (facts.width, facts.height) == (stored.shape[1], stored.shape[0])
+
+
+def test_an_orientation_that_does_not_exist_changes_nothing() -> None:
+    upright = noise(16, 16)
+    for orientation in (0, 9, 77):
+        assert np.array_equal(decode_square(encoded(upright, exif=oriented(orientation)), 16, 3), upright)
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 20_000), (30_000, 30_000), (15_000, 15_000)])
+def test_a_bomb_is_refused_before_it_is_unpacked(width: int, height: int) -> None:
+    with pytest.raises(UnreadableImage, match="more than 200,000,000 pixels"):
+        examine(png_header(width, height))
+    with pytest.raises(UnreadableImage, match="more than 200,000,000 pixels"):
+        decode_square(png_header(width, height), 16, 3)
+
+
+def test_a_bomb_leaves_no_warning_on_the_terminal() -> None:
+    program = "import sys; from quarterturn.ingest.decoding import *; examine(sys.stdin.buffer.read())"
+    run = subprocess.run([sys.executable, "-c", program], input=png_header(15_000, 15_000), capture_output=True)
+    assert run.returncode == 1
+    assert b"UnreadableImage: more than" in run.stderr
+    assert b"Warning: " not in run.stderr.split(b"Traceback")[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_largest_number_of_pixels_is_allowed_and_one_row_more_is_not(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 30 * 20)
+    assert examine(encoded(scene(30, 20), kind)).width == 30
+    with pytest.raises(UnreadableImage, match="30×21 is more than 600 pixels"):
+        examine(encoded(scene(30, 21), kind))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 20_000), (20_000, 1), (7, 8), (8, 7)])
+def test_slivers_are_refused(width: int, height: int) -> None:
+    with pytest.raises(UnreadableImage, match=f"{width}×{height} has a side under 8"):
+        examine(encoded(plain("red", size=(width, height))))
+
+
+@pytest.mark.parametrize(("width", "height"), [(20_000, 8), (8, 20_000), (8, 8)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_very_wide_and_very_tall_pictures_are_squared(width: int, height: int, kind: str) -> None:
+    data = encoded(plain((200, 100, 50), size=(width, height)), kind)
+    assert (examine(data).width, examine(data).height) == (width, height)
+    square = decode_square(data, 28, 3)
+    assert np.abs(square.astype(int) - (200, 100, 50)).max() <= 3
+
+
+@pytest.mark.parametrize("size", [8, 27, 64, 333])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_the_square_has_the_shape_asked_for(size: int, channels: int, kind: str, mode: str) -> None:
+    square = decode_square(encoded(scene(131, 77).convert(mode), kind), size, channels)
+    assert square.shape == (size, size, channels)
+    assert square.dtype == np.uint8
+    assert square.std() > 10
+
+
+# The square
+
+
+@pytest.mark.parametrize("size", [5, 16, 60, 90])
+@pytest.mark.parametrize("across", [True, False])
+def test_only_the_centre_is_kept(size: int, across: bool) -> None:
+    picture = np.zeros((60, 180, 3), np.uint8)
+    picture[:, :] = (255, 0, 0)
+    picture[:, 60:120] = (0, 0, 255)
+    square = decode_square(encoded(picture if across else picture.swapaxes(0, 1)), size, 3)
+    assert (square == (0, 0, 255)).all()
+
+
+def test_a_square_of_the_size_asked_for_is_not_resampled() -> None:
+    picture = noise(31, 20)
+    assert np.array_equal(decode_square(encoded(picture), 20, 3), picture[:, 5:25])
+
+
+@pytest.mark.parametrize("size", [30, 48, 96])
+def test_jpegs_decoded_at_a_smaller_scale_look_the_same(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(scene(803, 601), "JPEG", quality=95)
+    scaled = decode_square(data, size, 3)
+    monkeypatch.setattr(images, "DRAFT_MARGIN", 1_000)
+    whole = decode_square(data, size, 3)
+    assert not np.array_equal(scaled, whole)
+    difference = np.abs(scaled.astype(int) - whole)
+    assert difference.mean() < 3
+    assert difference.max() < 16
+
+
+@pytest.mark.parametrize(
+    ("kind", "width", "height", "size"),
+    [("BMP", 90, 60, 16), ("BMP", 91, 60, 17), ("JPEG", 90, 60, 16), ("JPEG", 257, 193, 24), ("JPEG", 250, 187, 32)],
+)
+def test_on_noise_no_edge_tells_how_the_picture_was_held(kind: str, width: int, height: int, size: int) -> None:
+    # The spread of each edge's values; a resize over the crop's edge or a DCT-scaled row that is half padding changes
+    # that of one edge in four of five pictures or more.
+    squares = [decode_square(encoded(noise(width, height, seed), kind), size, 3).astype(float) for seed in range(100)]
+    top, bottom, left, right = np.array([[s[0].std(), s[-1].std(), s[:, 0].std(), s[:, -1].std()] for s in squares]).T
+    for first, second in ((top, bottom), (left, right), (top + bottom, left + right)):
+        assert 0.3 < (first < second).mean() < 0.7  # 0.5 ± 4 deviations
+
+
+# The perceptual hash
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_copy_saved_again_keeps_its_hash_nearly(seed: int) -> None:
+    image = scene(200, 150, seed)
+    copies = [
+        encoded(image, "JPEG", quality=50),
+        encoded(image.resize((100, 75)), "JPEG"),
+        encoded(ImageEnhance.Brightness(image).enhance(1.1), "JPEG"),
+        encoded(image, "WEBP"),
+        encoded(image.convert("L")),
+    ]
+    original = encoded(image)
+    assert len(bytes.fromhex(examine(original).perceptual_hash)) == 32
+    assert max(distance(original, copy) for copy in copies) <= NEAR_DISTANCE
+
+
+def test_different_pictures_have_different_hashes() -> None:
+    files = [encoded(scene(200, 150, seed)) for seed in range(12)]
+    distances = [distance(first, second) for number, first in enumerate(files) for second in files[:number]]
+    assert min(distances) > 2 * NEAR_DISTANCE
+
+
+def distance(first: bytes, second: bytes) -> int:
+    a, b = (int(examine(data).perceptual_hash, 16) for data in (first, second))
+    return (a ^ b).bit_count()

@@ -1,0 +1,379 @@
+"""The study of label efficiency: its parts, its pipeline on made-up pictures, and the results that are committed."""
+
+import json
+import re
+import shutil
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from quarterturn.core.errors import UserError
+from quarterturn.core.params import Data
+from studies.code import code_digest
+from studies.label_efficiency import report, run
+from studies.label_efficiency.arms.cells import Cell, read_cells, write_cells
+from studies.label_efficiency.arms.config import Recipe, Study, load_study
+from studies.label_efficiency.arms.pictures import Pictures
+from studies.label_efficiency.scoring.curve import saved_words
+from studies.label_efficiency.scoring.results import cells_of, pack, summary
+from studies.label_efficiency.search import DRAWS, PENALTIES, STEPS, WORTH, best_probe, beyond, draws
+from tests.conftest import copy_project, make_pictures, shell
+from tests.models import leaves
+from tests.rooms import ROOT, import_closure
+
+FOLDER = ROOT / "studies/label_efficiency"
+STAGES: dict[str, Any] = YAML(typ="safe").load(FOLDER / "dvc.yaml")["stages"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    folder = tmp_path_factory.mktemp("arrows")
+    make_pictures(folder / "arrows", {"cat": 43, "dog": 37, "": 20})
+    return Pictures(Data(path=str(folder / "arrows"), labels=["cat", "dog"], image_size=16, max_rejected=0.0))
+
+
+def test_seeds_take_turns_until_every_labelled_picture_is_tested_equally_often(pictures: Pictures) -> None:
+    tested = np.concatenate([pictures.part(seed, 5).held_out for seed in range(10)])
+    rows, times = np.unique(tested, return_counts=True)
+    assert (times == 2).all()
+    assert (rows == np.flatnonzero(pictures.targets >= 0)).all()
+    assert (pictures.fold_of(0, 5) != pictures.fold_of(1, 5)).any()
+    for seed in range(5):
+        counts = np.bincount(pictures.targets[pictures.part(seed, 5).held_out])
+        assert set(counts) <= {7, 8, 9}
+
+
+def test_no_tested_picture_is_trained_on(pictures: Pictures) -> None:
+    for seed in range(10):
+        part = pictures.part(seed, 5)
+        assert not set(part.training) & set(part.held_out)
+        assert set(part.labelled(1.0)) | set(part.unlabelled) == set(part.training)
+        tuning = part.for_tuning()
+        assert not set(tuning.held_out) & (set(part.held_out) | set(tuning.training))
+        assert set(tuning.held_out) <= set(part.labelled(1.0))
+
+
+def test_fractions_are_nested_stratified_and_of_the_seed(pictures: Pictures) -> None:
+    part = pictures.part(0, 5)
+    before: set[int] = set()
+    for fraction in (0.1, 0.25, 0.5, 1.0):
+        rows = part.labelled(fraction)
+        assert before < set(rows)
+        counts = np.bincount(pictures.targets[rows])
+        assert all(
+            abs(count - fraction * len(of_class)) <= 0.5 for count, of_class in zip(counts, part.ranked, strict=True)
+        )
+        before = set(rows)
+    assert set(part.labelled(0.25)) != set(pictures.part(5, 5).labelled(0.25))
+    with pytest.raises(UserError, match="leaves a class without a label"):
+        part.labelled(0.001)
+
+
+def test_predictions_come_back_from_their_file(tmp_path: Path) -> None:
+    cells = [Cell("scratch", 0.05, 4, np.array([0, 1, 1, 0])), Cell("frozen-block-1", 1.0, 80, np.array([0, 0, 0, 0]))]
+    write_cells(cells, tmp_path / "scratch-0.csv")
+    for cell, other in zip(cells, read_cells(tmp_path / "scratch-0.csv"), strict=True):
+        assert (cell.arm, cell.fraction, cell.labels) == (other.arm, other.fraction, other.labels)
+        assert (cell.predicted == other.predicted).all()
+
+
+def test_the_tables_give_back_who_was_right_on_what() -> None:
+    folds = pd.DataFrame({"class": ["cat"] * 6, "tiling_0": [0, 1, 0, 1, 0, 1], "tiling_1": [1, 1, 1, 0, 0, 0]})
+    rows = [(seed, "scratch", 0.1, 5, 0.5, pack([True, False, seed == 3])) for seed in range(4)]
+    cells = cells_of(pd.DataFrame(rows, columns=["seed", "arm", "fraction", "labels", "accuracy", "right"]), folds)
+    assert {seed: rows.tolist() for seed, rows in cells.pictures.items()} == {
+        0: [0, 2, 4],
+        1: [1, 3, 5],
+        2: [3, 4, 5],
+        3: [0, 1, 2],
+    }
+    assert cells.right["scratch", 0.1][3].tolist() == [True, False, True]
+    assert cells.right["scratch", 0.1][0].tolist() == [True, False, False]
+
+
+def test_a_recipe_is_at_least_as_many_steps_as_it_says() -> None:
+    recipe = load_study(FOLDER).scratch.few
+    for pictures_used in (5, 31, 96, 1919):
+        plan = recipe.plan(pictures_used)
+        steps = max(1, min(-(-pictures_used // plan.batch_size), pictures_used // 2))
+        assert recipe.steps <= plan.epochs * steps < recipe.steps + steps
+
+
+def test_both_arms_draw_as_many_recipes_and_a_winner_at_an_edge_is_moved_beyond_it() -> None:
+    for size, (fewest, most) in STEPS.items():
+        for arm in ("scratch", "fine_tuned"):
+            drawn = draws(arm, size)
+            assert len(set(map(repr, drawn))) == DRAWS >= 12
+            assert drawn == draws(arm, size)
+            assert all(fewest <= recipe.steps <= most for recipe in drawn)
+    middle = draws("scratch", "few")[0].model_copy(update={"steps": 1000, "learning_rate": 2e-3, "weight_decay": 0.05})
+    assert beyond(middle, "few") == []
+    edge = middle.model_copy(update={"steps": 2300, "learning_rate": 6e-4})
+    moved = beyond(edge, "few")
+    assert [recipe.steps > 2400 for recipe in moved] == [True, False]
+    assert moved[1].learning_rate < 5e-4
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_pipeline_declares_the_code_it_imports(stage: str) -> None:
+    facts = STAGES[stage].get("do", STAGES[stage])
+    declared = next(param["code.json"] for param in facts["params"] if isinstance(param, dict))
+    folder = "scoring" if stage == "score" else "arms"
+    module = f"studies.label_efficiency.{folder}.{stage}"
+    used = {path for path in import_closure(module) if not path.endswith("__init__.py")}
+    assert {path for path in used if not any(path.startswith(f"{run.CODE[name]}/") for name in declared)} == set()
+    assert facts["cmd"].startswith(f"cd ../.. && exec python -m {module} ${{folder}}")
+
+
+def test_a_digest_of_code_follows_its_statements_in_nested_folders_and_not_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.code.ROOT", tmp_path)
+    module = tmp_path / "room/nested/module.py"
+    module.parent.mkdir(parents=True)
+
+    def digest(text: str) -> str:
+        module.write_text(text, "utf-8")
+        return code_digest("room")
+
+    first = digest('"""Say."""\n\n\ndef one():\n    """Return one."""\n    return 1\n')
+    assert digest("def one():\n    # why\n    return 1\n") == first
+    assert digest("def one():\n    return 2\n") != first
+
+
+def test_every_parameter_is_declared_by_a_stage_or_decides_which_there_are() -> None:
+    declared = {
+        key.partition(".")[0]
+        for facts in STAGES.values()
+        for key in facts.get("do", facts)["params"]
+        if isinstance(key, str)
+    }
+    sections = {key.partition(".")[0] for key, _ in leaves(load_study(FOLDER))}
+    assert declared | {"folder"} == sections
+
+
+TINY = Recipe(
+    steps=4, batch_size=8, learning_rate=0.003, weight_decay=0.01, averaging=0.5, crop=0.9, color=0.0
+).model_dump()
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project that has run the study on made-up pictures, with two seeds."""
+    folder = copy_project(tmp_path_factory.mktemp("study"))
+    make_pictures(folder / "data/arrows", {"cat": 40, "dog": 40, "": 10})
+    yaml = YAML()
+    params = yaml.load(folder / "studies/label_efficiency/photos.yaml")
+    params["data"]["image_size"], params["model"]["widths"], params["folds"] = 16, [4, 8], 2
+    params["probe"]["block"] = 1
+    params["pretrain"] = TINY
+    for arm in ("scratch", "fine_tuned"):
+        params[arm] |= {"few": TINY, "many": TINY}
+    yaml.dump(params, folder / "studies/label_efficiency/photos.yaml")
+    study(folder, seeds=2)
+    return folder
+
+
+def study(folder: Path, seeds: int) -> str:
+    command = ["python", "-m", "studies.label_efficiency.run", "data/arrows", "--name", "arrows", "--seeds", str(seeds)]
+    return shell(*command, cwd=folder)
+
+
+def test_the_study_leaves_its_results_beside_itself(project: Path) -> None:
+    home = project / "studies/label_efficiency"
+    results, folds = pd.read_csv(home / "arrows.csv"), pd.read_csv(home / "arrows-folds.csv")
+    arms = {"scratch", "fine-tuned", "frozen", "random"} | {
+        f"{a}-block-{b}" for a in ("frozen", "random") for b in (1, 2)
+    }
+    auxiliary = {"fine-tuned-s4l", "scratch-s4l-none", "scratch-s4l-labelled", "scratch-s4l-all"}
+    assert set(results["arm"]) == arms | auxiliary
+    assert len(results) == len(arms) * 5 * 2 + len(auxiliary) * 2 * 2
+    assert len(folds) == 80
+    values = json.loads((home / "arrows.json").read_text("utf-8"))
+    assert {"labels_saved", "labels_saved_low", "labels_saved_high", "labels_saved_censored"} <= values.keys()
+    assert (home / "arrows.png").stat().st_size > 10_000
+    assert not re.search(re.escape(str(project)), (home / "arrows/dvc.lock").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("option", [["--seeds", "3"], ["--name", "mine"]])
+def test_seeds_or_a_name_without_pictures_are_not_taken_in_silence(
+    option: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run", "", *option])
+    with pytest.raises(UserError, match="NAME and SEEDS are for other pictures"):
+        run.main()
+
+
+def test_a_finished_study_has_nothing_to_do_and_an_added_seed_runs_alone(project: Path, tmp_path: Path) -> None:
+    assert "Running stage" not in study(project, seeds=2)
+    other = tmp_path / "elsewhere"  # what was kept is enough to go on
+    shutil.copytree(project, other, symlinks=True, ignore=shutil.ignore_patterns("build"))
+    printed = study(other, seeds=3)
+    assert "4 stages to run" in printed
+    runs = sorted(path.name for path in (other / "studies/label_efficiency/arrows/runs").glob("*.csv"))
+    assert len(runs) == 12
+
+
+def test_one_thread_or_two_give_the_same_predictions(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = project / "build/study-arrows"
+    path = folder / "runs/pretrained-0.csv"
+    before = path.read_bytes()
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    shell("python", "-m", "studies.label_efficiency.arms.pretrained", "build/study-arrows", "0", cwd=project)
+    assert path.read_bytes() == before
+
+
+def test_every_number_is_made_of_the_tables(project: Path) -> None:
+    """Of the run on made-up pictures, and of all results that are committed."""
+    home = project / "studies/label_efficiency"
+    for path in [home / "arrows-folds.csv", *FOLDER.glob("*-folds.csv")]:
+        name = path.name.removesuffix("-folds.csv")
+        results, folds = pd.read_csv(path.with_name(f"{name}.csv")), pd.read_csv(path)
+        metrics = path.with_name(f"{name}.json")
+        committed = json.loads((metrics if metrics.exists() else ROOT / "metrics/label_efficiency.json").read_text())
+        values = summary(results, folds, primary=0.1)
+        assert committed.keys() == values.keys()
+        for key, value in values.items():
+            assert committed[key] == pytest.approx(value, rel=1e-5, abs=1e-9), key
+        right = cells_of(results, folds).right
+        for seed, arm, fraction, accuracy in results[["seed", "arm", "fraction", "accuracy"]].itertuples(index=False):
+            assert right[arm, fraction][seed].mean() == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_a_fresh_clone_shows_the_results_and_has_nothing_to_train(tmp_path: Path) -> None:
+    folder, study = copy_project(tmp_path / "clone"), load_study(FOLDER)
+    printed = shell("dvc", "repro", "--allow-missing", "--dry", cwd=folder / "studies/label_efficiency")
+    assert "Running stage" not in printed
+    assert printed.count("didn't change") == len(study.seeds) * 3 + len(study.auxiliary.seeds) + 1
+    shown = shell("dvc", "metrics", "show", "--json", study.metrics, cwd=folder)
+    assert "labels_saved_low" in shown
+
+
+def test_the_readmes_sentence_is_what_the_study_found() -> None:
+    values = json.loads((ROOT / "metrics/label_efficiency.json").read_text("utf-8"))
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert f"is as accurate as training from scratch with {saved_words(values)} as many" in readme
+    photos = json.loads((FOLDER / "photos.json").read_text("utf-8"))
+    assert f"it is as accurate as training from scratch with {saved_words(photos)} as many: ![" in readme
+    low, high = photos["fine_tuned_100_difference_low"], photos["fine_tuned_100_difference_high"]
+    all_labels = f"{100 * photos['fine_tuned_100_difference']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    assert f"With all labels, no difference is shown: {all_labels}." in readme
+    assert low < 0 < high
+    assert photos["seeds"] == values["seeds"] == 10  # "with ten seeds"
+    lows = [value for key, value in values.items() if re.fullmatch(r"(fine_tuned_\d+_)?labels_saved_low", key)]
+    assert len(lows) == 6
+    assert max(lows) <= 1  # "no saving is shown, at that share or any other"
+
+
+def test_what_the_studys_page_says_of_auxiliary_losses_and_untrained_features_is_what_was_found() -> None:
+    photos = json.loads((FOLDER / "photos.json").read_text("utf-8"))
+    text = " ".join((FOLDER / "README.md").read_text("utf-8").split())
+    keys = [f"scratch_s4l_{pool}_minus_scratch_s4l_none_{n}" for pool in ("labelled", "all") for n in (10, 25)]
+    assert all(photos[f"{key}_p_holm"] > 0.05 for key in keys)
+    most = max(keys, key=lambda key: photos[f"{key}_difference"])
+    assert most.startswith("scratch_s4l_labelled")
+    assert most.endswith("_25")
+    assert f"(at 25 %, {100 * photos[f'{most}_difference']:+.1f} points of the one with the labelled" in text
+    assert f"pictures turned have p = {photos[f'{most}_p_holm']:.2g})" in text
+    for percent in (10, 25):
+        assert photos[f"fine_tuned_s4l_{percent}_accuracy"] < photos[f"fine_tuned_{percent}_accuracy"]
+    assert all(photos[f"frozen_minus_random_{percent}_p_holm"] < 0.05 for percent in (5, 10, 25, 50, 100))
+
+
+def test_the_readme_tells_what_the_metrics_say(project: Path) -> None:
+    values = json.loads((project / "studies/label_efficiency/arrows.json").read_text("utf-8"))
+    study = {"seeds": [0, 1, 2], "fractions": [0.05, 0.1, 0.25, 0.5, 1.0], "primary": 0.1, "folds": 2}
+    lines = report.results("arrows", study, values)
+    assert lines[2].startswith("2 of 3 seeds, ")
+    assert "with 10 % of the labels" in lines[2]
+    rows = [line for line in lines if line.startswith("| fine-tuned |")]
+    cells = rows[0].split(" | ")[1:]
+    assert float(cells[1].split(" ")[0]) == pytest.approx(values["fine_tuned_10_accuracy"], abs=5e-4)
+    assert len(rows) == 3  # accuracy, difference, labels saved
+    assert [line.count("[") for line in lines if line.startswith("| scratch-s4l-all |")] == [2]  # two fractions
+    assert [line.partition("|")[2].split(" | ")[0].strip() for line in lines[-3:]] == [
+        "frozen minus random",
+        "scratch-s4l-labelled minus scratch-s4l-none",
+        "scratch-s4l-all minus scratch-s4l-none",
+    ]
+    assert [line.count("[") for line in lines[-3:]] == [5, 2, 2]
+
+
+def test_the_winners_stand_in_the_readme_with_what_the_search_gave() -> None:
+    study = YAML(typ="safe").load(FOLDER / "params.yaml")
+    trials = pd.DataFrame(
+        [
+            {"arm": arm, "labels": size, "seed": seed, **Recipe(**recipe).model_dump(), "accuracy": accuracy}
+            for arm, size in product(("scratch", "fine_tuned"), ("few", "many"))
+            for recipe in (study[arm][size], {**study[arm][size], "steps": 7})
+            for seed, accuracy in ((1000, 0.5), (1001, 0.7))
+        ]
+    )
+    lines = report.recipes(study, trials)
+    assert len(lines) == 2 + 4
+    assert all(line.endswith("| 4 | 0.600 on 2 seeds |") for line in lines[2:])
+
+
+def test_where_the_recipe_for_many_takes_over_both_are_shown_seed_by_seed() -> None:
+    study = YAML(typ="safe").load(FOLDER / "params.yaml")
+    study["scratch"]["few_up_to"] = 0.1
+    trials = pd.DataFrame(
+        [
+            {"arm": "scratch", "labels": labels, "seed": seed, **Recipe(**study["scratch"][size]).model_dump()}
+            | {"accuracy": accuracy}
+            for labels, few, many in (("few", (0.5, 0.75), (0.5, 0.5)), ("0.25", (0.5, 0.75), (0.75, 0.625)))
+            for size, accuracies in (("few", few), ("many", many))
+            for seed, accuracy in zip((1000, 1001), accuracies, strict=True)
+        ]
+    )
+    assert report.switches(study, trials)[2:] == [
+        "| scratch | 10 % | 0.625 | 0.500 | +0.0, -25.0 | few |",
+        "| scratch | 25 % | 0.625 | 0.688 | +25.0, -12.5 | many |",
+        "",
+        "Of fine-tuned, the recipe for few is taken up to 25 %, set by hand.",
+    ]
+    study["scratch"]["few_up_to"] = 0.25
+    late = "Not followed yet: at 25 %, scratch is likely better than it is shown."
+    assert report.switches(study, trials)[-1].startswith(late)
+
+
+def test_the_recipes_are_used_where_the_comparisons_of_both_say() -> None:
+    """Or else the page says so; there stands what the tables of trials give."""
+    text = (FOLDER / "README.md").read_text("utf-8")
+    for path in FOLDER.glob("*-search.csv"):
+        name = path.name.removesuffix("-search.csv")
+        study = YAML(typ="safe").load(FOLDER / {"silhouettes": "params.yaml"}.get(name, f"{name}.yaml"))
+        lines = report.switches(study, pd.read_csv(path))
+        assert "\n".join(lines) in text
+        (late,) = re.findall("Not followed yet: at (.*), scratch", lines[-1]) or [""]
+        for line in [line for line in lines if line.startswith("| ") and "%" in line]:
+            arm, share, _, _, gains, taken = line.strip("| ").split(" | ")
+            mean = np.mean([float(gain) for gain in gains.split(", ")]) / 100
+            assert (mean > WORTH) == (taken == "many" or share in late.split(" and ")), (name, arm, share)
+
+
+def test_a_probe_is_chosen_by_its_best_penalties_at_few_and_at_many_labels() -> None:
+    rows = [
+        {"seed": seed, "block": block, "labels": size, "penalty": penalty, "accuracy": 0.5}
+        for seed, block, size, penalty in product((1000, 1001), (1, 2), ("few", "many"), PENALTIES)
+    ]
+    table = pd.DataFrame(rows)
+    few, many = (table["labels"] == size for size in ("few", "many"))
+    second = table["block"] == 2
+    table.loc[second & few & (table["penalty"] == PENALTIES[3]), "accuracy"] = 0.7
+    table.loc[second & many & (table["penalty"] == PENALTIES[1]), "accuracy"] = 0.6
+    table.loc[~second & few & (table["penalty"] == PENALTIES[5]), "accuracy"] = 0.75
+    assert best_probe(table) == (2, PENALTIES[3], PENALTIES[1])
+
+
+def test_a_wrong_parameter_is_named(tmp_path: Path) -> None:
+    text = (FOLDER / "params.yaml").read_text("utf-8")
+    (tmp_path / "params.yaml").write_text(text.replace("folds: 5", "folds: 1"), "utf-8")
+    with pytest.raises(UserError, match="folds"):
+        load_study(tmp_path)
+    assert isinstance(load_study(FOLDER), Study)
