@@ -45,7 +45,7 @@ study: .venv/installed ## how many labels are saved, on silhouettes; or on DATA=
 audit: .venv/installed ## what the rotation classifier looks at, on DATA=folder-or-zip of cats and dogs; results in studies/audit
 	python -m studies.audit.run "$(DATA)"
 
-upright: .venv/installed ## how well turned pictures are found, on DATA=folder-or-zip of cats and dogs; results in studies/upright
+upright: .venv/installed ## how well turned images are found, on DATA=folder-or-zip of cats and dogs; results in studies/upright
 	python -m studies.upright.run "$(DATA)"
 
 bench: .venv/installed ## how fast it is, as ratios; with DATA=folder-or-zip of cats and dogs, and PARTS="…"; an hour

@@ -1,4 +1,4 @@
-"""Which calls take the time of a training now: the share of each, its own work only."""
+"""Which calls take the time of a training now: the fraction of each, its own work only."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,12 +19,12 @@ def items(setting: Setting) -> dict[str, Callable[[], Any]]:
 
 
 def shares(setting: Setting, name: str | None, stage: str) -> dict[str, float]:
-    """Call → its share of the CPU time of an epoch; the loop in Python between calls is not seen."""
+    """Call → its fraction of the CPU time of an epoch; the loop in Python between calls is not seen."""
     training = Training(setting, name, stage, 2 if setting.small else STEPS, epochs=3)
     epoch = training.real()
     epoch()  # warms up
-    with profiled(activities=[ProfilerActivity.CPU]) as watched:
+    with profiled(activities=[ProfilerActivity.CPU]) as with_progress:
         epoch()
-    events = watched.key_averages()
+    events = with_progress.key_averages()
     total = sum(event.self_cpu_time_total for event in events)
     return {event.key: event.self_cpu_time_total / total for event in events}

@@ -40,7 +40,7 @@ def protocol(raw: Raw) -> dict[str, float]:
 
 
 def inputs(raw: Raw) -> dict[str, float]:
-    """Throughput of real training as a share of that on one batch in memory; the smallest of all is first."""
+    """Throughput of real training as a fraction of that on one batch in memory; the smallest of all is first."""
     shares = {name: ratio(item["seconds"]["in memory"], item["seconds"]["real"]) for name, item in raw.items()}
     return {"input_efficiency": min(shares.values())} | {
         f"input_efficiency_{_key(name)}": share for name, share in shares.items()
@@ -77,11 +77,11 @@ def others(raw: Raw) -> dict[str, float]:
 
 
 def growth(raw: Raw) -> dict[str, float]:
-    """Exponent of the time beyond the imports', and anonymous bytes a picture; the largest of all stages first.
+    """Exponent of the time beyond the imports', and anonymous bytes an image; the largest of all stages first.
 
     What an open .zip takes is a figure by itself.
 
-    The exponent is that between the two largest numbers of pictures, where what a stage takes for any number weighs
+    The exponent is that between the two largest numbers of images, where what a stage takes for any number weighs
     least; bytes are by least squares.
     """
     counts = np.array([int(name) for name in raw if name != "start"])
@@ -90,7 +90,7 @@ def growth(raw: Raw) -> dict[str, float]:
     for stage in stages:
         spent = [raw[str(count)][stage] for count in counts]
         beyond = [each["seconds"] - raw["start"][stage.partition(",")[0]] for each in spent]
-        # A thousand pictures take hardly more than the imports, whose time varies: never less than a hundredth second.
+        # A thousand images take hardly more than the imports, whose time varies: never less than a hundredth second.
         exponents[_key(stage)] = _slope(np.log(counts[-2:]), np.log(np.maximum(beyond[-2:], 0.01)))
         memory[_key(stage)] = _bytes_each(raw, counts, stage)
     return {
@@ -116,7 +116,7 @@ def overhead(raw: Raw) -> dict[str, float]:
 
 
 def calls(raw: Raw) -> dict[str, float]:
-    """Share of the convolutions: what is left when all else is free."""
+    """Fraction of the convolutions: what is left when all else is free."""
     return {
         f"convolution_share_{_key(name)}": sum(share for call, share in shares.items() if "convolution" in call)
         for name, shares in raw.items()

@@ -1,6 +1,6 @@
 """A stage that ends where its first useful step would begin: `python -m benchmarks.firststep STAGE`, in the project.
 
-It starts as `python -m stages.STAGE` does, with `begin` before its imports. The first step is the first picture that is
+It starts as `python -m stages.STAGE` does, with `begin` before its imports. The first step is the first image that is
 examined or decoded, or the first batch that is gathered from the store.
 """
 
@@ -18,7 +18,7 @@ FIRST = {
     "rotate_augment": "quarterturn.ingest.decoded_store.decode_square",
 }
 BATCH = "quarterturn.data.datasets.images_at"  # of all others
-READ, WRITE = os.pipe()  # pictures are decoded in processes forked from the stage's
+READ, WRITE = os.pipe()  # images are decoded in processes forked from the stage's
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""How time and memory of every stage grow with the number of pictures: 1,000 to 64,000 made-up ones.
+"""How time and memory of every stage grow with the number of images: 1,000 to 64,000 made-up ones.
 
-Pictures are small JPEGs in a folder, stored at the size that the recipe for photos stores. The network is small and
-every training is one epoch long, so that what grows is what handles pictures. The time that a stage's imports take is
+Images are small JPEGs in a folder, stored at the size that the recipe for photos stores. The network is small and
+every training is one epoch long, so that what grows is what handles images. The time that a stage's imports take is
 the same for all, and is taken off before exponents are fitted: it would make growth look slower than it is. What an
 open .zip takes is measured by itself: each process that reads from it has it open.
 """
@@ -13,7 +13,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from benchmarks.pictures import make_zip
+from benchmarks.images import make_zip
 from benchmarks.settings import STAGES, Setting, recipe, write_params
 from benchmarks.timing import run_python
 
@@ -47,19 +47,19 @@ def start(setting: Setting) -> dict[str, float]:
 
 
 def grown(setting: Setting, count: int) -> dict[str, dict[str, float]]:
-    """Seconds and anonymous bytes of every stage with so many pictures; of transfer also with frozen features."""
+    """Seconds and anonymous bytes of every stage with so many images; of transfer also with frozen features."""
     folder = setting.work / "growth"
     shutil.rmtree(folder, ignore_errors=True)
     write_params(recipe(None, CHANGES), folder)
-    make_zip(folder / "pictures.zip", count, JPEG)
-    with zipfile.ZipFile(folder / "pictures.zip") as archive:
+    make_zip(folder / "images.zip", count, JPEG)
+    with zipfile.ZipFile(folder / "images.zip") as archive:
         archive.extractall(folder / "pictures")
     spent = {stage: vars(run_python(folder, "-m", f"stages.{stage}")) for stage in STAGES}
     frozen = {**CHANGES, "transfer": {"epochs": 1, "trainable": "head"}}
     write_params(recipe(None, frozen), folder)
     spent["transfer, frozen"] = vars(run_python(folder, "-m", "stages.transfer"))
     # While it waits, its memory is looked at.
-    code = "import time; from quarterturn.ingest.source import ImageSource as S; s = S('pictures.zip'); time.sleep(0.2)"
+    code = "import time; from quarterturn.ingest.source import ImageSource as S; s = S('images.zip'); time.sleep(0.2)"
     spent[ARCHIVE] = vars(run_python(folder, "-c", code))
     shutil.rmtree(folder)
     return spent

@@ -1,6 +1,6 @@
 """JPEGs decoded, squared and resized into the store, against Pillow's plain way and torchvision's.
 
-The pipeline's side is what the stage does: it also checks each file's SHA-256, makes pictures upright, and removes what
+The pipeline's side is what the stage does: it also checks each file's SHA-256, makes images upright, and removes what
 JPEG leaves of rows and columns. One core is a real one: the process is kept to it.
 """
 
@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import InterpolationMode
 
-from benchmarks.pictures import FULL_SIZE, make_folder
+from benchmarks.images import FULL_SIZE, make_folder
 from benchmarks.settings import Setting
 from benchmarks.timing import alternating, on_cores
 from quarterturn.ingest.decoded_store import decode_all
@@ -26,7 +26,7 @@ from quarterturn.ingest.source import ImageSource
 
 Squares = npt.NDArray[np.uint8]
 ROUNDS = 5
-PHOTOS, FULL = 1200, 16  # pictures
+PHOTOS, FULL = 1200, 16  # images
 SIZES = (64, 224)  # of the store, pixels: the recipes' photos and notebook
 
 
@@ -38,7 +38,7 @@ def items(setting: Setting) -> dict[str, Callable[[], Any]]:
 
 
 def compared(setting: Setting, size: int, full: bool) -> dict[str, Any]:
-    """Seconds of every side for all pictures, and how far the pipeline's pixels are from plain Pillow's."""
+    """Seconds of every side for all images, and how far the pipeline's pixels are from plain Pillow's."""
     count = (2 if full else 8) if setting.small else (FULL if full else PHOTOS)
     folder = make_folder(setting.work / "full-size", count, FULL_SIZE) if full else setting.photos()
     paths = sorted(folder.rglob("*.jpg"))[:count]

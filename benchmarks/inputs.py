@@ -1,7 +1,7 @@
 """Real training against the same step on one batch that is already in memory: what the input pipeline costs.
 
 Both sides run the pipeline's own training loop, in turns, an epoch each. On one side batches are gathered from the
-mapped store, augmented and turned; on the other every step gets the same finished batch.
+mapped store, augmented and rotated; on the other every step gets the same finished batch.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.pictures import make_store
+from benchmarks.images import make_store
 from benchmarks.settings import Setting, recipe
 from benchmarks.timing import alternating
 from quarterturn.core.params import TrainingPlan
-from quarterturn.data.datasets import Examples, LabelledPictures, Randomly, TurnedPictures
+from quarterturn.data.datasets import Augmenter, Examples, LabelledImages, RotatedImages
 from quarterturn.training.device import choose
-from quarterturn.training.loop import Job, LossOf, batches, cross_entropy_of, descend
+from quarterturn.training.loop import Job, LossOf, batches, cross_entropy_of, train_epochs
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network
 
@@ -42,7 +42,7 @@ def key(name: str | None, stage: str) -> str:
 
 
 def compared(setting: Setting, name: str | None, stage: str) -> dict[str, Any]:
-    """Seconds of an epoch on each side, and its images (turned ones counted)."""
+    """Seconds of an epoch on each side, and its images (rotated ones counted)."""
     rounds = 2 if setting.small else ROUNDS
     # One epoch warms up, and the last, which says farewell, is never run.
     training = Training(setting, name, stage, 2 if setting.small else STEPS, epochs=rounds + 2)
@@ -61,10 +61,10 @@ class Training:
         pixels = make_store(setting.work / f"store-{size}.npy", max(count, PIXELS // size**2), size)
         rows = np.sort(np.random.default_rng(0).permutation(len(pixels))[:count])
         angles = self._params.rotate_augment.angles
-        turned = stage == "pretrain"
-        self._outputs = len(angles) if turned else 2
+        rotated = stage == "pretrain"
+        self._outputs = len(angles) if rotated else 2
         self._examples: Examples = (
-            TurnedPictures(pixels, rows, angles) if turned else LabelledPictures(pixels, rows, rows % 2)
+            RotatedImages(pixels, rows, angles) if rotated else LabelledImages(pixels, rows, rows % 2)
         )
         self.images = count * self._examples.pixels_each // size**2
 
@@ -77,7 +77,7 @@ class Training:
         """To be called for each epoch: every batch is the same, which is made once."""
         network, compute, params = self._blank(), self._compute, self._params
         chosen = batches(len(self._examples), self._plan.batch_size, params.seed, 1)[0]
-        images, targets = self._examples.batch(chosen, Randomly(params.augmentation, torch.Generator().manual_seed(0)))
+        images, targets = self._examples.batch(chosen, Augmenter(params.augmentation, torch.Generator().manual_seed(0)))
         placed, expected = compute.move(images), targets.to(compute.device)
 
         def loss_of(*_: Any) -> tuple[Tensor, int]:
@@ -93,4 +93,4 @@ class Training:
     def _epochs(self, network: Network, loss_of: LossOf) -> Callable[[], object]:
         params, plan = self._params, self._plan
         job = Job(self._stage, plan, params.augmentation, params.seed, self._compute)
-        return partial(next, descend(network, loss_of, len(self._examples), job))
+        return partial(next, train_epochs(network, loss_of, len(self._examples), job))

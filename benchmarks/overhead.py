@@ -1,6 +1,6 @@
 """What a stage costs before it does anything useful, and DVC when nothing, little or everything is to be done.
 
-All on the default pictures, silhouettes, in a clone of the project.
+All on the default images, silhouettes, in a clone of the project.
 """
 
 import shutil

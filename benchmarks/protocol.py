@@ -46,7 +46,7 @@ def items(setting: Setting) -> dict[str, Callable[[], Any]]:
 
 
 def compared(setting: Setting, seed: int) -> dict[str, Any]:
-    """Both sides at one seed: seconds, and accuracies on the same test pictures."""
+    """Both sides at one seed: seconds, and accuracies on the same test images."""
     clone, photos = cloned("bench-protocol"), setting.photos()
     changes: dict[str, dict[str, Any]] = {"data": {"path": str(photos)}, "split": SPLIT, **PLANS}
     for section, keys in SMALL.items() if setting.small else ():
@@ -59,7 +59,7 @@ def compared(setting: Setting, seed: int) -> dict[str, Any]:
     params = load_params(clone / "params.yaml")
     settings, table = setting.work / "reference.json", setting.work / "reference.csv"
     settings.write_text(params.model_dump_json(), "utf-8")
-    write_pictures(clone, params, photos, table)
+    write_images(clone, params, photos, table)
     command = [sys.executable, str(Path(__file__).with_name("reference.py")), str(settings), str(table)]
     started = time.perf_counter()
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -71,7 +71,7 @@ def compared(setting: Setting, seed: int) -> dict[str, Any]:
     }
 
 
-def write_pictures(clone: Path, params: Params, photos: Path, path: Path) -> None:
+def write_images(clone: Path, params: Params, photos: Path, path: Path) -> None:
     """The table that the reference reads: the pipeline's split, in the order of its store."""
     table = Store(clone / "outputs", params.data.image_size).table
     rows = np.flatnonzero((table["label"] != "").to_numpy())

@@ -1,8 +1,8 @@
 """The plain reference: one script, the way a notebook does it. It imports nothing of this project.
 
-Pictures are decoded anew in every epoch, with Pillow, in the training process; everything is fp32 in torch's default
-layout; the frozen trunk runs again in every step of every epoch. Network, pictures, split, angles, epochs, batch size
-and learning rates are those of the pipeline's run: `python reference.py PARAMS.json PICTURES.csv` reads its parameters
+Images are decoded anew in every epoch, with Pillow, in the training process; everything is fp32 in torch's default
+layout; the frozen trunk runs again in every step of every epoch. Network, images, split, angles, epochs, batch size
+and learning rates are those of the pipeline's run: `python reference.py PARAMS.json IMAGES.csv` reads its parameters
 and a table `path,class,part,half`, and prints one line of JSON: seconds of each training, and test accuracies.
 """
 
@@ -25,7 +25,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's 
 
 
 class Example(NamedTuple):
-    """A picture, by how many quarter turns it is turned, and what is to be said of it: 0 or 1."""
+    """An image, by how many quarter turns it is rotated, and what is to be said of it: 0 or 1."""
 
     path: str
     turns: int
@@ -115,7 +115,7 @@ def main() -> None:
     seed, size, model = params["seed"], params["data"]["image_size"], params["model"]
     angles = params["rotate_augment"]["angles"]
 
-    def turned(part: str) -> list[Example]:
+    def rotated(part: str) -> list[Example]:
         paths = [row["path"] for row in rows if row["part"] == part]
         drawn = torch.randint(len(angles), (len(paths),), generator=torch.Generator().manual_seed(seed))
         return [Example(path, angles[index] // 90, index) for path, index in zip(paths, drawn.tolist(), strict=True)]
@@ -139,7 +139,7 @@ def main() -> None:
         taken[name] = time.perf_counter() - started
         accuracy[name] = test(network, examples[2], size, params[plan]["batch_size"])[0]
 
-    run("rotation", nn.Sequential(trunk, head), "pretrain", [turned(part) for part in ("train", "val", "test")])
+    run("rotation", nn.Sequential(trunk, head), "pretrain", [rotated(part) for part in ("train", "val", "test")])
     trunk.requires_grad_(False)
     half = [labelled("train", half=True), labelled("val"), labelled("test")]
     run("transfer", nn.Sequential(trunk, new_head), "transfer", half)

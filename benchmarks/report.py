@@ -25,8 +25,8 @@ ROWS: list[tuple[str, str, str]] = [
     ("ingest_mean_difference", "how far the pixels are from plain Pillow's, grey levels of 255", ""),
     ("data_loader_speedup", "an epoch through torch's DataLoader / from the store", ""),
     ("linear_evaluation_speedup", "lightly's linear evaluation / the frozen transfer, decoding included", ""),
-    ("time_exponent", "exponent of the time by number of pictures, the worst stage", "≤ 1.05"),
-    ("memory_per_picture", "anonymous memory a picture, bytes, the worst stage", "≤ 1024"),
+    ("time_exponent", "exponent of the time by number of images, the worst stage", "≤ 1.05"),
+    ("memory_per_picture", "anonymous memory an image, bytes, the worst stage", "≤ 1024"),
     ("memory_per_picture_in_a_zip", "the same of a .zip that is open, which is Python's zipfile, in bytes", ""),
     ("overhead_ratio", "a stage before its first useful step / `import torch`, the worst stage", "≤ 1.5"),
     ("noop_ratio", "`dvc repro` with nothing to do / `dvc status`", "≤ 2"),
@@ -65,7 +65,7 @@ def machines(of: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def calls(results: Mapping[str, Any]) -> list[str]:
-    """The calls that take most of a training's time, each a share of it, largest first in the first training."""
+    """The calls that take most of a training's time, each a fraction of it, largest first in the first training."""
     if "calls" not in results["raw"]:
         return NOT_YET
     shares: dict[str, dict[str, float]] = results["raw"]["calls"]

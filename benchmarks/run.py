@@ -2,7 +2,7 @@
 
 Prints a table and writes results.json: figures, and the raw timings that each is computed from (figures.py). What a
 part measures is kept as soon as it is there (build/bench), so that a run that was stopped goes on; what was measured of
-other code or other pictures is measured again. Parts that are not measured keep what is published of them, with the
+other code or other images is measured again. Parts that are not measured keep what is published of them, with the
 commit and the machine that it is of. Nothing else may run on the machine meanwhile.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import calls, growth, ingest, inputs, others, overhead, protocol, report
+from benchmarks import alternatives, calls, growth, ingest, inputs, overhead, protocol, report
 from benchmarks.figures import figures
 from benchmarks.settings import Setting
 from quarterturn.core.errors import UserError, one_line
@@ -31,7 +31,7 @@ PARTS = {
     "ingest": ingest.items,
     "inputs": inputs.items,
     "calls": calls.items,
-    "others": others.items,
+    "others": alternatives.items,
     "growth": growth.items,
     "protocol": protocol.items,
 }
@@ -106,7 +106,7 @@ def measured(setting: Setting, parts: list[str], anew: bool) -> dict[str, dict[s
 
 
 def fingerprint(setting: Setting) -> str:
-    """Of the code that is measured or measures, the machine, and the pictures that were given: names and sizes."""
+    """Of the code that is measured or measures, the machine, and the images that were given: names and sizes."""
     paths = [] if setting.data is None else [setting.data, *sorted(setting.data.rglob("*"))]
     data = [(str(path), path.stat().st_size) for path in paths]
     code = git("ls-files", "--stage", "--", *MEASURED)

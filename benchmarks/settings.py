@@ -1,4 +1,4 @@
-"""Where benchmarks work, and on what: folders, recipes, and the pictures that were given."""
+"""Where benchmarks work, and on what: folders, recipes, and the images that were given."""
 
 import zipfile
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from benchmarks.pictures import PHOTO, make_folder
+from benchmarks.images import PHOTO, make_folder
 from quarterturn.core.params import Params, check_params
 from studies.clone import ROOT
 
 STAGES = ("split", "rotate_augment", "pretrain", "transfer", "baseline", "evaluate")  # as modules
-MADE_UP = 1200  # pictures, where none are given
+MADE_UP = 1200  # images, where none are given
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from quarterturn.classify.out_of_fold import write_held_out
 from quarterturn.core.errors import run
 from quarterturn.core.files import write_json
 from quarterturn.core.params import Baseline, check_unchanged, load_params
-from quarterturn.data.datasets import LabelledPictures, labelled_pictures
+from quarterturn.data.datasets import LabelledImages, labelled_images
 from quarterturn.data.manifest import FOLDS, VAL, label_subset, rows_of
 from quarterturn.data.pixel_store import Store, channel_statistics
 from quarterturn.training.checkpoint import checkpoints
 from quarterturn.training.curves import logged
 from quarterturn.training.device import choose
-from quarterturn.training.loop import Job, cross_entropy_of, fit, fit_to_the_end
+from quarterturn.training.loop import Job, cross_entropy_of, fit, fit_all_epochs
 from quarterturn.training.model_file import blank_network, save_network
 from quarterturn.training.network import Network
 
@@ -27,16 +27,16 @@ def main() -> None:
     store, compute = Store(OUTPUTS, size), choose()
     held_out = None
 
-    def blank(training: LabelledPictures, seed: int) -> Network:
+    def blank(training: LabelledImages, seed: int) -> Network:
         statistics = channel_statistics(store.pixels, training.rows)
         return blank_network(params.model, store.channels, len(labels), *statistics, seed)
 
     def job(plan: Baseline, seed: int) -> Job:
         return Job("baseline", plan, params.augmentation, seed, compute, saved.next())
 
-    def from_few(training: LabelledPictures, plan: Baseline, seed: int) -> Network:
+    def from_few(training: LabelledImages, plan: Baseline, seed: int) -> Network:
         network = blank(training, seed)
-        fit_to_the_end(network, cross_entropy_of(network, training, compute), len(training), job(plan, seed))
+        fit_all_epochs(network, cross_entropy_of(network, training, compute), len(training), job(plan, seed))
         return network
 
     with checkpoints("baseline", params, INPUTS) as saved, logged("metrics/curves/baseline") as log:
@@ -46,8 +46,8 @@ def main() -> None:
             )
         else:
             rows = label_subset(store.table, plan.label_fraction, labels, "baseline.label_fraction")
-            training = labelled_pictures(store.pixels, store.table, rows, labels)
-            validation = labelled_pictures(store.pixels, store.table, rows_of(store.table, VAL), labels)
+            training = labelled_images(store.pixels, store.table, rows, labels)
+            validation = labelled_images(store.pixels, store.table, rows_of(store.table, VAL), labels)
             network = blank(training, params.seed)
             best = fit(network, training, validation, job(plan, params.seed), log)
             summary = {**best.summary(), "labels": len(training)}

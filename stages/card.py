@@ -28,7 +28,7 @@ def main() -> None:
     text = render(
         "card.md.jinja",
         labels={label: int(counts[label]) for label in description.outputs},
-        pictures=len(table),
+        images=len(table),
         description=description,
         tested=read_json(METRICS / "evaluate.json"),
         own=Path(params["transfer"]["weights"]) == PRETRAINED,

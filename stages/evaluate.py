@@ -1,4 +1,4 @@
-"""Stage evaluate: all three models on test pictures, in evaluation mode, and the comparison."""
+"""Stage evaluate: all three models on test images, in evaluation mode, and the comparison."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +10,12 @@ from quarterturn.classify.out_of_fold import class_probabilities, read_held_out
 from quarterturn.core.errors import run
 from quarterturn.core.files import atomic, read_json, write_json
 from quarterturn.core.params import CLASSIFIERS, check_unchanged, load_params
-from quarterturn.data.angles import read_task
+from quarterturn.data.angles import read_angles
 from quarterturn.data.contact_sheets import draw_sheet
-from quarterturn.data.datasets import labelled_pictures
+from quarterturn.data.datasets import labelled_images
 from quarterturn.data.manifest import FOLDS, TEST, fold_numbers, rows_of, rows_to_test
 from quarterturn.data.pixel_store import Pixels, Store
-from quarterturn.data.rotation import drawn_targets
+from quarterturn.data.rotation import draw_targets
 from quarterturn.evaluation.predictions import angle_probabilities, predictions_table, surest_mistakes
 from quarterturn.training.device import choose
 from quarterturn.training.model_file import load_fitting
@@ -29,8 +29,8 @@ def main() -> None:
     params = load_params()
     labels, size = params.data.labels, params.data.image_size
     store = Store(OUTPUTS, size)
-    angles = read_task(OUTPUTS / "rotate-augment/rotation.json")
-    test = labelled_pictures(store.pixels, store.table, rows_to_test(store.table), labels)
+    angles = read_angles(OUTPUTS / "rotate-augment/rotation.json")
+    test = labelled_images(store.pixels, store.table, rows_to_test(store.table), labels)
     compute = choose().exact()
 
     def load(stage: str, task: str, outputs: list[str]) -> Network:
@@ -38,21 +38,21 @@ def main() -> None:
         return load_fitting(path, params.model, store.channels, size, task, outputs, store.fingerprint)
 
     def answers(name: str) -> npt.NDArray[np.float64]:
-        """Probabilities of the classes, (test pictures, repeats, classes)."""
+        """Probabilities of the classes, (test images, repeats, classes)."""
         if FOLDS in store.table:
             return read_held_out(OUTPUTS / name / "held-out.csv", store.table, labels)
         return class_probabilities(load(name, "classes", labels), test, compute)[:, None]
 
     probabilities = {name: answers(name) for name in CLASSIFIERS}
     rotation = load("pretrain", "rotation", [str(angle) for angle in angles])
-    turned = angle_probabilities(rotation, store.pixels, test.rows, angles, compute)
+    rotated = angle_probabilities(rotation, store.pixels, test.rows, angles, compute)
     unseen = np.isin(test.rows, rows_of(store.table, TEST))  # by pretraining: all, but for some where labels are few
     asked = np.repeat(unseen[:, None], len(angles), axis=1)
     if params.pretrain.angles_per_image == "one":
-        asked &= drawn_targets(len(test), angles, params.seed).numpy()[:, None] == np.arange(len(angles))
+        asked &= draw_targets(len(test), angles, params.seed).numpy()[:, None] == np.arange(len(angles))
     images = store.table["image"].iloc[test.rows].tolist()
     folds = fold_numbers(store.table)[test.rows] if FOLDS in store.table else None
-    predictions = predictions_table(images, test.targets, probabilities, labels, turned, angles, asked, folds)
+    predictions = predictions_table(images, test.targets, probabilities, labels, rotated, angles, asked, folds)
     with atomic(METRICS / "predictions.csv") as temporary:
         predictions.to_csv(temporary, index=False, lineterminator="\n")
 
@@ -61,7 +61,7 @@ def main() -> None:
     from quarterturn.evaluation.plots import draw_confusion, draw_overview
 
     metrics = metrics_of(predictions, labels, angles)
-    if Path(params.transfer.weights) != OUTPUTS / "pretrain/model.safetensors":  # who knows which pictures those saw
+    if Path(params.transfer.weights) != OUTPUTS / "pretrain/model.safetensors":  # who knows which images those saw
         metrics.pop("images_in_pretraining", None)
     for name in CLASSIFIERS:
         metrics[name]["labels"] = read_json(METRICS / f"{name}.json")["labels"]
@@ -73,11 +73,11 @@ def main() -> None:
     models = {name: metrics[name] for name in ("rotation", *CLASSIFIERS)}
     draw_overview(sentence, models, METRICS / "overview.png")
     for name, values in models.items():
-        draw_confusion(values["confusion_matrix"], f"{name}, test pictures", METRICS / f"confusion/{name}.png")
+        draw_confusion(values["confusion_matrix"], f"{name}, test images", METRICS / f"confusion/{name}.png")
     for name in CLASSIFIERS:
         draw_mistakes(name, probabilities[name].mean(axis=1), test.targets, test.rows, store.pixels, labels)
     true, rows = np.repeat(np.arange(len(angles)), len(test)), np.tile(test.rows, len(angles))
-    said, chosen = np.concatenate(turned.swapaxes(0, 1)), asked.T.ravel()
+    said, chosen = np.concatenate(rotated.swapaxes(0, 1)), asked.T.ravel()
     names = [f"{angle}°" for angle in angles]
     draw_mistakes("rotation", said[chosen], true[chosen], rows[chosen], store.pixels, names, angles)
     check_unchanged(params, "seed", "data", "model", "pretrain", "transfer")
@@ -93,14 +93,14 @@ def draw_mistakes(
     names: Sequence[str],
     angles: Sequence[int] | None = None,
 ) -> None:
-    """The mistakes a model was surest of, as "true → predicted, probability"; turned by their true angle, if any."""
+    """The mistakes a model was surest of, as "true → predicted, probability"; rotated by their true angle, if any."""
     tiles = []
     for example in surest_mistakes(probabilities, targets)[:MISTAKES]:
         true, predicted = targets[example], probabilities[example].argmax()
-        picture = np.rot90(pixels[rows[example]], angles[true] // 90 if angles else 0)
-        tiles.append((picture, f"{names[true]} → {names[predicted]} {probabilities[example].max():.2f}"))
+        image = np.rot90(pixels[rows[example]], angles[true] // 90 if angles else 0)
+        tiles.append((image, f"{names[true]} → {names[predicted]} {probabilities[example].max():.2f}"))
     sheet = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
-    title = f"{model}: the {len(tiles)} surest mistakes on test pictures (true → predicted, probability)"
+    title = f"{model}: the {len(tiles)} surest mistakes on test images (true → predicted, probability)"
     draw_sheet(title, sheet, OUTPUTS / f"evaluate/mistakes-{model}.png")
 
 

@@ -8,25 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
-from quarterturn.classify.cross_validation import lengthened
+from quarterturn.classify.cross_validation import lengthen
 from quarterturn.classify.finetuning import fit_few, probe_frozen
 from quarterturn.core.dvc_lock import check_current
 from quarterturn.core.errors import run
 from quarterturn.core.files import read_json
 from quarterturn.core.params import Params, TrainingPlan, check_unchanged, load_params
-from quarterturn.data.angles import read_task
-from quarterturn.data.datasets import TurnedPictures, labelled_pictures
+from quarterturn.data.angles import read_angles
+from quarterturn.data.datasets import RotatedImages, labelled_images
 from quarterturn.data.manifest import FOLDS
 from quarterturn.data.pixel_store import Store, channel_statistics
-from quarterturn.data.rotation import drawn_targets
+from quarterturn.data.rotation import draw_targets
 from quarterturn.training.checkpoint import checkpoints
 from quarterturn.training.device import choose
-from quarterturn.training.loop import Job, cross_entropy_of, fit_to_the_end
+from quarterturn.training.loop import Job, cross_entropy_of, fit_all_epochs
 from quarterturn.training.model_file import blank_network, load_fitting, save_network
 from quarterturn.training.network import Network
 
 OUTPUTS = Path("outputs")
-PRETRAINED = "outputs/pretrain/model.safetensors"  # as the pipeline makes it: to be made again here, from more pictures
+PRETRAINED = "outputs/pretrain/model.safetensors"  # as the pipeline makes it: to be made again here, from more images
 INPUTS = [OUTPUTS / "split/images.csv", OUTPUTS / "rotate-augment/pixels.npy", OUTPUTS / "rotate-augment/rotation.json"]
 
 
@@ -35,10 +35,10 @@ def main() -> None:
     params = load_params()
     labels, size = params.data.labels, params.data.image_size
     store, compute = Store(OUTPUTS, size), choose()
-    training = labelled_pictures(
+    training = labelled_images(
         store.pixels, store.table, np.flatnonzero((store.table["label"] != "").to_numpy()), labels
     )
-    plan = lengthened(params.transfer, len(training)) if FOLDS in store.table else params.transfer
+    plan = lengthen(params.transfer, len(training)) if FOLDS in store.table else params.transfer
 
     def job(name: str, plan: TrainingPlan) -> Job:
         return Job(name, plan, params.augmentation, params.seed, compute, saved.next())
@@ -60,14 +60,14 @@ def main() -> None:
 
 
 def pretrain(params: Params, store: Store, job: Job) -> Network:
-    """A rotation classifier from all pictures, those of validation and test too."""
-    angles, rows = read_task(OUTPUTS / "rotate-augment/rotation.json"), np.arange(len(store.table))
+    """A rotation classifier from all images, those of validation and test too."""
+    angles, rows = read_angles(OUTPUTS / "rotate-augment/rotation.json"), np.arange(len(store.table))
     one = params.pretrain.angles_per_image == "one"
-    drawn = drawn_targets(len(rows), angles, params.seed) if one else None
-    turned = TurnedPictures(store.pixels, rows, angles, drawn)
+    drawn = draw_targets(len(rows), angles, params.seed) if one else None
+    rotated = RotatedImages(store.pixels, rows, angles, drawn)
     statistics = channel_statistics(store.pixels, rows)
     network = blank_network(params.model, store.channels, len(angles), *statistics, params.seed)
-    fit_to_the_end(network, cross_entropy_of(network, turned, job.compute), len(turned), job)
+    fit_all_epochs(network, cross_entropy_of(network, rotated, job.compute), len(rotated), job)
     return network
 
 

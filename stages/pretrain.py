@@ -1,15 +1,15 @@
-"""Stage pretrain: learn by which angle a picture was turned; no label is used."""
+"""Stage pretrain: learn by which angle an image was rotated; no label is used."""
 
 from pathlib import Path
 
 from quarterturn.core.errors import run
 from quarterturn.core.files import write_json
 from quarterturn.core.params import check_unchanged, load_params
-from quarterturn.data.angles import read_task
-from quarterturn.data.datasets import TurnedPictures
+from quarterturn.data.angles import read_angles
+from quarterturn.data.datasets import RotatedImages
 from quarterturn.data.manifest import TRAIN, UNLABELLED, VAL, rows_of
 from quarterturn.data.pixel_store import Store, channel_statistics
-from quarterturn.data.rotation import drawn_targets
+from quarterturn.data.rotation import draw_targets
 from quarterturn.training.checkpoint import checkpoints
 from quarterturn.training.curves import logged
 from quarterturn.training.device import choose
@@ -23,15 +23,15 @@ INPUTS = [OUTPUTS / "split/images.csv", OUTPUTS / "rotate-augment/pixels.npy", O
 def main() -> None:
     params = load_params()
     store = Store(OUTPUTS, params.data.image_size)
-    angles = read_task(OUTPUTS / "rotate-augment/rotation.json")
+    angles = read_angles(OUTPUTS / "rotate-augment/rotation.json")
     one = params.pretrain.angles_per_image == "one"
 
-    def turned(*parts: str) -> TurnedPictures:
+    def rotated(*parts: str) -> RotatedImages:
         rows = rows_of(store.table, *parts)
-        drawn = drawn_targets(len(rows), angles, params.seed) if one else None
-        return TurnedPictures(store.pixels, rows, angles, drawn)
+        drawn = draw_targets(len(rows), angles, params.seed) if one else None
+        return RotatedImages(store.pixels, rows, angles, drawn)
 
-    training, validation = turned(TRAIN, UNLABELLED), turned(VAL)
+    training, validation = rotated(TRAIN, UNLABELLED), rotated(VAL)
     statistics = channel_statistics(store.pixels, training.rows)
     network = blank_network(params.model, store.channels, len(angles), *statistics, params.seed)
     names = [str(angle) for angle in angles]

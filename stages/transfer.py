@@ -1,4 +1,4 @@
-"""Stage transfer: the pretrained features and a share of the labels."""
+"""Stage transfer: the pretrained features and a fraction of the labels."""
 
 import copy
 from pathlib import Path
@@ -9,7 +9,7 @@ from quarterturn.classify.out_of_fold import write_held_out
 from quarterturn.core.errors import run
 from quarterturn.core.files import write_json
 from quarterturn.core.params import Transfer, check_unchanged, load_params
-from quarterturn.data.datasets import LabelledPictures, labelled_pictures
+from quarterturn.data.datasets import LabelledImages, labelled_images
 from quarterturn.data.manifest import FOLDS, VAL, label_subset, rows_of
 from quarterturn.data.pixel_store import Store
 from quarterturn.training.checkpoint import checkpoints
@@ -33,7 +33,7 @@ def main() -> None:
     def job(plan: Transfer, seed: int) -> Job:
         return Job("transfer", plan, params.augmentation, seed, compute, saved.next())
 
-    def from_few(training: LabelledPictures, plan: Transfer, seed: int) -> Network:
+    def from_few(training: LabelledImages, plan: Transfer, seed: int) -> Network:
         return fit_few(copy.deepcopy(pretrained), training, params.model, len(labels), job(plan, seed), plan.trainable)
 
     with (
@@ -46,8 +46,8 @@ def main() -> None:
             )
         else:
             rows = label_subset(store.table, plan.label_fraction, labels, "transfer.label_fraction")
-            training = labelled_pictures(store.pixels, store.table, rows, labels)
-            validation = labelled_pictures(store.pixels, store.table, rows_of(store.table, VAL), labels)
+            training = labelled_images(store.pixels, store.table, rows, labels)
+            validation = labelled_images(store.pixels, store.table, rows_of(store.table, VAL), labels)
             if plan.trainable == "head":
                 network, best = probe_frozen(
                     pretrained, training, validation, params.model, len(labels), job(plan, params.seed), log

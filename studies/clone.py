@@ -21,10 +21,10 @@ CODE = [
 ]  # results and locks are the clone's
 
 
-def pictures(arguments: list[str], target: str) -> Path:
+def images(arguments: list[str], target: str) -> Path:
     """The one argument as a path; raises a `UserError` if it is none. ``target`` is that of make."""
     if len(arguments) != 1 or not arguments[0] or not Path(arguments[0]).exists():
-        raise UserError(f"usage: make {target} DATA=folder-or-zip, of labelled pictures")
+        raise UserError(f"usage: make {target} DATA=folder-or-zip, of labelled images")
     return Path(arguments[0]).resolve()
 
 

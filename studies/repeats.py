@@ -1,4 +1,4 @@
-"""How sure is a mean over repeated runs? Seeds and test pictures are both a sample."""
+"""How sure is a mean over repeated runs? Seeds and test images are both a sample."""
 
 from dataclasses import dataclass
 
@@ -24,47 +24,47 @@ class Mean:
 
 
 def crossed_mean(values: npt.NDArray[np.float64]) -> Mean:
-    """Mean of what every seed gave for every test picture, and its interval for other seeds and other pictures.
+    """Mean of what every seed gave for every test image, and its interval for other seeds and other images.
 
     Two random effects without repetition (Cornfield and Tukey, 1956): the variance of the grand mean is
-    (MS_seeds + MS_pictures − MS_rest) / (seeds·pictures), and Satterthwaite (1946) gives its degrees of freedom.
+    (MS_seeds + MS_images − MS_rest) / (seeds·images), and Satterthwaite (1946) gives its degrees of freedom.
 
     Args:
-        values: (seeds, pictures), two or more of each: 1 where right, or the difference of two arms.
+        values: (seeds, images), two or more of each: 1 where right, or the difference of two arms.
     """
-    seeds, pictures = values.shape
+    seeds, images = values.shape
     grand = values.mean()
-    by_seed, by_picture = values.mean(axis=1), values.mean(axis=0)
-    rest = values - by_seed[:, None] - by_picture + grand
-    of_seeds = pictures * by_seed.var(ddof=1)
-    of_pictures = seeds * by_picture.var(ddof=1)
-    of_rest = (rest**2).sum() / ((seeds - 1) * (pictures - 1))
-    total = max(of_seeds + of_pictures - of_rest, of_seeds, of_pictures)
+    by_seed, by_image = values.mean(axis=1), values.mean(axis=0)
+    rest = values - by_seed[:, None] - by_image + grand
+    of_seeds = images * by_seed.var(ddof=1)
+    of_images = seeds * by_image.var(ddof=1)
+    of_rest = (rest**2).sum() / ((seeds - 1) * (images - 1))
+    total = max(of_seeds + of_images - of_rest, of_seeds, of_images)
     if total == 0:
         return Mean(float(grand), float(grand), float(grand))
     freedom = total**2 / (
-        of_seeds**2 / (seeds - 1) + of_pictures**2 / (pictures - 1) + of_rest**2 / ((seeds - 1) * (pictures - 1))
+        of_seeds**2 / (seeds - 1) + of_images**2 / (images - 1) + of_rest**2 / ((seeds - 1) * (images - 1))
     )
-    half = student.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total / (seeds * pictures))
+    half = student.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total / (seeds * images))
     return Mean(float(grand), float(grand - half), float(grand + half))
 
 
-def predicted_accuracy(accuracies: npt.NDArray[np.float64], pictures: int, others: int) -> Mean:
-    """Where the accuracy of one more run, with a seed and test pictures of its own, is to be expected.
+def predicted_accuracy(accuracies: npt.NDArray[np.float64], images: int, others: int) -> Mean:
+    """Where the accuracy of one more run, with a seed and test images of its own, is to be expected.
 
-    The variance of the prediction is that among seeds and that of two binomial samples of pictures; its degrees of
+    The variance of the prediction is that among seeds and that of two binomial samples of images; its degrees of
     freedom are Satterthwaite's (1946).
 
     Args:
-        accuracies: (seeds,), all on the same ``pictures`` test pictures.
-        pictures: their number.
-        others: number of test pictures of the run that is predicted.
+        accuracies: (seeds,), all on the same ``images`` test images.
+        images: their number.
+        others: number of test images of the run that is predicted.
     """
     seeds = len(accuracies)
     mean = float(accuracies.mean())
     among_seeds = float(accuracies.var(ddof=1)) * (1 + 1 / seeds)
-    of_pictures = mean * (1 - mean) * (1 / pictures + 1 / others)
-    variance = among_seeds + of_pictures
+    of_images = mean * (1 - mean) * (1 / images + 1 / others)
+    variance = among_seeds + of_images
     freedom = variance**2 / (among_seeds**2 / (seeds - 1)) if among_seeds > 0 else np.inf
     half = float(student.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance))
     return Mean(mean, mean - half, mean + half)

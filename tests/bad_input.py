@@ -1,4 +1,4 @@
-"""What the pipeline gives on bad pictures: one list of cases, which the tests try and docs/bad-input.md shows.
+"""What the pipeline gives on bad images: one list of cases, which the tests try and docs/bad-input.md shows.
 
 `python -m tests.bad_input` writes the page.
 """
@@ -19,14 +19,14 @@ from PIL import Image, ImageEnhance
 from quarterturn.core.errors import UserError
 from quarterturn.data.manifest import read_table, used_rows
 from stages import rotate_augment, split
-from tests.conftest import make_pictures, set_params
-from tests.pictures import encoded, fill, noise, oriented, pack, patch_headers, plain, png_header, scene
+from tests.conftest import make_images, set_params
+from tests.images import encoded, fill, noise, oriented, pack, patch_headers, plain, png_header, scene
 from tests.rooms import ROOT
 
 PAGE = ROOT / "docs/bad-input.md"
 JPG = encoded(scene(), "JPEG")
-MAX_REJECTED = 0.3  # in the tried folders, where a bad picture is not one of thousands
-GOOD = {"cat": 8, "dog": 8, "": 2}  # pictures beside each case
+MAX_REJECTED = 0.3  # in the tried folders, where a bad image is not one of thousands
+GOOD = {"cat": 8, "dog": 8, "": 2}  # images beside each case
 ACCEPTED, IGNORED = "accepted", "not looked at"
 Make = Callable[[Path], None]
 
@@ -38,10 +38,10 @@ class Case:
     Attributes:
         heading: of the table that it stands in.
         what: it is, in words.
-        make: puts it into the folder of pictures.
+        make: puts it into the folder of images.
         params: dotted keys with __ for the dot, beside those of all cases.
-        later: changes the folder between the two stages that read pictures.
-        path: of the pictures, relative to the project.
+        later: changes the folder between the two stages that read images.
+        path: of the images, relative to the project.
     """
 
     heading: str
@@ -49,7 +49,7 @@ class Case:
     make: Make
     params: tuple[tuple[str, object], ...] = ()
     later: Make | None = None
-    path: str = "pictures"
+    path: str = "images"
 
 
 def files(**named: bytes) -> Make:
@@ -65,7 +65,7 @@ def contents(of: dict[str, bytes]) -> Make:
 
 
 def named(*names: str) -> Make:
-    """Pictures with those paths."""
+    """Images with those paths."""
     return contents({name: encoded(scene(seed=seed)) for seed, name in enumerate(names, 90)})
 
 
@@ -89,24 +89,24 @@ def folder_outside(folder: Path) -> None:
 
 
 def zipped(name: str = "cat/in.jpg", data: bytes = JPG) -> Make:
-    """All pictures as pictures.zip, with one more of that name."""
+    """All images as images.zip, with one more of that name."""
 
     def make(folder: Path) -> None:
         good = {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
-        pack(folder.parent / "pictures.zip", good | {name: data})
+        pack(folder.parent / "images.zip", good | {name: data})
 
     return make
 
 
 def cut_zip(folder: Path) -> None:
     zipped()(folder)
-    archive = folder.parent / "pictures.zip"
+    archive = folder.parent / "images.zip"
     archive.write_bytes(archive.read_bytes()[:-40])
 
 
 def encrypted_zip(folder: Path) -> None:
     zipped()(folder)
-    patch_headers(folder.parent / "pictures.zip", 6, 8, 1)
+    patch_headers(folder.parent / "images.zip", 6, 8, 1)
 
 
 def copies(label: str, change: Callable[[Image.Image], Image.Image] | None = None) -> Make:
@@ -196,13 +196,13 @@ CASES = [
     Case(NAMES, "bytes that are not UTF-8", not_utf8),
     Case(NAMES, "255 bytes long", named(f"cat/{'x' * 251}.jpg")),
     Case(NAMES, "60 folders deep", named(f"cat/{'d/' * 60}x.jpg")),
-    Case(NAMES, "a link to a picture elsewhere, as DVC makes", linked_outside),
+    Case(NAMES, "a link to an image elsewhere, as DVC makes", linked_outside),
     Case(NAMES, "a link to a folder elsewhere", folder_outside),
     Case(NAMES, "a link to its own folder", linked("cat/loop", ".")),
     Case(NAMES, "a link to itself", linked("cat/loop.jpg", "loop.jpg")),
     Case(NAMES, "a link to nothing", linked("cat/gone.jpg", "nothing")),
     Case(NAMES, "a pipe", lambda folder: os.mkfifo(folder / "cat/pipe.jpg")),
-    Case(NAMES, "a folder named like a picture", lambda folder: (folder / "cat/folder.jpg").mkdir()),
+    Case(NAMES, "a folder named like an image", lambda folder: (folder / "cat/folder.jpg").mkdir()),
     Case(NAMES, "hidden and system files", named(".DS_Store", "cat/Thumbs.db", "cat/._x.jpg", "__MACOSX/x.jpg")),
     Case(NAMES, "a file without permission to read", files(locked__jpg=JPG)),
     Case(NAMES, "a folder without permission to list", named("cat/forbidden/x.jpg")),
@@ -211,36 +211,36 @@ CASES = [
     Case(COPIES, "the same bytes, once unlabelled", copies("pool")),
     Case(COPIES, "nearly the same in two classes", copies("dog", lambda image: image.resize((60, 45)))),
     Case(COPIES, "nearly the same, once unlabelled", copies("pool", lambda i: ImageEnhance.Brightness(i).enhance(1.1))),
-    Case(CLASSES, "a class with one picture", lone_class),
+    Case(CLASSES, "a class with one image", lone_class),
     Case(CLASSES, "the same, cross-validated", lone_class, (("split__cross_validate_below", 100),)),
-    Case(CLASSES, "a class without pictures", lambda _: None, (("data__labels", ["cat", "horse"]),)),
+    Case(CLASSES, "a class without images", lambda _: None, (("data__labels", ["cat", "horse"]),)),
     Case(CLASSES, "a class a thousand times larger", thousand_times_larger, (("split__by", "position"),)),
     Case(CHANGES, "no such folder", lambda _: None, path="missing-folder"),
-    Case(CHANGES, "a folder without pictures", lambda folder: (folder.parent / "empty").mkdir(), path="empty"),
+    Case(CHANGES, "a folder without images", lambda folder: (folder.parent / "empty").mkdir(), path="empty"),
     Case(CHANGES, "more unreadable files than `data.max_rejected`", mixed_up),
-    Case(CHANGES, "a .zip", zipped(), path="pictures.zip"),
-    Case(CHANGES, "a .zip with a member ../../x.jpg", zipped("../../x.jpg"), path="pictures.zip"),
-    Case(CHANGES, "a .zip with a member /x.jpg", zipped("/x.jpg"), path="pictures.zip"),
-    Case(CHANGES, "a truncated .zip", cut_zip, path="pictures.zip"),
-    Case(CHANGES, "an encrypted .zip", encrypted_zip, path="pictures.zip"),
+    Case(CHANGES, "a .zip", zipped(), path="images.zip"),
+    Case(CHANGES, "a .zip with a member ../../x.jpg", zipped("../../x.jpg"), path="images.zip"),
+    Case(CHANGES, "a .zip with a member /x.jpg", zipped("/x.jpg"), path="images.zip"),
+    Case(CHANGES, "a truncated .zip", cut_zip, path="images.zip"),
+    Case(CHANGES, "an encrypted .zip", encrypted_zip, path="images.zip"),
     Case(CHANGES, "labels.csv that names a file that is not there", labels_csv("path,label\nx.jpg,cat\n")),
     Case(CHANGES, "labels.csv without its columns", labels_csv("file;class\nx.jpg;cat\n")),
-    Case(CHANGES, "a picture that changes while the pipeline runs", files(x__jpg=JPG), later=rewrite),
-    Case(CHANGES, "a picture that vanishes while the pipeline runs", files(x__jpg=JPG), later=remove),
+    Case(CHANGES, "an image that changes while the pipeline runs", files(x__jpg=JPG), later=rewrite),
+    Case(CHANGES, "an image that vanishes while the pipeline runs", files(x__jpg=JPG), later=remove),
 ]
 
 
 def outcome(case: Case) -> str:
-    """What a case gives, run through the two stages that read pictures: of its files, or the error in one line.
+    """What a case gives, run through the two stages that read images: of its files, or the error in one line.
 
     Raises:
-        AssertionError: a good picture beside it is not accepted.
+        AssertionError: a good image beside it is not accepted.
     """
     with tempfile.TemporaryDirectory() as temporary, chdir(temporary):
         project = Path(temporary)
         (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-        folder = project / "pictures"
-        make_pictures(folder, GOOD)
+        folder = project / "images"
+        make_images(folder, GOOD)
         before = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
         case.make(folder)
         # A third of each class in validation and test, by name, so that the good ones do not decide about errors.
@@ -299,9 +299,9 @@ def page(outcomes: dict[Case, str]) -> str:
     lines = [
         "# What bad input gives",
         "",
-        "Written by `python -m tests.bad_input` from the cases that the tests try, each beside good pictures. A",
-        "picture is accepted, or left out with the reason, which stands in `outputs/split/images.csv`, or ends the run",
-        f"in one line. `data.max_rejected` is {MAX_REJECTED} here, more than in `params.yaml`: the pictures are few.",
+        "Written by `python -m tests.bad_input` from the cases that the tests try, each beside good images. A",
+        "image is accepted, or left out with the reason, which stands in `outputs/split/images.csv`, or ends the run",
+        f"in one line. `data.max_rejected` is {MAX_REJECTED} here, more than in `params.yaml`: the images are few.",
         "",
         "Links to folders are not entered, so that they cannot loop or lead far away; links to files are read, since",
         "DVC itself links a tracked folder's files to its cache. Archives are read in place: nothing is unpacked to",

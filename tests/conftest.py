@@ -1,4 +1,4 @@
-"""A project that has run once, on a few made-up pictures, for the tests that look at the whole pipeline."""
+"""A project that has run once, on a few made-up images, for the tests that look at the whole pipeline."""
 
 import os
 import re
@@ -55,8 +55,8 @@ def commit(folder: Path, message: str) -> None:
     shell("git", "commit", "--quiet", "--allow-empty", "--message", message, cwd=folder)
 
 
-def make_pictures(folder: Path, counts: dict[str, int], side: int = 24) -> None:
-    """Noise pictures with an arrow of each class's own, one folder a class; a name of "" for the unlabelled pool."""
+def make_images(folder: Path, counts: dict[str, int], side: int = 24) -> None:
+    """Noise images with an arrow of each class's own, one folder a class; a name of "" for the unlabelled pool."""
     random = np.random.default_rng(0)
     for kind, (name, count) in enumerate(counts.items()):
         (folder / (name or "pool")).mkdir(parents=True)
@@ -105,9 +105,9 @@ QUICK = {
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project that has run on made-up pictures of cats, dogs and others; do not change it, copy it (`workspace`)."""
+    """A project that has run on made-up images of cats, dogs and others; do not change it, copy it (`workspace`)."""
     folder = copy_project(tmp_path_factory.mktemp("finished"))
-    make_pictures(folder / "data/arrows", {"cat": 40, "dog": 40, "": 10})
+    make_images(folder / "data/arrows", {"cat": 40, "dog": 40, "": 10})
     set_params(folder, **QUICK)
     shell("dvc", "add", "--quiet", "data/arrows", cwd=folder)
     shell("dvc", "repro", "--quiet", cwd=folder)
@@ -119,7 +119,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_few(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with 60 labels and 120 others, cross-validated by trainings that are cut short; copy it (`few`)."""
     folder = copy_project(tmp_path_factory.mktemp("few"))
-    make_pictures(folder / "data/arrows", {"cat": 30, "dog": 30, "": 120})
+    make_images(folder / "data/arrows", {"cat": 30, "dog": 30, "": 120})
     set_params(folder, **{**QUICK, "split__cross_validate_below": 61})
     code = folder / "quarterturn/classify/cross_validation.py"
     code.write_text(re.sub(r"(?m)^LEAST_STEPS = \d+$", "LEAST_STEPS = 6", code.read_text("utf-8")), "utf-8")

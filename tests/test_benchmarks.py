@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from benchmarks import firststep, growth, report
 from benchmarks.figures import FIGURES, figures
-from benchmarks.pictures import CLASSES, as_jpeg, made_up, make_folder, make_zip
+from benchmarks.images import CLASSES, as_jpeg, made_up, make_folder, make_zip
 from benchmarks.reference import Example, load, make_head, make_trunk
 from benchmarks.run import PARTS, published
 from benchmarks.settings import STAGES, Setting, recipe
@@ -183,7 +183,7 @@ def test_one_core_is_one_core() -> None:
     assert os.sched_getaffinity(0) == before
 
 
-def test_made_up_pictures_differ_and_can_be_used(tmp_path: Path) -> None:
+def test_made_up_images_differ_and_can_be_used(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "pictures", 4, (80, 60))
     assert ImageSource(folder).names() == ["cat/00000.jpg", "cat/00002.jpg", "dog/00001.jpg", "dog/00003.jpg"]
     make_zip(tmp_path / "clouds.zip", 50, (64, 48))
@@ -209,10 +209,10 @@ def test_the_reference_has_the_pipelines_network_and_first_weights() -> None:
         assert torch.allclose(reference(standardised).squeeze(1), logits[:, 1] - logits[:, 0], atol=1e-5)
 
 
-def test_the_reference_sees_the_pipelines_pictures(tmp_path: Path) -> None:
+def test_the_reference_sees_the_pipelines_images(tmp_path: Path) -> None:
     data = as_jpeg(made_up(1, (120, 90)))
-    (tmp_path / "picture.jpg").write_bytes(data)
-    seen = load(Example(str(tmp_path / "picture.jpg"), 1, 0), 32)
+    (tmp_path / "image.jpg").write_bytes(data)
+    seen = load(Example(str(tmp_path / "image.jpg"), 1, 0), 32)
     mean, deviation = (torch.tensor(each)[:, None, None] for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     stored = torch.tensor(decode_square(data, 32, 3)).permute(2, 0, 1).float() / 255
     difference = (seen * deviation + mean) - torch.rot90(stored, 1, (1, 2))
@@ -225,16 +225,16 @@ def test_the_reference_runs(tmp_path: Path) -> None:
     for number in range(12):
         path = tmp_path / f"pictures/{CLASSES[number % 2]}/{number:05d}.jpg"
         rows.append(f"{path},{number % 2},{('train', 'val', 'test')[number // 4]},{int(number < 2)}")
-    (tmp_path / "pictures.csv").write_text("\n".join(rows), "utf-8")
+    (tmp_path / "images.csv").write_text("\n".join(rows), "utf-8")
     changes = {"data": {"image_size": 16}, "model": {"grid": 2}}
     params = recipe("notebook", changes | {name: {"epochs": 1} for name in ("pretrain", "transfer", "baseline")})
     (tmp_path / "params.json").write_text(params.model_dump_json(), "utf-8")
-    command = [sys.executable, str(ROOT / "benchmarks/reference.py"), "params.json", "pictures.csv"]
+    command = [sys.executable, str(ROOT / "benchmarks/reference.py"), "params.json", "images.csv"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     printed = json.loads(done.stdout)
     arms = {"rotation", "transfer", "baseline"}
     assert printed["seconds"].keys() == printed["accuracy"].keys() == arms
-    assert all(4 * accuracy % 1 == 0 for accuracy in printed["accuracy"].values())  # of four test pictures
+    assert all(4 * accuracy % 1 == 0 for accuracy in printed["accuracy"].values())  # of four test images
 
 
 def test_the_reference_imports_nothing_of_the_project() -> None:

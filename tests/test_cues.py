@@ -1,7 +1,7 @@
-"""The rotation task has no cue but the picture: on noise it cannot be learnt, and a planted cue is found at once.
+"""The rotation task has no cue but the image: on noise it cannot be learnt, and a planted cue is found at once.
 
-The classifier is trained here, on pictures that go the pipeline's way: JPEG files, upright by EXIF, squared, stored,
-turned.
+The classifier is trained here, on images that go the pipeline's way: JPEG files, upright by EXIF, squared, stored,
+rotated.
 """
 
 import io
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from quarterturn.core.params import Augmentation, TrainingPlan
-from quarterturn.data.datasets import TurnedPictures
+from quarterturn.data.datasets import RotatedImages
 from quarterturn.data.pixel_store import channel_statistics
 from quarterturn.evaluation.predictions import angle_probabilities
 from quarterturn.ingest.decoding import decode_square
@@ -55,17 +55,17 @@ def noise_jpeg(
 
 
 def rotation_accuracy(subsampling: str, cue: str = "", shapes: Sequence[tuple[int, int]] = SHAPES) -> float:
-    """Test accuracy of a rotation classifier trained on 1,400 of 2,000 such pictures, all four angles of each."""
+    """Test accuracy of a rotation classifier trained on 1,400 of 2,000 such images, all four angles of each."""
     random = np.random.default_rng(0)
     pixels = np.stack([decode_square(noise_jpeg(random, subsampling, cue, shapes), SIDE, 3) for _ in range(COUNT)])
     rows = np.arange(COUNT)
-    training = TurnedPictures(pixels, rows[:TRAINING], ANGLES)
-    validation = TurnedPictures(pixels, rows[TRAINING : TRAINING + VALIDATION], ANGLES)
+    training = RotatedImages(pixels, rows[:TRAINING], ANGLES)
+    validation = RotatedImages(pixels, rows[TRAINING : TRAINING + VALIDATION], ANGLES)
     network = blank_network(MODEL, 3, 4, *channel_statistics(pixels, training.rows), seed=0)
     compute = choose()
     fit(network, training, validation, Job("noise", PLAN, AUGMENTATION, 0, compute), lambda *_: None)
-    turned = angle_probabilities(network, pixels, rows[TRAINING + VALIDATION :], ANGLES, compute)
-    return float((turned.argmax(axis=2) == np.arange(4)).mean())
+    rotated = angle_probabilities(network, pixels, rows[TRAINING + VALIDATION :], ANGLES, compute)
+    return float((rotated.argmax(axis=2) == np.arange(4)).mean())
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def rotation_accuracy(subsampling: str, cue: str = "", shapes: Sequence[tuple[in
     [("4:2:0", SHAPES), ("4:4:4", SHAPES), ("4:2:0", [(64, 48)]), ("4:2:2", [(64, 48)]), ("4:2:2", [(130, 98)])],
 )
 def test_on_noise_the_rotation_classifier_stays_at_chance(subsampling: str, shapes: list[tuple[int, int]]) -> None:
-    # 400 test pictures: were the four answers about one picture all alike, chance would be 0.25 ± 0.065 (3 deviations).
+    # 400 test images: were the four answers about one image all alike, chance would be 0.25 ± 0.065 (3 deviations).
     assert abs(rotation_accuracy(subsampling, shapes=shapes) - 0.25) < 0.065
 
 

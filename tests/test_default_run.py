@@ -8,7 +8,7 @@ from scipy.stats import ttest_1samp
 
 from quarterturn.classify.finetuning import probe_frozen
 from quarterturn.core.params import load_params
-from quarterturn.data.datasets import labelled_pictures
+from quarterturn.data.datasets import labelled_images
 from quarterturn.data.manifest import TEST, TRAIN, VAL, rows_of
 from quarterturn.data.pixel_store import Store
 from quarterturn.training.device import choose
@@ -40,7 +40,7 @@ def test_with_16_labels_a_probe_of_the_pretrained_beats_one_of_an_untrained_netw
     params = load_params(default_run / "params.yaml")
     store = Store(default_run / "outputs", params.data.image_size)
     validation, test = (
-        labelled_pictures(store.pixels, store.table, rows_of(store.table, part), LABELS) for part in (VAL, TEST)
+        labelled_images(store.pixels, store.table, rows_of(store.table, part), LABELS) for part in (VAL, TEST)
     )
 
     def untrained(seed: int) -> Network:
@@ -58,7 +58,7 @@ def test_with_16_labels_a_probe_of_the_pretrained_beats_one_of_an_untrained_netw
             for label in LABELS
         ]
         rows = np.sort(np.concatenate([random.choice(rows, 8, replace=False) for rows in of_class]))
-        training = labelled_pictures(store.pixels, store.table, rows, LABELS)
+        training = labelled_images(store.pixels, store.table, rows, LABELS)
         accuracies = []
         for network in (pretrained(), untrained(draw)):
             job = Job("transfer", params.transfer, params.augmentation, draw, choose())

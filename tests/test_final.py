@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from quarterturn import load_classifier
 from quarterturn.core.errors import UserError
-from quarterturn.data.datasets import LabelledPictures
+from quarterturn.data.datasets import LabelledImages
 from stages.final import PRETRAINED
 from tests.conftest import commit, set_params, shell
 from tests.rooms import ROOT
@@ -72,7 +72,7 @@ def test_the_params_are_those_that_the_stage_reads(monkeypatch: pytest.MonkeyPat
     assert {key.partition(".")[0] for key in read} == {key.partition(".")[0] for key in declared}
 
 
-def test_it_is_trained_on_every_label_and_pretrained_on_every_picture(
+def test_it_is_trained_on_every_label_and_pretrained_on_every_image(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_params(project, transfer__trainable="head", model__head=[], transfer__weights=f"./{PRETRAINED}")
@@ -80,22 +80,22 @@ def test_it_is_trained_on_every_label_and_pretrained_on_every_picture(
     for either in (module, card):  # what the test changes is not run before
         monkeypatch.setattr(either, "check_current", lambda: None)
     seen: list[int] = []
-    probe, turned = module.probe_frozen, module.TurnedPictures
+    probe, rotated = module.probe_frozen, module.RotatedImages
 
-    def recording(network: Any, training: LabelledPictures, *arguments: Any) -> Any:
+    def recording(network: Any, training: LabelledImages, *arguments: Any) -> Any:
         seen.append(len(training))
         return probe(network, training, *arguments)
 
     def counting(pixels: Any, rows: Any, *arguments: Any) -> Any:
         seen.append(len(rows))
-        return turned(pixels, rows, *arguments)
+        return rotated(pixels, rows, *arguments)
 
     monkeypatch.setattr(module, "probe_frozen", recording)
-    monkeypatch.setattr(module, "TurnedPictures", counting)
+    monkeypatch.setattr(module, "RotatedImages", counting)
     module.main()
     assert seen == [90, 80]
     card.main()
-    assert "on 90 pictures without their labels" in Path("final/model-card.md").read_text("utf-8")
+    assert "on 90 images without their labels" in Path("final/model-card.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("stage", ["final", "card"])
@@ -108,7 +108,7 @@ def test_other_params_than_those_of_the_last_run_are_refused(stage: str, project
 def test_the_card_says_what_it_was_made_from_and_whose_figures_it_tells(made: Path) -> None:
     card = (made / "final/model-card.md").read_text("utf-8")
     assert "did not leave out, 80: 40 cat, 40 dog." in card
-    assert "on 90 pictures without their labels" in card
+    assert "on 90 images without their labels" in card
     assert "This very model was not tested" in card
     assert "| transfer.epochs | 2 |" in card
     assert "label_fraction" not in card
@@ -122,8 +122,7 @@ def test_the_card_with_folds(finished_few: Path, tmp_path: Path, monkeypatch: py
     shutil.copy("outputs/transfer/model.safetensors", "final/model.safetensors")
     importlib.import_module("stages.card").main()
     assert (
-        "by cross-validation\n(5 folds, drawn 3 times) on 60 labelled pictures"
-        in Path("final/model-card.md").read_text()
+        "by cross-validation\n(5 folds, drawn 3 times) on 60 labelled images" in Path("final/model-card.md").read_text()
     )
 
 

@@ -1,4 +1,4 @@
-"""The number of processes that decode pictures changes no byte."""
+"""The number of processes that decode images changes no byte."""
 
 import importlib
 from pathlib import Path

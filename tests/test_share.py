@@ -1,4 +1,4 @@
-"""A colleague gets pictures and models from a DVC remote, and need not train."""
+"""A colleague gets images and models from a DVC remote, and need not train."""
 
 import shutil
 from pathlib import Path

@@ -18,7 +18,7 @@ from quarterturn.core.errors import UserError, run
 from quarterturn.data.manifest import read_table, used_rows, write_table
 from quarterturn.evaluation.metrics import metrics_of
 from quarterturn.training.model_file import load_network
-from tests.conftest import commit, make_pictures, set_params, shell
+from tests.conftest import commit, make_images, set_params, shell
 
 
 def failure(stage: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -64,7 +64,7 @@ def test_every_metric_can_be_recomputed_from_the_predictions(done: Path) -> None
         assert flat_written[key] == pytest.approx(value, rel=1e-5), key
 
 
-def test_the_numbers_of_pictures_agree_everywhere(finished: Path) -> None:
+def test_the_numbers_of_images_agree_everywhere(finished: Path) -> None:
     split = json.loads((finished / "metrics/split.json").read_text("utf-8"))
     table = used_rows(read_table(finished / "outputs/split/images.csv"))
     parts = [count for label in ("cat", "dog") for count in split["images"][label].values()]
@@ -93,7 +93,7 @@ def test_with_few_labels_every_one_is_tested_and_pretraining_sees_none(finished_
     assert (metrics["transfer"]["labels"], metrics["baseline"]["labels"]) == (24, 48)
     assert sum(metrics["rotation"]["confusion_matrix"]["90"].values()) == 60
     verdict = (finished_few / "metrics/verdict.txt").read_text("utf-8")
-    assert verdict.startswith("Cross-validated on 60 labelled pictures, 5 folds drawn 3 times, ")
+    assert verdict.startswith("Cross-validated on 60 labelled images, 5 folds drawn 3 times, ")
     transfer = json.loads((finished_few / "metrics/transfer.json").read_text("utf-8"))
     assert (transfer["labels"], transfer["final_labels"]) == (24, 30)
     load_network(finished_few / "outputs/baseline/model.safetensors")
@@ -118,7 +118,7 @@ def test_the_number_of_labels_alone_decides_and_from_the_threshold_on_there_is_a
 
 
 @pytest.mark.usefixtures("few")
-def test_with_few_unlabelled_pictures_the_verdict_says_what_pretraining_saw() -> None:
+def test_with_few_unlabelled_images_the_verdict_says_what_pretraining_saw() -> None:
     for path in sorted(Path("data/arrows/pool").glob("*.png"))[:100]:
         path.unlink()
     for stage in ("split", "rotate_augment", "pretrain", "transfer", "baseline", "evaluate"):
@@ -130,7 +130,7 @@ def test_with_few_unlabelled_pictures_the_verdict_says_what_pretraining_saw() ->
     metrics = json.loads(Path("metrics/evaluate.json").read_text("utf-8"))
     assert metrics["images_in_pretraining"] == seen
     assert sum(metrics["rotation"]["confusion_matrix"]["0"].values()) == 60 - seen
-    assert f"Pretraining saw {seen} of these pictures, without their labels." in Path("metrics/verdict.txt").read_text()
+    assert f"Pretraining saw {seen} of these images, without their labels." in Path("metrics/verdict.txt").read_text()
     shutil.copy("outputs/pretrain/model.safetensors", "other.safetensors")  # of which nobody knows what it saw
     set_params(Path(), transfer__weights="other.safetensors")
     importlib.import_module("stages.evaluate").main()
@@ -139,19 +139,19 @@ def test_with_few_unlabelled_pictures_the_verdict_says_what_pretraining_saw() ->
 
 
 @pytest.mark.usefixtures("few")
-def test_answers_about_other_pictures_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_answers_about_other_images_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     path = Path("outputs/transfer/held-out.csv")
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.unlink()
     path.write_text("".join(lines[:-3]), "utf-8")
-    assert f"{path} cannot be read (it is of other pictures)" in failure("evaluate", capsys)
+    assert f"{path} cannot be read (it is of other images)" in failure("evaluate", capsys)
 
 
 @pytest.mark.usefixtures("few")
-def test_too_few_pictures_of_a_class_end_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_few_images_of_a_class_end_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for path in sorted(Path("data/arrows/dog").glob("*.png"))[4:]:
         path.unlink()
-    assert "too few pictures to cross-validate: class 'dog' has 4, at least 5" in failure("split", capsys)
+    assert "too few images to cross-validate: class 'dog' has 4, at least 5" in failure("split", capsys)
 
 
 def test_the_frozen_backbone_is_bit_equal_to_the_pretrained(workspace: Path) -> None:
@@ -199,8 +199,8 @@ def test_queued_experiments_use_their_own_code_and_data(workspace: Path) -> None
     [
         ({"data__path": "data/none"}, "split", "data.path: there is no data/none"),
         ({"data__path": "params.yaml"}, "split", "no readable .zip"),
-        ({"data__labels": ["cat", "horse"]}, "split", "class 'horse' has no usable pictures"),
-        ({"split__val": 0.01}, "split", "too few pictures to split: class"),
+        ({"data__labels": ["cat", "horse"]}, "split", "class 'horse' has no usable images"),
+        ({"split__val": 0.01}, "split", "too few images to split: class"),
         ({"transfer__label_fraction": 0.01}, "transfer", "transfer.label_fraction is 0.01"),
         ({"baseline__label_fraction": 0.01}, "baseline", "baseline.label_fraction is 0.01"),
         ({"transfer__weights": "none.safetensors"}, "transfer", "no model file none.safetensors"),
@@ -224,28 +224,28 @@ def test_an_empty_folder_and_too_many_bad_files_end_in_one_line(
 ) -> None:
     Path("data/empty").mkdir()
     set_params(workspace, data__path="data/empty")
-    assert "no pictures in data/empty" in failure("split", capsys)
-    make_pictures(Path("data/some"), {"cat": 20, "dog": 20})
+    assert "no images in data/empty" in failure("split", capsys)
+    make_images(Path("data/some"), {"cat": 20, "dog": 20})
     for number in range(3):
-        Path(f"data/some/cat/bad{number}.jpg").write_text("not a picture")
+        Path(f"data/some/cat/bad{number}.jpg").write_text("not an image")
     set_params(workspace, data__path="data/some")
-    assert "3 of 43 pictures cannot be used" in failure("split", capsys)
+    assert "3 of 43 images cannot be used" in failure("split", capsys)
 
 
 @pytest.mark.usefixtures("workspace")
 def test_some_bad_files_are_borne_and_stand_in_the_table_with_the_reason() -> None:
-    Path("data/arrows/cat/bad.jpg").write_text("not a picture")
+    Path("data/arrows/cat/bad.jpg").write_text("not an image")
     importlib.import_module("stages.split").main()
     table = read_table("outputs/split/images.csv").set_index("image")
     assert table.loc["cat/bad.jpg", ["part", "reason"]].tolist() == [
         "rejected",
-        "no picture in a format that can be read",
+        "no image in a format that can be read",
     ]
     assert json.loads(Path("metrics/split.json").read_text("utf-8"))["rejected"] == 1
 
 
 @pytest.mark.usefixtures("workspace")
-def test_a_picture_that_changed_since_the_split_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_image_that_changed_since_the_split_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
     path = next(Path("data/arrows/cat").glob("*.png"))
     other = next(Path("data/arrows/dog").glob("*.png")).read_bytes()
     path.unlink()  # it may be a link into DVC's cache
@@ -289,8 +289,8 @@ def test_a_damaged_store_or_model_is_refused(capsys: pytest.CaptureFixture[str])
         Path(name).write_bytes(whole)
 
 
-def test_many_classes_grey_pictures_and_one_angle_each(workspace: Path) -> None:
-    make_pictures(Path("data/three"), {"ant": 30, "bee": 30, "cow": 30})
+def test_many_classes_grey_images_and_one_angle_each(workspace: Path) -> None:
+    make_images(Path("data/three"), {"ant": 30, "bee": 30, "cow": 30})
     shell("dvc", "add", "--quiet", "data/three", cwd=workspace)
     set_params(workspace, data__path="data/three", data__labels=["ant", "bee", "cow"], pretrain__angles_per_image="one")
     set_params(workspace, rotate_augment__angles=[90, 180])
@@ -311,13 +311,13 @@ def test_the_wrong_python_is_told_in_one_line(workspace: Path) -> None:
     assert ". .venv/bin/activate" in done.stderr
 
 
-def test_a_model_of_other_pictures_is_refused_with_both_named(
+def test_a_model_of_other_images_is_refused_with_both_named(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = workspace / "outputs/split/images.csv"
     table = read_table(path)
     first = {part: table.index[(table["part"] == part) & (table["label"] == "cat")][0] for part in ("train", "test")}
-    table.loc[list(first.values()), "part"] = ["test", "train"]  # a picture that it was trained on is tested
+    table.loc[list(first.values()), "part"] = ["test", "train"]  # an image that it was trained on is tested
     write_table(table, path)
     found = re.search(
         r"its dataset is (\w{16}), but params.yaml and data ask for (\w{16})", failure("evaluate", capsys)
@@ -327,12 +327,12 @@ def test_a_model_of_other_pictures_is_refused_with_both_named(
 
 
 def test_as_many_as_max_rejected_may_be_unreadable(workspace: Path) -> None:
-    make_pictures(workspace / "data/some", {"cat": 40, "dog": 31})
+    make_images(workspace / "data/some", {"cat": 40, "dog": 31})
     for number in range(29):
         (workspace / f"data/some/{number}.jpg").touch()
     set_params(workspace, data__path="data/some", data__max_rejected=0.29)  # times 100 it is less than 29
     split = importlib.import_module("stages.split")
     split.main()
     (workspace / "data/some/29.jpg").touch()
-    with pytest.raises(UserError, match="30 of 101 pictures cannot be used"):
+    with pytest.raises(UserError, match="30 of 101 images cannot be used"):
         split.main()

@@ -1,6 +1,6 @@
 """Kills a running pipeline at random moments until it is done, and compares all it leaves with an undisturbed run.
 
-`python -m tests.torture KILLS [--report FILE]` (`make torture`) does so on made-up pictures, round after round.
+`python -m tests.torture KILLS [--report FILE]` (`make torture`) does so on made-up images, round after round.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 from quarterturn.app.repair import mend
-from tests.conftest import QUICK, commit, copy_project, make_pictures, set_params, shell
+from tests.conftest import QUICK, commit, copy_project, make_images, set_params, shell
 
 STAGES = ("split", "rotate_augment", "pretrain", "transfer", "baseline", "evaluate")
 TRAININGS = STAGES[2:5]
@@ -231,7 +231,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         undisturbed, folder = Path(temporary, "undisturbed"), Path(temporary, "tormented")
         undisturbed.mkdir()
-        make_pictures(copy_project(undisturbed) / "data/arrows", {"cat": 40, "dog": 40, "": 10})
+        make_images(copy_project(undisturbed) / "data/arrows", {"cat": 40, "dog": 40, "": 10})
         epochs = {f"{stage}__epochs": 30 for stage in TRAININGS}
         set_params(undisturbed, **(QUICK | epochs))
         shell("dvc", "add", "--quiet", "data/arrows", cwd=undisturbed)

@@ -1,6 +1,6 @@
-"""Make silhouettes.zip: the pictures of the animal-shape-mnist package, one folder per animal.
+"""Make silhouettes.zip: the images of the animal-shape-mnist package, one folder per animal.
 
-10,000 grey pictures of 28×28 pixels, 1,000 of each of ten animals (Sina Mohammadi, MIT licence). The package stores
+10,000 grey images of 28×28 pixels, 1,000 of each of ten animals (Sina Mohammadi, MIT licence). The package stores
 them as gzipped pickles of numpy arrays; they are read with an unpickler that admits nothing else.
 """
 
@@ -46,14 +46,12 @@ def read_array(name: str) -> npt.NDArray[np.integer[Any]]:
 
 
 def main() -> None:
-    pictures, classes = read_array("animal_data_version_3.gz"), read_array("animal_label_version_3.gz")
+    images, classes = read_array("animal_data_version_3.gz"), read_array("animal_label_version_3.gz")
     number = dict.fromkeys(range(len(ANIMALS)), 0)
     with zipfile.ZipFile(OUTPUT, "w", zipfile.ZIP_STORED) as archive:
-        for picture, animal in tqdm(
-            zip(pictures, classes.tolist(), strict=True), "silhouettes", len(pictures), disable=None
-        ):
+        for image, animal in tqdm(zip(images, classes.tolist(), strict=True), "silhouettes", len(images), disable=None):
             png = io.BytesIO()
-            Image.fromarray(picture).save(png, "PNG", compress_level=0)  # deflate differs between builds of zlib
+            Image.fromarray(image).save(png, "PNG", compress_level=0)  # deflate differs between builds of zlib
             # ZipInfo without a date: the same bytes whenever it is made.
             member = zipfile.ZipInfo(f"{ANIMALS[animal]}/{number[animal]:04d}.png")
             member.create_system = 3  # Unix, wherever it is made

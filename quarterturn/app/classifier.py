@@ -1,4 +1,4 @@
-"""A trained classifier as something to use: files of pictures in, probabilities out."""
+"""A trained classifier as something to use: files of images in, probabilities out."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -20,11 +20,11 @@ from quarterturn.training.network import Network
 
 FINAL, TESTED = Path("final/model.safetensors"), Path("outputs/transfer/model.safetensors")
 ROTATION = Path("outputs/pretrain/model.safetensors")
-BATCH = 64  # pictures at a time
+BATCH = 64  # images at a time
 
 
 class Classifier:
-    """A network with its names and its preprocessing; pictures are decoded as the pipeline decodes them.
+    """A network with its names and its preprocessing; images are decoded as the pipeline decodes them.
 
     Attributes:
         labels: name of each output: classes, or degrees for a rotation classifier.
@@ -41,7 +41,7 @@ class Classifier:
         """Probability of each class, for every file.
 
         Raises:
-            UnreadableImage: a file is no picture that can be read; OSError: it cannot be opened.
+            UnreadableImage: a file is no image that can be read; OSError: it cannot be opened.
         """
         paths, found = iter(paths), []
         while group := list(islice(paths, BATCH)):

@@ -149,7 +149,7 @@ def parser() -> argparse.ArgumentParser:
 
     added = add(
         compare,
-        "compare two revisions: params, metrics, and a paired test on the test pictures that both have",
+        "compare two revisions: params, metrics, and a paired test on the test images that both have",
         "quarterturn compare main my-experiment",
     )
     revision = "branch, tag, commit, name of a `dvc exp`, or workspace (default: %(default)s)"
@@ -175,7 +175,7 @@ def parser() -> argparse.ArgumentParser:
     page = "dvc_plots/index.html"
     added.add_argument("page", nargs="?", type=Path, default=page, metavar="FILE", help="default: %(default)s")
 
-    added = add(predict, "classify pictures", "quarterturn predict --format csv ~/Pictures/new")
+    added = add(predict, "classify images", "quarterturn predict --format csv ~/Pictures/new")
     _add_paths(added)
     _add_model(added)
     added.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
@@ -185,13 +185,13 @@ def parser() -> argparse.ArgumentParser:
         "write the classifier as ONNX, if it gives the same probabilities",
         "quarterturn export --output pets.onnx ~/Pictures/new",
     )
-    _add_paths(added, "*", "pictures to check it on, 500 at most (default: those of data.path)")
+    _add_paths(added, "*", "images to check it on, 500 at most (default: those of data.path)")
     _add_model(added)
     added.add_argument("--output", default="model.onnx", metavar="FILE", help="default: %(default)s")
 
     added = add(
         upright,
-        "list pictures that lie on their side or upside down; no label is needed",
+        "list images that lie on their side or upside down; no label is needed",
         "quarterturn upright --sure 0.95 ~/Pictures",
     )
     _add_paths(added)
@@ -208,9 +208,7 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _add_paths(
-    command: argparse.ArgumentParser, count: str = "+", use: str = "pictures, folders or .zip files"
-) -> None:
+def _add_paths(command: argparse.ArgumentParser, count: str = "+", use: str = "images, folders or .zip files") -> None:
     command.add_argument("paths", nargs=count, metavar="PATH", help=use)
 
 

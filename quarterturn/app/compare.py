@@ -1,4 +1,4 @@
-"""Two revisions side by side: parameters, metrics, and a paired test on the test pictures that both were asked about.
+"""Two revisions side by side: parameters, metrics, and a paired test on the test images that both were asked about.
 
 What differs is found by DVC itself, so that this says what `dvc params diff` and `dvc metrics diff` say.
 """
@@ -46,7 +46,7 @@ class Comparison:
         new: name of the second.
         params: that differ.
         metrics: that differ.
-        tests: one sentence a classifier, or none where no picture is shared.
+        tests: one sentence a classifier, or none where no image is shared.
         warnings: what the reader must know before believing a test.
     """
 
@@ -121,14 +121,14 @@ class Revision:
         return [f"the metrics of {self.name} were made with another {', '.join(others)} than its {PARAMS}: `dvc repro`"]
 
     def data(self) -> list[str]:
-        """Hashes of the pictures, as far as dvc.lock has them."""
+        """Hashes of the images, as far as dvc.lock has them."""
         path = param(self.params, "data.path")
         deps = self.lock.get("split", {}).get("deps", [])
         return [dep["md5"] for dep in deps if dep["path"] == path and "md5" in dep]
 
 
 def paired_tests(first: Revision, second: Revision) -> tuple[list[str], list[str]]:
-    """A sentence for each classifier, second minus first on the pictures that both were tested on; and warnings."""
+    """A sentence for each classifier, second minus first on the images that both were tested on; and warnings."""
     if first.predictions is None or second.predictions is None:
         without = [revision.name for revision in (first, second) if revision.predictions is None]
         return [], [f"{' and '.join(without)}: no {PREDICTIONS}, so no test; `dvc repro` makes it"]
@@ -144,10 +144,10 @@ def paired_tests(first: Revision, second: Revision) -> tuple[list[str], list[str
     both = answers[0].merge(answers[1], on=key, suffixes=("_old", "_new"), validate="one_to_one")
     warnings = _differing_tests(*(len(table) // repeats for table in (both, *tables)))
     if first.data() != second.data() and not both.empty:
-        warnings.append("the pictures at data.path are not the same; test pictures are matched by name")
+        warnings.append("the images at data.path are not the same; test images are matched by name")
     relabelled = both["actual_old"] != both["actual_new"]
     if relabelled.any():
-        warnings.append(f"{relabelled.sum() // repeats} test pictures have another class in {second.name}: left out")
+        warnings.append(f"{relabelled.sum() // repeats} test images have another class in {second.name}: left out")
         both = both[~relabelled]
     if both.empty:
         return [], warnings
@@ -176,7 +176,7 @@ def _sentence(name: str, found: PairedComparison, images: int, cross_validated: 
 
 def _differing_tests(shared: int, old: int, new: int) -> list[str]:
     if shared == 0:
-        return ["the two were tested on different pictures and share none, so no difference can be claimed"]
+        return ["the two were tested on different images and share none, so no difference can be claimed"]
     if shared < max(old, new):
         return [f"the test sets differ ({old:,} and {new:,} images): only the {shared:,} that both have are compared"]
     return []
@@ -186,16 +186,16 @@ def _table(text: str) -> pd.DataFrame:
     """metrics/predictions.csv with all as text: names and classes such as "007" and "NA" stay what they are.
 
     Raises:
-        ValueError: it is no table of predictions, or lists a picture too often or too rarely, as after a merge by hand.
+        ValueError: it is no table of predictions, or lists an image too often or too rarely, as after a merge by hand.
     """
     table = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False, lineterminator="\n")
     missing = {"image", "actual", *CLASSIFIERS} - {*table.columns}
     if missing:
         raise ValueError(f"there is no column {', '.join(sorted(missing))}")
     if table.duplicated([name for name in ("image", "repeat") if name in table]).any():
-        raise ValueError("pictures stand in it more than once")
+        raise ValueError("images stand in it more than once")
     if "repeat" in table and table["image"].value_counts().nunique() > 1:
-        raise ValueError("pictures do not all stand in it equally often")
+        raise ValueError("images do not all stand in it equally often")
     return table
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from quarterturn.app.classifier import BATCH, Classifier, load_classifier
-from quarterturn.app.inputs import Decoded, find_pictures
+from quarterturn.app.inputs import Decoded, find_images
 from quarterturn.core.errors import UserError
 from quarterturn.core.files import atomic, check_output
 from quarterturn.core.params import load_params
@@ -21,7 +21,7 @@ from quarterturn.data.pixel_store import Pixels
 from quarterturn.training.network import Network
 
 TOLERANCE = 1e-4  # of a probability, between torch and ONNX
-MOST = 500  # pictures that both are asked about
+MOST = 500  # images that both are asked about
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUT = "images", "probabilities"
 
@@ -30,12 +30,12 @@ def export(paths: Sequence[str], model: str | None = None, output: str | Path = 
     """Write a classifier as ONNX and print how well it agrees.
 
     Args:
-        paths: of pictures to check it on, `MOST` of them at most; none: those of data.path.
+        paths: of images to check it on, `MOST` of them at most; none: those of data.path.
         model: its file; see `load_classifier`.
         output: where to write.
 
     Raises:
-        UserError: something is not installed, no picture can be read, the output is no file, or the two disagree;
+        UserError: something is not installed, no image can be read, the output is no file, or the two disagree;
             nothing is written.
     """
     check_output(Path(output))
@@ -51,7 +51,7 @@ def export(paths: Sequence[str], model: str | None = None, output: str | Path = 
                 f"{output} is not written: its probabilities differ from torch's by up to {difference:.2g}, more than"
                 f" {TOLERANCE:g}"
             )
-    print(f"{output}: probabilities as torch's on {len(squares):,} pictures, within {difference:.1g}")
+    print(f"{output}: probabilities as torch's on {len(squares):,} images, within {difference:.1g}")
 
 
 class _Probabilities(nn.Module):
@@ -68,7 +68,7 @@ class _Probabilities(nn.Module):
 
 
 def preprocessing(classifier: Classifier) -> str:
-    """In words, what turns a picture file into the graph's input."""
+    """In words, what turns an image file into the graph's input."""
     description = classifier.description
     size, color = description.image_size, "grey" if description.channels == 1 else "RGB"
     return (
@@ -76,7 +76,7 @@ def preprocessing(classifier: Classifier) -> str:
         f" AVIF in colour, cut one pixel off each edge; crop the centred square; resize to {size}×{size} with an"
         " antialiasing bicubic filter (Pillow's BICUBIC); divide by 255. (JPEGs are decoded at a reduced scale of at"
         " least twice that size, and colour stored in 4:2:2 is first made as coarse in both directions.) The mean and"
-        " deviation of the training pictures are part of the graph. Layout:"
+        " deviation of the training images are part of the graph. Layout:"
         f" (n, {description.channels}, {size}, {size}) float32, channels first."
     )
 
@@ -125,12 +125,12 @@ def _write(classifier: Classifier, path: Path) -> None:
 
 
 def _some_squares(classifier: Classifier, paths: Sequence[str]) -> Pixels:
-    """At most `MOST` decoded pictures, evenly spaced over all, (n, size, size, channels) uint8."""
-    found = list(find_pictures(paths))
+    """At most `MOST` decoded images, evenly spaced over all, (n, size, size, channels) uint8."""
+    found = list(find_images(paths))
     chosen = [found[number] for number in np.unique(np.linspace(0, len(found) - 1, MOST).round().astype(int))]
     groups = [squares for _, squares in Decoded(chosen, classifier.decode, BATCH)]
     if not groups:
-        raise UserError("no picture could be read, so nothing shows that the exported model is right; name some")
+        raise UserError("no image could be read, so nothing shows that the exported model is right; name some")
     return np.concatenate(groups)
 
 

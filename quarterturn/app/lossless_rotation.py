@@ -1,10 +1,10 @@
-"""Turning a picture file by quarter turns without losing anything.
+"""Turning an image file by quarter turns without losing anything.
 
 - JPEG: the pixels stay as they are, byte for byte; the EXIF orientation says how to show them.
-- PNG: the pixels are turned, exactly; programs hardly heed EXIF in it.
-- Others are not turned: to write them again may lose something, and few programs heed what they say of orientation.
+- PNG: the pixels are rotated, exactly; programs hardly heed EXIF in it.
+- Others are not rotated: to write them again may lose something, and few programs heed what they say of orientation.
 
-Whatever is made is decoded and compared with the old picture, pixel by pixel, before anything is written.
+Whatever is made is decoded and compared with the old image, pixel by pixel, before anything is written.
 """
 
 import io
@@ -22,7 +22,7 @@ from quarterturn.core.files import atomic
 from quarterturn.ingest.decoding import DAMAGED, FORMATS
 
 ORIENTATION = 0x0112  # the EXIF tag; 1 to 8 (EXIF 2.3)
-# Orientation after the picture as it is shown is turned counter-clockwise once: 1 (upright) is shown by 8 then, …
+# Orientation after the image as it is shown is rotated counter-clockwise once: 1 (upright) is shown by 8 then, …
 _ONCE = {1: 8, 8: 3, 3: 6, 6: 1, 2: 5, 5: 4, 4: 7, 7: 2}
 _SOI, _APP0, _APP1, _EXIF = b"\xff\xd8", b"\xff\xe0", b"\xff\xe1", b"Exif\0\0"
 _SEGMENT = 65_533  # bytes at most in a JPEG segment, without its length
@@ -30,36 +30,36 @@ _EIGHT_BITS = 8
 _OF_COLOUR = (b"gAMA", b"cHRM", b"sRGB")  # PNG chunks that say how pixels are to be shown
 
 
-def turn_file(path: Path, angle: int) -> None:
-    """Turn the picture in a file counter-clockwise by ``angle`` degrees, a multiple of 90; its permissions stay.
+def rotate_file(path: Path, angle: int) -> None:
+    """Turn the image in a file counter-clockwise by ``angle`` degrees, a multiple of 90; its permissions stay.
 
     A link is replaced by a file of its own, so that what it led to, such as DVC's cache, stays as it was.
 
     Raises:
-        UnreadableImage: it cannot be turned without loss, with the reason; nothing is written.
+        UnreadableImage: it cannot be rotated without loss, with the reason; nothing is written.
     """
-    turned = turned_bytes(path.read_bytes(), angle)
+    rotated = rotated_bytes(path.read_bytes(), angle)
     with atomic(path) as temporary:
-        temporary.write_bytes(turned)
+        temporary.write_bytes(rotated)
         shutil.copymode(path, temporary)
 
 
-def turned_bytes(data: bytes, angle: int) -> bytes:
-    """The file's bytes after `turn_file`."""
+def rotated_bytes(data: bytes, angle: int) -> bytes:
+    """The file's bytes after `rotate_file`."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             kind = image.format or ""
         if kind in ("JPEG", "MPO"):
-            turned = _turned_jpeg(data, angle, single=kind == "JPEG")
+            rotated = _rotated_jpeg(data, angle, single=kind == "JPEG")
         elif kind == "PNG":
-            turned = _turned_png(data, angle)
+            rotated = _rotated_png(data, angle)
         else:
-            raise UnreadableImage(f"{kind} is not turned: that might lose something")
-        if not np.array_equal(_shown(turned), np.rot90(_shown(data), angle // 90)):
-            raise UnreadableImage("not turned: the result would not be the same picture")
+            raise UnreadableImage(f"{kind} is not rotated: that might lose something")
+        if not np.array_equal(_shown(rotated), np.rot90(_shown(data), angle // 90)):
+            raise UnreadableImage("not rotated: the result would not be the same image")
     except DAMAGED as error:
-        raise UnreadableImage(f"not turned: {one_line(error, 100)}") from error
-    return turned
+        raise UnreadableImage(f"not rotated: {one_line(error, 100)}") from error
+    return rotated
 
 
 def _shown(data: bytes) -> npt.NDArray[np.uint8]:
@@ -69,14 +69,14 @@ def _shown(data: bytes) -> npt.NDArray[np.uint8]:
         return np.asarray(shown.convert("RGBA") if shown.mode in ("P", "PA") else shown)
 
 
-def turned_orientation(orientation: int, angle: int) -> int:
-    """The EXIF orientation, 1 to 8, that shows the picture turned counter-clockwise by ``angle`` more degrees."""
+def rotated_orientation(orientation: int, angle: int) -> int:
+    """The EXIF orientation, 1 to 8, that shows the image rotated counter-clockwise by ``angle`` more degrees."""
     for _ in range(angle // 90 % 4):
         orientation = _ONCE[orientation]
     return orientation
 
 
-def _turned_jpeg(data: bytes, angle: int, single: bool) -> bytes:
+def _rotated_jpeg(data: bytes, angle: int, single: bool) -> bytes:
     """With another EXIF orientation; where there is none, with one put in."""
     start, length = _find_exif(data)
     if length == 0:
@@ -85,10 +85,10 @@ def _turned_jpeg(data: bytes, angle: int, single: bool) -> bytes:
         exif = data[start + 4 + len(_EXIF) : start + length]
     changed = _with_orientation(exif, angle)
     if len(changed) != len(exif) and not single:
-        raise UnreadableImage("not turned: it holds several pictures, whose places would move")
+        raise UnreadableImage("not rotated: it holds several images, whose places would move")
     segment = _EXIF + changed
     if len(segment) > _SEGMENT:
-        raise UnreadableImage("not turned: its EXIF data is full")
+        raise UnreadableImage("not rotated: its EXIF data is full")
     return data[:start] + _APP1 + struct.pack(">H", len(segment) + 2) + segment + data[start + length :]
 
 
@@ -107,7 +107,7 @@ def _find_exif(data: bytes) -> tuple[int, int]:
 
 
 def _with_orientation(exif: bytes, angle: int) -> bytes:
-    """A TIFF block with the orientation turned on. What is in it stays where it is, since offsets lead there.
+    """A TIFF block with the orientation rotated on. What is in it stays where it is, since offsets lead there.
 
     A tag that is missing needs a longer first directory: that goes to the end, and the old one is left behind.
     """
@@ -121,9 +121,9 @@ def _with_orientation(exif: bytes, angle: int) -> bytes:
             place = first + size * number + 8  # of its value
             (orientation,) = struct.unpack_from(order + "H", exif, place)
             known = orientation if orientation in _ONCE else 1  # as viewers take it
-            value = struct.pack(order + "H", turned_orientation(known, angle))
+            value = struct.pack(order + "H", rotated_orientation(known, angle))
             return exif[:place] + value + exif[place + 2 :]
-    added = struct.pack(order + "HHIHH", ORIENTATION, 3, 1, turned_orientation(1, angle), 0)
+    added = struct.pack(order + "HHIHH", ORIENTATION, 3, 1, rotated_orientation(1, angle), 0)
     entries = sorted([*entries, added], key=lambda entry: int(struct.unpack_from(order + "H", entry)[0]))
     following = exif[first + size * count :][:4]  # offset of the next directory
     aligned = exif + b"\0" * (len(exif) % 2)
@@ -140,24 +140,24 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += 12 + size
 
 
-def _turned_png(data: bytes, angle: int) -> bytes:
+def _rotated_png(data: bytes, angle: int) -> bytes:
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
         if getattr(image, "n_frames", 1) > 1:
-            raise UnreadableImage("not turned: an animated PNG")
+            raise UnreadableImage("not rotated: an animated PNG")
         if data[24] > _EIGHT_BITS and image.mode not in ("I;16", "I"):
-            raise UnreadableImage("not turned: a PNG in colour of 16 bits a channel would lose half of them")
+            raise UnreadableImage("not rotated: a PNG in colour of 16 bits a channel would lose half of them")
         image.load()
         upright = ImageOps.exif_transpose(image)
         texts = PngImagePlugin.PngInfo()
         for key, value in getattr(image, "text", {}).items():
             if "xmp" not in key.lower():  # which may say another orientation
                 texts.add_text(key, str(value))
-        turned = upright.rotate(angle, expand=True)  # multiples of 90 are exact
+        rotated = upright.rotate(angle, expand=True)  # multiples of 90 are exact
         for kind, content in _chunks(data):
             if kind in _OF_COLOUR:  # Pillow reads them, but does not write them
                 texts.add(kind, content)
         kept = {key: image.info[key] for key in ("icc_profile", "dpi", "transparency") if key in image.info}
         written = io.BytesIO()
         exif = upright.getexif()
-        turned.save(written, "PNG", pnginfo=texts, **kept, **({"exif": exif} if exif else {}))
+        rotated.save(written, "PNG", pnginfo=texts, **kept, **({"exif": exif} if exif else {}))
         return written.getvalue()

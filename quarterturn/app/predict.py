@@ -1,4 +1,4 @@
-"""What a classifier says of pictures: a table, CSV or JSON on stdout."""
+"""What a classifier says of images: a table, CSV or JSON on stdout."""
 
 import csv
 import json
@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from tabulate import tabulate
 
 from quarterturn.app.classifier import BATCH, Classifier, load_classifier
-from quarterturn.app.inputs import Decoded, find_pictures
+from quarterturn.app.inputs import Decoded, find_images
 from quarterturn.classify.out_of_fold import DECIMALS, probability_columns
 
 
 def predict(paths: Sequence[str], model: str | None = None, form: str = "table") -> None:
-    """Print class and probabilities of every picture; what cannot be read goes to stderr.
+    """Print class and probabilities of every image; what cannot be read goes to stderr.
 
     Args:
         paths: of files, folders and .zip files.
@@ -24,7 +24,7 @@ def predict(paths: Sequence[str], model: str | None = None, form: str = "table")
         UserError: no model; or, when all else is printed, something could not be read.
     """
     classifier = load_classifier(model)
-    decoded = Decoded(find_pictures(paths), classifier.decode, BATCH)
+    decoded = Decoded(find_images(paths), classifier.decode, BATCH)
     answers = _answers(decoded, classifier)
     if form == "csv":
         _write_csv(answers, classifier.labels)
@@ -42,9 +42,9 @@ Answer = tuple[str, str, list[float]]
 
 def _answers(decoded: Decoded, classifier: Classifier) -> Iterator[Answer]:
     """Name, most probable class and all probabilities."""
-    for pictures, squares in decoded:
-        for picture, values in zip(pictures, classifier.probabilities(squares), strict=True):
-            yield picture.name, classifier.labels[values.argmax()], values.round(DECIMALS).tolist()
+    for images, squares in decoded:
+        for image, values in zip(images, classifier.probabilities(squares), strict=True):
+            yield image.name, classifier.labels[values.argmax()], values.round(DECIMALS).tolist()
 
 
 def _write_csv(answers: Iterator[Answer], labels: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """The last run on one page that opens offline: `quarterturn report`.
 
-What is read is what the pipeline left: metrics, dvc.lock, and, if they are here, the pictures in outputs/.
+What is read is what the pipeline left: metrics, dvc.lock, and, if they are here, the images in outputs/.
 """
 
 import base64
@@ -33,9 +33,9 @@ from quarterturn.evaluation.intervals import accuracy_interval
 from quarterturn.evaluation.plots import COLORS, MOST_COUNTED
 
 METRICS, OUTPUTS = Path("metrics"), Path("outputs")
-MOST_SHOWN = 24  # pictures in a gallery
+MOST_SHOWN = 24  # images in a gallery
 MOST_LISTED = 50  # files that were left out
-THUMBNAIL = 160  # longest side of a picture on the page, pixels
+THUMBNAIL = 160  # longest side of an image on the page, pixels
 PACKAGES = ("quarterturn", "torch", "torchvision", "dvc", "numpy", "pandas", "pillow", "scikit-learn", "scipy")
 MARKERS = {"pretrain": "^", "transfer": "s", "baseline": "o"}
 CURVES = {"val_accuracy": "validation accuracy", "val_loss": "validation loss, nats"}
@@ -43,7 +43,7 @@ Matrix = Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True)
-class Picture:
+class PageImage:
     """One on the page: where its bytes are (a data: URL), and what it shows, in words."""
 
     source: str
@@ -53,16 +53,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures under a title, of `count` that there are."""
+    """Images under a title, of `count` that there are."""
 
     title: str
-    pictures: list[Picture]
+    images: list[PageImage]
     count: int
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Of a confusion matrix: a count, its share of the row, and its change against another revision, if known."""
+    """Of a confusion matrix: a count, its fraction of the row, and its change against another revision, if known."""
 
     count: int
     share: float
@@ -156,18 +156,18 @@ def matrix(
 
 
 def _totals(counts: Matrix) -> dict[str, int]:
-    """How often each class was asked for; of rotation, at one angle a picture or at all."""
+    """How often each class was asked for; of rotation, at one angle an image or at all."""
     return {true: sum(row.values()) for true, row in counts.items()}
 
 
 def _asked(predictions: pd.DataFrame) -> set[tuple[str, str, str]]:
-    """Picture, its class, and the repeat."""
+    """Image, its class, and the repeat."""
     repeats = predictions["repeat"] if "repeat" in predictions else [""] * len(predictions)
     return set(zip(predictions["image"], predictions["actual"], repeats, strict=True))
 
 
 def angles(confusion: Matrix) -> list[tuple[str, int, int, float, float, float]]:
-    """Of each angle: how many pictures turned by it were told right, of how many, the share, and its 95 % interval."""
+    """Of each angle: how many images rotated by it were told right, of how many, the share, and its 95 % interval."""
     rows = []
     for angle, row in confusion.items():
         right, count = row[angle], sum(row.values())
@@ -215,11 +215,11 @@ def _curve(path: Path, figure: str) -> pd.DataFrame:
 
 
 def galleries(predictions: pd.DataFrame, store: Store) -> Iterator[Gallery]:
-    """Pictures that one classifier got right and the other wrong, and both wrong; the surest mistakes first."""
+    """Images that one classifier got right and the other wrong, and both wrong; the surest mistakes first."""
     if "repeat" in predictions:
         predictions = predictions[predictions["repeat"] == "1"]
     rows = {image: row for row, image in enumerate(store.table["image"])}
-    predictions = predictions[predictions["image"].isin(rows.keys())]  # pictures may have changed since
+    predictions = predictions[predictions["image"].isin(rows.keys())]  # images may have changed since
     right = {name: predictions[name] == predictions["actual"] for name in CLASSIFIERS}
     transfer, baseline = (right[name] for name in CLASSIFIERS)
     sure = {
@@ -233,17 +233,17 @@ def galleries(predictions: pd.DataFrame, store: Store) -> Iterator[Gallery]:
     ):
         order = np.argsort(-sure[wrong], kind="stable")
         places = [place for place in order if chosen.iloc[place]]
-        pictures = []
+        images = []
         for place in places[:MOST_SHOWN]:
             row = predictions.iloc[place]
             said = "; ".join(f"{name} says {row[name]} ({sure[name][place]:.2f})" for name in CLASSIFIERS)
             told = f"{row['actual']}; {said}"
-            pictures.append(Picture(thumbnail(store.pixels[rows[row["image"]]]), row["image"], told))
-        yield Gallery(title, pictures, len(places))
+            images.append(PageImage(thumbnail(store.pixels[rows[row["image"]]]), row["image"], told))
+        yield Gallery(title, images, len(places))
 
 
 def thumbnail(pixels: Pixels) -> str:
-    """A (height, width, 1 or 3) uint8 picture, no larger than `THUMBNAIL`, as a data: URL of a PNG."""
+    """A (height, width, 1 or 3) uint8 image, no larger than `THUMBNAIL`, as a data: URL of a PNG."""
     image = as_image(pixels)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
@@ -251,9 +251,9 @@ def thumbnail(pixels: Pixels) -> str:
     return data_url(file.getvalue())
 
 
-def embedded(path: Path, text: str) -> Picture:
+def embedded(path: Path, text: str) -> PageImage:
     """A PNG file on the page."""
-    return Picture(data_url(path.read_bytes()), f"{text} ({path})", path.as_posix())
+    return PageImage(data_url(path.read_bytes()), f"{text} ({path})", path.as_posix())
 
 
 def data_url(png: bytes) -> str:
@@ -261,7 +261,7 @@ def data_url(png: bytes) -> str:
 
 
 def left_out(path: Path) -> list[tuple[str, int, list[tuple[str, str]]]] | None:
-    """Of each reason to leave a picture out: what it is, how many, and the first with their reasons; None: no table."""
+    """Of each reason to leave an image out: what it is, how many, and the first with their reasons; None: no table."""
     if not path.exists():
         return None
     table = read_table(path)
@@ -289,7 +289,7 @@ def _commit(repo: Repo) -> str:
 
 
 def provenance(here: Revision, commit: str) -> list[tuple[str, str]]:
-    """Where the run comes from: commit, hash of the pictures, and the versions that are installed here."""
+    """Where the run comes from: commit, hash of the images, and the versions that are installed here."""
     return [
         ("commit", commit),
         ("pictures", ", ".join(here.data()) or "not in dvc.lock"),
@@ -308,5 +308,5 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 
 def _store(params: Params) -> Store | None:
-    """The pictures, if they are here."""
+    """The images, if they are here."""
     return Store(OUTPUTS, params.data.image_size) if (OUTPUTS / "rotate-augment/pixels.npy").exists() else None

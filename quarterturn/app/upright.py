@@ -1,4 +1,4 @@
-"""Which pictures lie on their side or upside down? The rotation classifier tells; it needs no label."""
+"""Which images lie on their side or upside down? The rotation classifier tells; it needs no label."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,18 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.app.classifier import BATCH, Classifier, load_classifier
-from quarterturn.app.inputs import Decoded, Picture, find_pictures
-from quarterturn.app.lossless_rotation import turn_file
+from quarterturn.app.inputs import Decoded, ImageFile, find_images
+from quarterturn.app.lossless_rotation import rotate_file
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.data.pixel_store import Pixels
 
-SURE = 0.9  # probability from which a picture is listed
+SURE = 0.9  # probability from which an image is listed
 FULL_TURN = 360  # degrees
 _LIES = {90: "top to the left", 180: "upside down", 270: "top to the right"}
 
 
 def upright(paths: Sequence[str], model: str | None = None, sure: float = SURE, turn: bool = False) -> None:
-    """Print the pictures that do not lie upright: name, how they lie, probability; turn them if asked to.
+    """Print the images that do not lie upright: name, how they lie, probability; turn them if asked to.
 
     Args:
         paths: of files, folders and .zip files.
@@ -28,7 +28,7 @@ def upright(paths: Sequence[str], model: str | None = None, sure: float = SURE, 
 
     Raises:
         UserError: no model, or ``sure`` is no such probability; or, when all else is done, something could not be read
-            or turned.
+            or rotated.
     """
     if not 0 < sure <= 1:
         raise UserError(f"--sure is {sure:g}; it is a probability above 0, at most 1")
@@ -36,30 +36,30 @@ def upright(paths: Sequence[str], model: str | None = None, sure: float = SURE, 
     angles = [int(name) for name in classifier.labels]
     if 0 not in angles:
         raise UserError(f"the rotation classifier knows {', '.join(classifier.labels)}°, so not what is upright")
-    decoded = Decoded(find_pictures(paths), classifier.decode, BATCH)
+    decoded = Decoded(find_images(paths), classifier.decode, BATCH)
     listed, failed = 0, 0
     done: set[Path] = set()
-    for pictures, squares in decoded:
+    for images, squares in decoded:
         probabilities = angle_probabilities(classifier, squares)
-        for picture, row in zip(pictures, probabilities, strict=True):
+        for image, row in zip(images, probabilities, strict=True):
             angle = angles[row.argmax()]
             if angle != 0 and row.max() >= sure:
                 listed += 1
-                cells = [f"{row.max():.3f}", _LIES[angle], picture.name]
+                cells = [f"{row.max():.3f}", _LIES[angle], image.name]
                 if turn:
-                    cells.append(_turn(picture, FULL_TURN - angle, done))
-                    failed += not cells[-1].startswith("turned")
+                    cells.append(_turn(image, FULL_TURN - angle, done))
+                    failed += not cells[-1].startswith("rotated")
                 print("\t".join(cells))
-    print(f"not upright: {listed:,} of {decoded.count - decoded.unreadable:,} pictures, at {sure:g} or more")
+    print(f"not upright: {listed:,} of {decoded.count - decoded.unreadable:,} images, at {sure:g} or more")
     decoded.check()
     if failed:
-        raise UserError(f"{failed:,} of {listed:,} could not be turned; see above. The rest is done")
+        raise UserError(f"{failed:,} of {listed:,} could not be rotated; see above. The rest is done")
 
 
 def angle_probabilities(classifier: Classifier, squares: Pixels) -> npt.NDArray[np.float64]:
-    """Probability that each picture was turned counter-clockwise by each angle: (n, angles).
+    """Probability that each image was rotated counter-clockwise by each angle: (n, angles).
 
-    Every picture is asked about at every angle, and the answers, turned back, are averaged: four looks instead of one.
+    Every image is asked about at every angle, and the answers, rotated back, are averaged: four looks instead of one.
 
     Args:
         classifier: of rotations.
@@ -76,17 +76,17 @@ def angle_probabilities(classifier: Classifier, squares: Pixels) -> npt.NDArray[
     return mean
 
 
-def _turn(picture: Picture, angle: int, done: set[Path]) -> str:
+def _turn(image: ImageFile, angle: int, done: set[Path]) -> str:
     """Turn a file that is not among those that are ``done``, and add it; what came of it, in words."""
-    if picture.path is None:
-        return "not turned: in a .zip"
+    if image.path is None:
+        return "not rotated: in a .zip"
     try:
-        if picture.path.resolve() in done:  # a group is looked at before any of it is turned
-            return "turned already, as it was named twice"
-        turn_file(picture.path, angle)
-        done.add(picture.path.resolve())  # now a file of its own, if it was a link
+        if image.path.resolve() in done:  # a group is looked at before any of it is rotated
+            return "rotated already, as it was named twice"
+        rotate_file(image.path, angle)
+        done.add(image.path.resolve())  # now a file of its own, if it was a link
     except UnreadableImage as reason:
         return str(reason)
     except OSError as error:
-        return f"not turned: {error.strerror}"
-    return "turned"
+        return f"not rotated: {error.strerror}"
+    return "rotated"

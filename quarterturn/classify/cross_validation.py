@@ -10,8 +10,8 @@ import pandas as pd
 
 from quarterturn.classify.out_of_fold import class_probabilities
 from quarterturn.core.params import Baseline, Transfer
-from quarterturn.core.progress import watched
-from quarterturn.data.datasets import LabelledPictures, labelled_pictures
+from quarterturn.core.progress import with_progress
+from quarterturn.data.datasets import LabelledImages, labelled_images
 from quarterturn.data.manifest import fold_numbers, label_subset, rows_to_test
 from quarterturn.data.pixel_store import Store
 from quarterturn.training.device import Compute
@@ -26,8 +26,8 @@ LEAST_STEPS = 800
 
 
 @dataclass(frozen=True)
-class Round:
-    """One training and its test: repeat and fold, from 0, and the pictures' rows in the store, (n,) int64 each."""
+class FoldTraining:
+    """One training and its test: repeat and fold, from 0, and the images' rows in the store, (n,) int64 each."""
 
     repeat: int
     fold: int
@@ -39,15 +39,15 @@ class Round:
         return int(np.random.default_rng((seed, self.repeat, self.fold)).integers(2**63))
 
 
-def rounds(table: pd.DataFrame, fraction: float, labels: Sequence[str], key: str) -> list[Round]:
-    """All trainings, each on a share of the labels outside its fold; none in a table without folds.
+def fold_trainings(table: pd.DataFrame, fraction: float, labels: Sequence[str], key: str) -> list[FoldTraining]:
+    """All trainings, each on a fraction of the labels outside its fold; none in a table without folds.
 
     Each takes its share from another place in their order. Were it always the first, all would hang on the same few
     labels, and intervals would be too narrow.
 
     Args:
-        table: of used pictures.
-        fraction, labels, key: as for `label_subset`, which takes the share of each fold's training labels.
+        table: of used images.
+        fraction, labels, key: as for `label_subset`, which takes the fraction of each fold's training labels.
     """
     numbers = fold_numbers(table)
     planned = [(repeat, fold) for repeat, fold_of in enumerate(numbers.T) for fold in range(fold_of.max() + 1)]
@@ -56,12 +56,12 @@ def rounds(table: pd.DataFrame, fraction: float, labels: Sequence[str], key: str
         fold_of = numbers[:, repeat]
         outside = (fold_of >= 0) & (fold_of != fold)
         training = label_subset(table, fraction, labels, key, outside, begin=number / len(planned))
-        result.append(Round(repeat, fold, training, np.flatnonzero(fold_of == fold)))
+        result.append(FoldTraining(repeat, fold, training, np.flatnonzero(fold_of == fold)))
     return result
 
 
-def lengthened(plan: Plan, count: int) -> Plan:
-    """``plan`` with as many epochs as ``count`` pictures need for `LEAST_STEPS` steps, if it has fewer."""
+def lengthen(plan: Plan, count: int) -> Plan:
+    """``plan`` with as many epochs as ``count`` images need for `LEAST_STEPS` steps, if it has fewer."""
     steps = len(batches(count, plan.batch_size, seed=0, epoch=0))  # in an epoch
     return plan.model_copy(update={"epochs": max(plan.epochs, -(-LEAST_STEPS // steps))})
 
@@ -70,7 +70,7 @@ def cross_validate(
     store: Store,
     plan: Plan,
     labels: Sequence[str],
-    train: Callable[[LabelledPictures, Plan, int], Network],
+    train: Callable[[LabelledImages, Plan, int], Network],
     seed: int,
     compute: Compute,
     name: str,
@@ -78,31 +78,31 @@ def cross_validate(
     """Train for every round and ask about the fold it held out; at last train on the whole share.
 
     Args:
-        store: of pictures that have folds.
-        plan: what share of the labels to use, and how long to train; see `lengthened`.
+        store: of images that have folds.
+        plan: what fraction of the labels to use, and how long to train; see `lengthen`.
         labels: names of the classes.
-        train: makes a network from labelled pictures, a plan and a seed; it sees no other pictures.
+        train: makes a network from labelled images, a plan and a seed; it sees no other images.
         seed: of the last training, and from which each round gets its own.
         compute: device and number format of the test.
         name: of the stage.
 
     Returns:
         The last network, of which no figure is; for metrics/NAME.json, the `labels` of a training that was tested, on
-        average, and the `final_labels`; and probabilities, (pictures, repeats, classes), of `rows_to_test`, each by a
-        network that has not seen the picture.
+        average, and the `final_labels`; and probabilities, (images, repeats, classes), of `rows_to_test`, each by a
+        network that has not seen the image.
     """
     key = f"{name}.label_fraction"
-    planned, rows = rounds(store.table, plan.label_fraction, labels, key), rows_to_test(store.table)
+    planned, rows = fold_trainings(store.table, plan.label_fraction, labels, key), rows_to_test(store.table)
     held_out = np.full((len(rows), 1 + max(each.repeat for each in planned), len(labels)), np.nan)
 
-    def pictures(chosen: npt.NDArray[np.int64]) -> LabelledPictures:
-        return labelled_pictures(store.pixels, store.table, chosen, labels)
+    def images(chosen: npt.NDArray[np.int64]) -> LabelledImages:
+        return labelled_images(store.pixels, store.table, chosen, labels)
 
     def trained(chosen: npt.NDArray[np.int64], seed: int) -> Network:
-        return train(pictures(chosen), lengthened(plan, len(chosen)), seed)
+        return train(images(chosen), lengthen(plan, len(chosen)), seed)
 
-    for each in watched(planned, f"{name}, cross-validation", len(planned)):
-        answers = class_probabilities(trained(each.training, each.seed(seed)), pictures(each.tested), compute)
+    for each in with_progress(planned, f"{name}, cross-validation", len(planned)):
+        answers = class_probabilities(trained(each.training, each.seed(seed)), images(each.tested), compute)
         held_out[np.searchsorted(rows, each.tested), each.repeat] = answers
     share = label_subset(store.table, plan.label_fraction, labels, key)
     used = round(float(np.mean([len(each.training) for each in planned])))

@@ -8,8 +8,8 @@ from torch import nn
 
 from quarterturn.classify.linear_probe import Standardised, block_features, fit_heads
 from quarterturn.core.params import Model
-from quarterturn.data.datasets import LabelledPictures
-from quarterturn.training.loop import Best, Job, Log, cross_entropy_of, fit_to_the_end, say_cost
+from quarterturn.data.datasets import LabelledImages
+from quarterturn.training.loop import Best, Job, Log, cross_entropy_of, fit_all_epochs, print_cost
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network, make_head
 
@@ -26,8 +26,8 @@ def with_new_head(pretrained: Network, model: Model, outputs: int, seed: int) ->
 
 def probe_frozen(
     pretrained: Network,
-    training: LabelledPictures,
-    validation: LabelledPictures,
+    training: LabelledImages,
+    validation: LabelledImages,
     model: Model,
     outputs: int,
     job: Job,
@@ -71,19 +71,19 @@ def probe_frozen(
                     scale.in_place(of_validation)
             chosen, best = fit_heads(linear, features, targets, checks, expected, job.plan, job.seed, log)
             pretrained.attach(scales[chosen].fold(linear[chosen]), tried[chosen], grids[tried[chosen] - 1])
-    say_cost(job.name, started, len(training) + len(validation), job.compute)
+    print_cost(job.name, started, len(training) + len(validation), job.compute)
     return pretrained.eval(), best
 
 
 def fit_few(
     pretrained: Network,
-    training: LabelledPictures,
+    training: LabelledImages,
     model: Model,
     outputs: int,
     job: Job,
     trainable: str,
 ) -> Network:
-    """A classifier from ``pretrained``, which may be changed, by ``job`` alone: no picture is spared to choose by.
+    """A classifier from ``pretrained``, which may be changed, by ``job`` alone: no image is spared to choose by.
 
     Fine-tuned (``trainable`` "all"), it has the weights after the last epoch. Frozen ("head"), a head goes on the
     block behind the middle, as middle layers transfer best (Gidaris, Singh and Komodakis, 2018), or, if it has hidden
@@ -93,7 +93,7 @@ def fit_few(
         block = len(pretrained.backbone) // 2 + 1
         return probe_frozen(pretrained, training, training, model, outputs, job, lambda *_: None, block)[0]
     network = with_new_head(pretrained, model, outputs, job.seed)
-    fit_to_the_end(network, cross_entropy_of(network, training, job.compute), len(training), job)
+    fit_all_epochs(network, cross_entropy_of(network, training, job.compute), len(training), job)
     return network
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quarterturn.core.params import TrainingPlan
-from quarterturn.core.progress import watched
+from quarterturn.core.progress import with_progress
 from quarterturn.data.datasets import images_at
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.training.device import Compute
@@ -36,15 +36,15 @@ ROWS = 4096  # that are standardised together
 def block_features(
     network: Network, pixels: Pixels, rows: npt.NDArray[np.int64], grids: Sequence[int], compute: Compute
 ) -> list[Tensor]:
-    """Features of every block for the given pictures, in evaluation mode.
+    """Features of every block for the given images, in evaluation mode.
 
     They are in files without a name (where `tempfile` puts them), mapped into memory: those of all blocks are many
-    times as large as the pictures.
+    times as large as the images.
 
     Args:
         network: frozen; moved to the device.
         pixels: of the store.
-        rows: of the pictures, (n,) int64.
+        rows: of the images, (n,) int64.
         grids: for each block the cells a side that its output is averaged over, no more than its side; 0 to leave it
             out.
         compute: device and number format.
@@ -56,7 +56,7 @@ def block_features(
     steps = evaluation_batches(len(rows), pixels.shape[1] * pixels.shape[2])
     with ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for grid in grids if grid]
-        for step in watched([rows[chosen] for chosen in steps], "features", len(steps)):
+        for step in with_progress([rows[chosen] for chosen in steps], "features", len(steps)):
             with compute.autocast():
                 blocks = zip(network.features(compute.move(images_at(pixels, step))), grids, strict=True)
                 features = [pooled(block.float(), grid).cpu() for block, grid in blocks if grid]
@@ -93,7 +93,7 @@ def fit_heads(
         targets: (n,) int64.
         validation_features: per head (m, width) float32.
         validation_targets: (m,) int64.
-        plan: epochs, pictures per step, learning rate, weight decay, schedule.
+        plan: epochs, images per step, learning rate, weight decay, schedule.
         seed: of the order of the batches, and of dropout.
         log: called with the epoch and `train_loss`, `val_loss`, `val_accuracy` of the head that is best in it.
 
@@ -106,7 +106,7 @@ def fit_heads(
     schedule = scheduled(optimizer, plan, plan.epochs * steps)
     best, leader, weights = NONE_YET, 0, heads[0].state_dict()
     validated = validation_epochs(plan.epochs)
-    for epoch in watched(range(1, plan.epochs + 1), "heads", plan.epochs):
+    for epoch in with_progress(range(1, plan.epochs + 1), "heads", plan.epochs):
         total = torch.zeros(len(heads))
         torch.manual_seed(epoch_seed(seed, epoch))  # of dropout
         for head in heads:
@@ -151,7 +151,7 @@ def _validate(head: nn.Module, features: Tensor, targets: Tensor, epoch: int) ->
 
 
 class Standardised:
-    """Features by the mean and deviation of the training pictures', and heads on them as heads on plain features.
+    """Features by the mean and deviation of the training images', and heads on them as heads on plain features.
 
     Deviations under a thousandth of their mean are raised to it, lest rare features drown the rest.
     """

@@ -1,4 +1,4 @@
-"""What networks say of pictures that were held out of their training, and the file that keeps it."""
+"""What networks say of images that were held out of their training, and the file that keeps it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ import pandas as pd
 
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.files import atomic
-from quarterturn.data.datasets import LabelledPictures
+from quarterturn.data.datasets import LabelledImages
 from quarterturn.data.manifest import fold_numbers, rows_to_test
 from quarterturn.training.device import Compute
 from quarterturn.training.loop import predict
@@ -19,7 +19,7 @@ from quarterturn.training.network import Network
 DECIMALS = 6  # of the probabilities in CSV files
 
 
-def class_probabilities(network: Network, examples: LabelledPictures, compute: Compute) -> npt.NDArray[np.float64]:
+def class_probabilities(network: Network, examples: LabelledImages, compute: Compute) -> npt.NDArray[np.float64]:
     """Probability of each class, (n, classes), rounded to `DECIMALS`."""
     logits, _ = predict(network, examples, compute)
     return logits.double().softmax(dim=1).numpy().round(DECIMALS)
@@ -28,12 +28,12 @@ def class_probabilities(network: Network, examples: LabelledPictures, compute: C
 def write_held_out(
     path: str | Path, table: pd.DataFrame, probabilities: npt.NDArray[np.float64] | None, labels: Sequence[str]
 ) -> None:
-    """Write one row for each tested picture and repeat: image, repeat from 1, probability of each class.
+    """Write one row for each tested image and repeat: image, repeat from 1, probability of each class.
 
     Args:
         path: of the CSV.
-        table: of used pictures.
-        probabilities: (tested pictures, repeats, classes); None, for no rows, where nothing was cross-validated.
+        table: of used images.
+        probabilities: (tested images, repeats, classes); None, for no rows, where nothing was cross-validated.
         labels: names of the classes.
     """
     if probabilities is None:
@@ -48,7 +48,7 @@ def write_held_out(
 
 
 def read_held_out(path: str | Path, table: pd.DataFrame, labels: Sequence[str]) -> npt.NDArray[np.float64]:
-    """The probabilities, (tested pictures, repeats, classes), that `write_held_out` wrote for this table.
+    """The probabilities, (tested images, repeats, classes), that `write_held_out` wrote for this table.
 
     Raises:
         UserError: the file is missing, damaged, or of another table.
@@ -58,7 +58,7 @@ def read_held_out(path: str | Path, table: pd.DataFrame, labels: Sequence[str]) 
     try:
         rows = pd.read_csv(path, dtype=types, usecols=list(types), keep_default_na=False, lineterminator="\n")
         if rows["image"].tolist() != _repeated(table, repeats):
-            raise ValueError("it is of other pictures")
+            raise ValueError("it is of other images")
         return rows[names].to_numpy(np.float64).reshape(-1, repeats, len(labels))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({one_line(error)}); `dvc repro -f` makes it anew") from error

@@ -26,7 +26,7 @@ class UserError(Exception):
 
 
 class UnreadableImage(Exception):
-    """A picture that cannot be used; the message is the reason that stands in the table."""
+    """An image that cannot be used; the message is the reason that stands in the table."""
 
 
 def one_line(error: object, most: int = 200) -> str:
@@ -78,7 +78,7 @@ def run(program: Callable[[], None], name: str) -> None:
     except (MemoryError, RuntimeError) as error:
         if not _of_memory(error):
             raise
-        less = "QUARTERTURN_PROCESSES=1 reads one picture at a time; a smaller batch_size or data.image_size needs less"
+        less = "QUARTERTURN_PROCESSES=1 reads one image at a time; a smaller batch_size or data.image_size needs less"
         print(f"{name}: memory ran out; {less}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:

@@ -14,7 +14,7 @@ from quarterturn.core.errors import UserError, one_line
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-RESERVED_LABELS = frozenset({"unlabelled", "unlabeled"})  # what folders and metrics call pictures without a class
+RESERVED_LABELS = frozenset({"unlabelled", "unlabeled"})  # what folders and metrics call images without a class
 
 YAML_ERRORS = (YAMLError, ValueError, LookupError, RecursionError)  # LookupError: `!!int ""`, `!!bool maybe`
 CLASSIFIERS = ("transfer", "baseline")  # the sections, stages and models that tell classes, and are compared
@@ -27,14 +27,14 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """The pictures."""
+    """The images."""
 
-    path: str = Field(min_length=1, description="folder or .zip of pictures")
+    path: str = Field(min_length=1, description="folder or .zip of images")
     labels: list[Annotated[str, Field(min_length=1)]] = Field(
         min_length=2, description="class names; their order is the class index"
     )
     image_size: int = Field(ge=8, le=1024, description="side of the stored square, pixels")
-    max_rejected: float = Field(ge=0, le=1, description="share of unreadable pictures that is tolerated")
+    max_rejected: float = Field(ge=0, le=1, description="fraction of unreadable images that is tolerated")
 
     @model_validator(mode="after")
     def labels_differ(self) -> Self:
@@ -49,19 +49,21 @@ class Data(Section):
 
 
 class Split(Section):
-    """Shares of the labelled pictures."""
+    """Shares of the labelled images."""
 
     val: Share = Field(
-        description="share of the labelled pictures for validation; cross-validated, only pretraining has any, of the"
-        " unlabelled pictures if there are as many of them as labelled ones"
+        description="fraction of the labelled images for validation; cross-validated, only pretraining has any, of the"
+        " unlabelled images if there are as many of them as labelled ones"
     )
-    test: Share = Field(description="share of the labelled pictures for the test; cross-validated, every one is tested")
-    seed: Seed = Field(description="which pictures go where, and which labels are used first")
+    test: Share = Field(
+        description="fraction of the labelled images for the test; cross-validated, every one is tested"
+    )
+    seed: Seed = Field(description="which images go where, and which labels are used first")
     by: Literal["hash", "position"] = Field(
-        description="hash: of each picture's content; position: in the order of names, val first and test last"
+        description="hash: of each image's content; position: in the order of names, val first and test last"
     )
     cross_validate_below: int = Field(
-        ge=0, le=100_000, description="labelled pictures; with fewer, each is tested, in folds; 0: never"
+        ge=0, le=100_000, description="labelled images; with fewer, each is tested, in folds; 0: never"
     )
 
     @model_validator(mode="after")
@@ -86,9 +88,9 @@ class RotateAugment(Section):
 
 
 class Augmentation(Section):
-    """Random changes of training pictures, before they are turned."""
+    """Random changes of training images, before they are rotated."""
 
-    crop: float = Field(gt=0, le=1, description="side of the smallest random crop, share of the side")
+    crop: float = Field(gt=0, le=1, description="side of the smallest random crop, fraction of the side")
     mirror: bool = Field(description="left and right swapped in half of the cases")
     color: float = Field(ge=0, lt=1, description="largest relative change of brightness and contrast")
 
@@ -108,22 +110,24 @@ class Model(Section):
     head: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
         max_length=4, description="hidden widths of the head; []: linear"
     )
-    dropout: float = Field(ge=0, lt=1, description="share of each hidden layer of the head that is dropped in training")
+    dropout: float = Field(
+        ge=0, lt=1, description="fraction of each hidden layer of the head that is dropped in training"
+    )
     output: Literal["softmax", "sigmoid"] = Field(
         description="of the head; sigmoid: a single output where two are told apart"
     )
 
     @property
     def minimum_size(self) -> int:
-        """Smallest picture side that the network can halve as often as it does, in pixels."""
+        """Smallest image side that the network can halve as often as it does, in pixels."""
         return 2 ** len(self.widths) if self.architecture == "convnet" else 32
 
 
 class TrainingPlan(Section):
     """How long and how fast one training goes."""
 
-    epochs: int = Field(ge=1, le=100_000, description="passes over its pictures")
-    batch_size: int = Field(ge=2, le=65_536, description="pictures per step")
+    epochs: int = Field(ge=1, le=100_000, description="passes over its images")
+    batch_size: int = Field(ge=2, le=65_536, description="images per step")
     learning_rate: float = Field(gt=0, le=10, description="of AdamW, at its peak")
     weight_decay: float = Field(ge=0, le=10, description="AdamW's decoupled decay")
     schedule: Literal["cosine", "constant"] = Field(
@@ -133,17 +137,17 @@ class TrainingPlan(Section):
 
 
 class Pretrain(TrainingPlan):
-    """Training of the rotation classifier; with angles_per_image: all, a step has its pictures at every angle."""
+    """Training of the rotation classifier; with angles_per_image: all, a step has its images at every angle."""
 
     angles_per_image: Literal["all", "one"] = Field(
-        description="all angles of a picture in one batch, or one angle per picture, drawn once"
+        description="all angles of an image in one batch, or one angle per image, drawn once"
     )
 
 
 class Transfer(TrainingPlan):
     """Training with the pretrained features; cross-validated, for 800 steps at least."""
 
-    label_fraction: Fraction = Field(description="share of the training labels that is used")
+    label_fraction: Fraction = Field(description="fraction of the training labels that is used")
     trainable: Literal["head", "all"] = Field(description="head: features frozen; all: fine-tuned")
     weights: str = Field(
         min_length=1, description="model file whose features are transferred; its path from the project's folder"
@@ -159,7 +163,7 @@ class Transfer(TrainingPlan):
 class Baseline(TrainingPlan):
     """Training of the same network from scratch; cross-validated, for 800 steps at least."""
 
-    label_fraction: Fraction = Field(description="share of the training labels that is used")
+    label_fraction: Fraction = Field(description="fraction of the training labels that is used")
 
 
 class Params(Section):
@@ -176,7 +180,7 @@ class Params(Section):
     baseline: Baseline
 
     @model_validator(mode="after")
-    def network_fits_pictures(self) -> Self:
+    def network_fits_images(self) -> Self:
         if self.data.image_size < self.model.minimum_size:
             raise ValueError(
                 f"data.image_size is {self.data.image_size}; the network of the model section"

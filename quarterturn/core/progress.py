@@ -49,7 +49,7 @@ class Progress:
         self._spoke = time.monotonic()
 
 
-def watched(items: Iterable[T], name: str, total: int) -> Iterator[T]:
+def with_progress(items: Iterable[T], name: str, total: int) -> Iterator[T]:
     """The items, while progress is shown."""
     with Progress(name, total) as progress:
         for item in items:

@@ -8,16 +8,16 @@ from quarterturn.core.errors import UserError
 from quarterturn.core.files import write_json
 
 
-def write_task(angles: Sequence[int], path: str | Path) -> None:
+def write_angles(angles: Sequence[int], path: str | Path) -> None:
     """Write the task: the class index of each angle in degrees."""
     write_json({"angles": {str(index): angle for index, angle in enumerate(angles)}}, path)
 
 
-def read_task(path: str | Path) -> list[int]:
+def read_angles(path: str | Path) -> list[int]:
     """Angles in degrees, in the order of their class index.
 
     Raises:
-        UserError: no such file, or not what `write_task` writes.
+        UserError: no such file, or not what `write_angles` writes.
     """
     try:
         angles = json.loads(Path(path).read_text("utf-8"))["angles"]

@@ -1,6 +1,6 @@
-"""Random changes of training pictures, on whole batches, before they are turned.
+"""Random changes of training images, on whole batches, before they are rotated.
 
-All are the same for every angle of a picture, and none tells up from left: crops are square, and mirroring comes
+All are the same for every angle of an image, and none tells up from left: crops are square, and mirroring comes
 before the turn (after it, 90° and 270° would swap).
 """
 
@@ -12,11 +12,11 @@ from quarterturn.core.params import Augmentation
 
 
 def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop, mirror and recolour each picture at random.
+    """Crop, mirror and recolour each image at random.
 
     Args:
         images: (n, channels, side, side) float32 in [0, 1].
-        settings: strengths; with crop 1, mirror off and color 0 the pictures come back as they are.
+        settings: strengths; with crop 1, mirror off and color 0 the images come back as they are.
         generator: of the random numbers, on the CPU.
 
     Returns:

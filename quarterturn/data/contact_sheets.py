@@ -1,4 +1,4 @@
-"""Pictures for people: sheets of tiles with captions."""
+"""Images for people: sheets of tiles with captions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ MARGIN = 8
 
 
 def draw_sheet(title: str, rows: Sequence[Sequence[tuple[Pixels, str]]], path: str | Path) -> None:
-    """Draw rows of tiles, each a (height, width, 1 or 3) uint8 picture and its caption, as a PNG."""
+    """Draw rows of tiles, each a (height, width, 1 or 3) uint8 image and its caption, as a PNG."""
     columns = max((len(row) for row in rows), default=1)
     width = max(columns * (TILE + MARGIN), round(_font(14).getlength(title)) + MARGIN)
     size = (MARGIN + width, 2 * MARGIN + 20 + max(len(rows), 1) * (TILE + CAPTION + MARGIN))
@@ -27,7 +27,7 @@ def draw_sheet(title: str, rows: Sequence[Sequence[tuple[Pixels, str]]], path: s
         for column, (pixels, caption) in enumerate(row):
             left, top = MARGIN + column * (TILE + MARGIN), 2 * MARGIN + 20 + line * (TILE + CAPTION + MARGIN)
             tile = as_image(pixels)
-            # Small pictures keep their pixels visible; large ones are reduced smoothly.
+            # Small images keep their pixels visible; large ones are reduced smoothly.
             method = Image.Resampling.NEAREST if tile.width < TILE else Image.Resampling.BICUBIC
             sheet.paste(tile.convert("RGB").resize((TILE, TILE), method), (left, top))
             while small.getlength(caption) > TILE + MARGIN - 2:
@@ -38,7 +38,7 @@ def draw_sheet(title: str, rows: Sequence[Sequence[tuple[Pixels, str]]], path: s
 
 
 def as_image(pixels: Pixels) -> Image.Image:
-    """A (height, width, 1 or 3) uint8 picture, grey or RGB."""
+    """A (height, width, 1 or 3) uint8 image, grey or RGB."""
     return Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels)
 
 

@@ -28,8 +28,8 @@ COLUMNS = (
     "sha256",
     "perceptual_hash",
 )
-# With few labels there is one column more: the fold that a labelled picture is tested in, at each repeat, as "2 0 4".
-# Classifiers then go by it, and the part only says what pretraining does with the picture.
+# With few labels there is one column more: the fold that a labelled image is tested in, at each repeat, as "2 0 4".
+# Classifiers then go by it, and the part only says what pretraining does with the image.
 FOLDS = "folds"
 _INTEGERS = ("rank", "width", "height", "channels", "bytes")
 
@@ -58,12 +58,12 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def used_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The pictures in a part, in order; their position is their row in the pixel store."""
+    """The images in a part, in order; their position is their row in the pixel store."""
     return table[table["part"].isin(PARTS)].reset_index(drop=True)
 
 
 def rows_of(table: pd.DataFrame, *parts: str) -> npt.NDArray[np.int64]:
-    """Positions of the pictures in the given parts, (n,) int64, ascending."""
+    """Positions of the images in the given parts, (n,) int64, ascending."""
     return np.flatnonzero(table["part"].isin(parts))
 
 
@@ -74,7 +74,7 @@ def class_indices(table: pd.DataFrame, rows: npt.NDArray[np.int64], labels: Sequ
 
 
 def fold_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Which fold each picture is tested in, from 0, at each repeat: (n, repeats) int64; -1 for pictures in none.
+    """Which fold each image is tested in, from 0, at each repeat: (n, repeats) int64; -1 for images in none.
 
     Without cross-validation there are no repeats: (n, 0).
 
@@ -91,7 +91,7 @@ def fold_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 
 def rows_to_test(table: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Positions of the pictures that the classifiers are tested on: those in folds, else the test part; ascending."""
+    """Positions of the images that the classifiers are tested on: those in folds, else the test part; ascending."""
     in_folds = (fold_numbers(table) >= 0).any(axis=1)
     return np.flatnonzero(in_folds) if in_folds.any() else rows_of(table, TEST)
 
@@ -107,18 +107,18 @@ def label_subset(
     """Rows of the training labels that a share leaves: stratified, fixed, the smaller inside the larger.
 
     Args:
-        table: of used pictures, with `label` and `rank`, which is -1 for all but training labels.
+        table: of used images, with `label` and `rank`, which is -1 for all but training labels.
         fraction: share in (0, 1].
         labels: class names.
         key: the parameter that holds the fraction, for the error.
-        among: (n,) bool, to take the share of these training labels only.
+        among: (n,) bool, to take the fraction of these training labels only.
         begin: in [0, 1), where in the order of the ranks the share begins; it goes on with the first after the last.
 
     Returns:
         (n,) int64, sorted row positions in ``table``.
 
     Raises:
-        UserError: a class would be left without a picture.
+        UserError: a class would be left without an image.
     """
     rank = table["rank"].to_numpy()
     train = rank >= 0 if among is None else (rank >= 0) & among
@@ -129,7 +129,7 @@ def label_subset(
         count = round(fraction * total)
         if count == 0:
             raise UserError(
-                f"{key} is {fraction}, which leaves none of the {total} training pictures of class {label!r};"
+                f"{key} is {fraction}, which leaves none of the {total} training images of class {label!r};"
                 f" it must be at least {1 / max(total, 1):.2g}"
             )
         order = of_class[np.argsort(rank[of_class])]

@@ -1,4 +1,4 @@
-"""The pixel store: every picture as a uint8 square in one memory-mapped .npy file."""
+"""The pixel store: every image as a uint8 square in one memory-mapped .npy file."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,8 +24,8 @@ class NewStore:
 
     Attributes:
         path: of the file, which has its header already.
-        shape: (pictures, height, width, channels).
-        start: where the first picture begins, bytes.
+        shape: (images, height, width, channels).
+        start: where the first image begins, bytes.
     """
 
     path: Path
@@ -58,14 +58,14 @@ def new_store(path: str | Path, shape: tuple[int, int, int, int]) -> Iterator[Ne
 
 
 def write_store(path: str | Path, squares: Iterable[Pixels], shape: tuple[int, int, int, int]) -> None:
-    """Write uint8 squares one after another; ``shape`` is (pictures, height, width, channels)."""
+    """Write uint8 squares one after another; ``shape`` is (images, height, width, channels)."""
     with new_store(path, shape) as store:
         for row, square in zip(range(shape[0]), squares, strict=True):
             store.write(row, square)
 
 
 class Store:
-    """The used pictures: `table`, one row each, and `pixels`, (n, height, width, channels) uint8, mapped.
+    """The used images: `table`, one row each, and `pixels`, (n, height, width, channels) uint8, mapped.
 
     Args:
         folder: outputs folder, holding split/images.csv and rotate-augment/pixels.npy.
@@ -100,7 +100,7 @@ class Store:
 
     @property
     def fingerprint(self) -> str:
-        """Of the pictures and of the part that each is in: a model says by it what it was trained on."""
+        """Of the images and of the part that each is in: a model says by it what it was trained on."""
         digest = sha256()  # line by line: all at once would take as much memory as the table
         for row, line in enumerate(map(" ".join, zip(self.table["sha256"], self.table["part"], strict=True))):
             digest.update(f"\n{line}".encode() if row > 0 else line.encode())

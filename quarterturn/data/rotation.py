@@ -1,4 +1,4 @@
-"""The rotation task (Gidaris, Singh and Komodakis, ICLR 2018): by which angle was a picture turned?
+"""The rotation task (Gidaris, Singh and Komodakis, ICLR 2018): by which angle was an image rotated?
 
 Turns are exact quarter turns of stored pixels. Any interpolation, padding or re-encoding after the turn would be a cue.
 """
@@ -9,30 +9,30 @@ import torch
 from torch import Tensor
 
 
-def turn(images: Tensor, angle: int) -> Tensor:
+def rotate(images: Tensor, angle: int) -> Tensor:
     """Turn (n, channels, side, side) counter-clockwise by ``angle`` degrees, a multiple of 90."""
     return torch.rot90(images, angle // 90, (2, 3))
 
 
-def turn_all(images: Tensor, angles: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Every picture by every angle: all by the first, then all by the second, …
+def rotate_all(images: Tensor, angles: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Every image by every angle: all by the first, then all by the second, …
 
     Returns:
         (len(angles)·n, channels, side, side) of the input's dtype, and (len(angles)·n,) int64 indices into ``angles``.
     """
-    turned = torch.cat([turn(images, angle) for angle in angles])
-    return turned, torch.arange(len(angles)).repeat_interleave(len(images))
+    rotated = torch.cat([rotate(images, angle) for angle in angles])
+    return rotated, torch.arange(len(angles)).repeat_interleave(len(images))
 
 
-def turn_each(images: Tensor, angles: Sequence[int], targets: Tensor) -> Tensor:
-    """Picture i by ``angles[targets[i]]``; same shape and dtype as ``images``."""
-    turned = torch.empty_like(images)
+def rotate_each(images: Tensor, angles: Sequence[int], targets: Tensor) -> Tensor:
+    """Image i by ``angles[targets[i]]``; same shape and dtype as ``images``."""
+    rotated = torch.empty_like(images)
     for index, angle in enumerate(angles):
         chosen = targets == index
-        turned[chosen] = turn(images[chosen], angle)
-    return turned
+        rotated[chosen] = rotate(images[chosen], angle)
+    return rotated
 
 
-def drawn_targets(count: int, angles: Sequence[int], seed: int) -> Tensor:
-    """One angle for each of ``count`` pictures, drawn once: (count,) int64 indices into ``angles``."""
+def draw_targets(count: int, angles: Sequence[int], seed: int) -> Tensor:
+    """One angle for each of ``count`` images, drawn once: (count,) int64 indices into ``angles``."""
     return torch.randint(len(angles), (count,), generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""How sure is it? Intervals for accuracies, and the paired comparison of two classifiers on the same pictures."""
+"""How sure is it? Intervals for accuracies, and the paired comparison of two classifiers on the same images."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """First minus second, on the same pictures.
+    """First minus second, on the same images.
 
     Attributes:
         difference: of the accuracies, in [-1, 1].
@@ -35,29 +35,29 @@ class PairedComparison:
 
 
 def accuracy_interval(correct: int, count: int) -> tuple[float, float]:
-    """95 % interval of an accuracy (Wilson, 1927), from ``correct`` of ``count`` pictures."""
+    """95 % interval of an accuracy (Wilson, 1927), from ``correct`` of ``count`` images."""
     interval = binomtest(correct, count).proportion_ci(LEVEL, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def clustered_interval(correct: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """95 % interval of an accuracy over pictures that were each asked several times, (pictures, times) bool.
+    """95 % interval of an accuracy over images that were each asked several times, (images, times) bool.
 
-    Answers about one picture are alike, so they count for less than as many pictures: Wilson's interval at the
-    effective sample size (Kish, 1965), which lies between the number of pictures and that of answers.
+    Answers about one image are alike, so they count for less than as many images: Wilson's interval at the
+    effective sample size (Kish, 1965), which lies between the number of images and that of answers.
     """
-    pictures, times = correct.shape
+    images, times = correct.shape
     accuracy = float(correct.mean())
-    variance_of_mean = float(correct.mean(axis=1).var()) / pictures
-    effective = accuracy * (1 - accuracy) / variance_of_mean if variance_of_mean > 0 else pictures
-    count = round(min(max(effective, pictures), pictures * times))
+    variance_of_mean = float(correct.mean(axis=1).var()) / images
+    effective = accuracy * (1 - accuracy) / variance_of_mean if variance_of_mean > 0 else images
+    count = round(min(max(effective, images), images * times))
     return accuracy_interval(round(accuracy * count), count)
 
 
 def compare_paired(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> PairedComparison:
-    """Compare two classifiers by which pictures, (n,) bool each, they got right.
+    """Compare two classifiers by which images, (n,) bool each, they got right.
 
-    The interval inverts Tango's score test (Statistics in Medicine 17:891, 1998); p is McNemar's, exact: the pictures
+    The interval inverts Tango's score test (Statistics in Medicine 17:891, 1998); p is McNemar's, exact: the images
     that only one got right, against a fair coin.
     """
     count = len(first)
@@ -82,7 +82,7 @@ def tango_interval(only_first: float, only_second: float, count: float) -> tuple
 
     def excess(delta: float, sign: int) -> float:
         """Zero where the score statistic for ``delta`` is ``sign`` times the critical value."""
-        # The share of pairs that only the second wins, at its most likely under the hypothesis: a quadratic's root.
+        # The fraction of pairs that only the second wins, at its most likely under the hypothesis: a quadratic's root.
         a = 2 * count
         b = (2 * count - only_first + only_second) * delta - only_first - only_second
         c = -only_second * delta * (1 - delta)

@@ -22,7 +22,7 @@ from quarterturn.evaluation.intervals import (
 def metrics_of(predictions: pd.DataFrame, labels: Sequence[str], angles: Sequence[int]) -> dict[str, Any]:
     """All of metrics/evaluate.json but the numbers of labels, from metrics/predictions.csv alone.
 
-    With folds, every picture and repeat counts; see `quarterturn.evaluation.cv_intervals` for the intervals. The ROC
+    With folds, every image and repeat counts; see `quarterturn.evaluation.cv_intervals` for the intervals. The ROC
     AUC is then the mean of those within a fold: probabilities of different networks are not to be ranked together.
     """
     index = {label: number for number, label in enumerate(labels)}
@@ -70,9 +70,9 @@ def verdict(metrics: dict[str, Any]) -> str:
         for name in CLASSIFIERS
     )
     points = [f"{100 * value:+.1f}" for value in (comparison.difference, comparison.low, comparison.high)]
-    where = f"On {metrics['images']:,} test pictures"
+    where = f"On {metrics['images']:,} test images"
     if folded:
-        where = f"Cross-validated on {metrics['images']:,} labelled pictures, {metrics['folds']} folds"
+        where = f"Cross-validated on {metrics['images']:,} labelled images, {metrics['folds']} folds"
         where += f" drawn {metrics['repeats']} times"
     return (
         f"{where}, {claim}: {told}; {points[0]} points, 95 % interval {points[1]} to {points[2]}, McNemar p ="
@@ -81,7 +81,7 @@ def verdict(metrics: dict[str, Any]) -> str:
 
 
 def _outlook(metrics: dict[str, Any], shown: bool) -> str:
-    """With folds: how many labels an answer would need, and whether pretraining saw tested pictures."""
+    """With folds: how many labels an answer would need, and whether pretraining saw tested images."""
     compared, sentences = metrics["comparison"], []
     if not shown:
         width, question = 100 * (compared["high"] - compared["low"]), f"{100 * compared['to_tell']:.1f} points"
@@ -94,7 +94,7 @@ def _outlook(metrics: dict[str, Any], shown: bool) -> str:
         else:
             sentences.append(f"The interval is {width:.0f} points wide; a difference of {question} would likely show.")
     if seen := metrics.get("images_in_pretraining"):
-        sentences.append(f"Pretraining saw {seen:,} of these pictures, without their labels.")
+        sentences.append(f"Pretraining saw {seen:,} of these images, without their labels.")
     return " ".join(sentences)
 
 
@@ -110,7 +110,7 @@ def _rotation_metrics(predictions: pd.DataFrame, angles: Sequence[int]) -> dict[
     asked = answers.notna().to_numpy()
     predicted = answers.fillna(-1).to_numpy(np.int64)
     true = np.broadcast_to(np.array(angles), predicted.shape)
-    # Every picture was asked as often: at all angles, or at one.
+    # Every image was asked as often: at all angles, or at one.
     right = (predicted == true)[asked].reshape(len(answers), -1)
     predicted, true = predicted[asked], true[asked]
     low, high = clustered_interval(right)

@@ -59,7 +59,7 @@ def draw_overview(sentence: str, metrics: Mapping[str, Mapping[str, Any]], path:
 
 
 def confusion_axes(axes: Axes, matrix: Mapping[str, Mapping[str, int]], title: str) -> None:
-    """Draw the counts of {true: {predicted: count}} into ``axes``, shaded by the share of the true class."""
+    """Draw the counts of {true: {predicted: count}} into ``axes``, shaded by the fraction of the true class."""
     names = list(matrix)
     counts = np.array([[matrix[true][predicted] for predicted in names] for true in names])
     shares: npt.NDArray[np.float64] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

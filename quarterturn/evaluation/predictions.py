@@ -1,4 +1,4 @@
-"""The test: what the three models say of the test pictures, as one table."""
+"""The test: what the three models say of the test images, as one table."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from quarterturn.core.params import CLASSIFIERS
-from quarterturn.data.datasets import TurnedPictures
+from quarterturn.data.datasets import RotatedImages
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.training.device import Compute
 from quarterturn.training.loop import predict
@@ -19,13 +19,13 @@ from quarterturn.training.network import Network
 def angle_probabilities(
     network: Network, pixels: Pixels, rows: npt.NDArray[np.int64], angles: Sequence[int], compute: Compute
 ) -> npt.NDArray[np.float64]:
-    """Probability of each angle for every picture turned by every angle: (n, true angle, predicted angle)."""
-    turned = []
+    """Probability of each angle for every image rotated by every angle: (n, true angle, predicted angle)."""
+    rotated = []
     for index in range(len(angles)):
         drawn = torch.full((len(rows),), index)
-        logits, _ = predict(network, TurnedPictures(pixels, rows, angles, drawn), compute)
-        turned.append(logits.double().softmax(dim=1).numpy())
-    return np.stack(turned, axis=1)
+        logits, _ = predict(network, RotatedImages(pixels, rows, angles, drawn), compute)
+        rotated.append(logits.double().softmax(dim=1).numpy())
+    return np.stack(rotated, axis=1)
 
 
 def predictions_table(
@@ -33,15 +33,15 @@ def predictions_table(
     actual: npt.NDArray[np.int64],
     probabilities: dict[str, npt.NDArray[np.float64]],
     labels: Sequence[str],
-    turned: npt.NDArray[np.float64],
+    rotated: npt.NDArray[np.float64],
     angles: Sequence[int],
     asked: npt.NDArray[np.bool_] | None = None,
     folds: npt.NDArray[np.int64] | None = None,
 ) -> pd.DataFrame:
-    """One row a test picture, as metrics/predictions.csv has it; with folds, one a picture and repeat.
+    """One row a test image, as metrics/predictions.csv has it; with folds, one an image and repeat.
 
     Columns: image, actual, the class that transfer and baseline predict, their probabilities (`transfer_cat`, …), and
-    for the picture turned by each angle the angle that was predicted (`rotation_90`, …), empty where it was not asked.
+    for the image rotated by each angle the angle that was predicted (`rotation_90`, …), empty where it was not asked.
     With folds, `repeat` and `fold`, from 1, come after the image, and rotations are asked in the first repeat.
 
     Args:
@@ -49,13 +49,13 @@ def predictions_table(
         actual: (n,) class indices.
         probabilities: of each classifier, (n, repeats, classes); one repeat where there are no folds.
         labels: names of the classes.
-        turned: (n, true angle, predicted angle) probabilities.
+        rotated: (n, true angle, predicted angle) probabilities.
         angles: degrees.
         asked: (n, angles), which rotations were asked; None for all.
-        folds: (n, repeats), from 0, in which each picture was tested.
+        folds: (n, repeats), from 0, in which each image was tested.
     """
     names = np.array(labels)
-    predicted = np.array(angles)[turned.argmax(axis=2)]
+    predicted = np.array(angles)[rotated.argmax(axis=2)]
     asked = np.full(predicted.shape, True) if asked is None else asked
     tables = []
     for repeat in range(probabilities[CLASSIFIERS[0]].shape[1]):

@@ -1,4 +1,4 @@
-"""What JPEG leaves in a picture that turns with it, and would tell by which angle it was turned; and its removal."""
+"""What JPEG leaves in an image that turns with it, and would tell by which angle it was rotated; and its removal."""
 
 from PIL import Image, JpegImagePlugin
 
@@ -17,7 +17,7 @@ def color_cell(image: Image.Image) -> tuple[int, int] | None:
 
 
 def without_traces(image: Image.Image, side: int) -> Image.Image:
-    """Decode a picture that has not been loaded yet; if it is a JPEG, without what tells its width from its height.
+    """Decode an image that has not been loaded yet; if it is a JPEG, without what tells its width from its height.
 
     - The last row and column of blocks may be filled in part only; a scaled decoding shows some of the rest.
     - Colour that is stored more finely in one direction than in the other, as in 4:2:2, is made as coarse in both. That
@@ -29,7 +29,7 @@ def without_traces(image: Image.Image, side: int) -> Image.Image:
     """
     cell = color_cell(image)
     uneven = cell is not None and cell[0] != cell[1]
-    # Gives the box that the picture fills.
+    # Gives the box that the image fills.
     draft = image.draft("YCbCr", None) if uneven else image.draft(None, (side, side))
     image.load()
     if draft is None:
@@ -44,7 +44,7 @@ def _evened(image: Image.Image, cell: tuple[int, int]) -> Image.Image:
     across, down = (max(cell) // each for each in cell)
     luma, *colors = image.convert("YCbCr").split()
     width, height = image.size
-    # A last cell that the picture fills in part ends beyond it: `box` keeps the others where they are.
+    # A last cell that the image fills in part ends beyond it: `box` keeps the others where they are.
     box = (0, 0, width / across, height / down)
     coarse = [color.reduce((across, down)).resize(image.size, Image.Resampling.BILINEAR, box) for color in colors]
     merged = Image.merge("YCbCr", (luma, *coarse)).convert("RGB")

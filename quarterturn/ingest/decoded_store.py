@@ -9,7 +9,7 @@ import pandas as pd
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.data.pixel_store import NewStore, new_store
 from quarterturn.ingest.decoding import decode_square
-from quarterturn.ingest.parallel import in_processes
+from quarterturn.ingest.parallel import map_in_processes
 from quarterturn.ingest.source import ImageSource
 
 
@@ -21,7 +21,7 @@ def decode_all(source: ImageSource, table: pd.DataFrame, path: Path, size: int, 
     """
     items = list(zip(range(len(table)), table["image"], table["sha256"], strict=True))
     with new_store(path, (len(table), size, size, channels)) as store:
-        for _ in in_processes(partial(decode_into, store, source), items, "rotate-augment"):
+        for _ in map_in_processes(partial(decode_into, store, source), items, "rotate-augment"):
             pass
 
 

@@ -1,4 +1,4 @@
-"""Opening and squaring pictures: from a file's bytes to upright pixels."""
+"""Opening and squaring images: from a file's bytes to upright pixels."""
 
 import io
 import struct
@@ -15,7 +15,7 @@ from quarterturn.core.errors import UnreadableImage, one_line
 from quarterturn.ingest.chroma import without_traces
 
 # What is decoded: nothing that Pillow hands to an outside program, as EPS, and nothing that hardly anyone photographs
-# in. MPO, phones' JPEG with a second picture inside, counts as JPEG.
+# in. MPO, phones' JPEG with a second image inside, counts as JPEG.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 200_000_000  # 0.6 GB as RGB; the largest phone sensors have this many
 MIN_SIDE = 8  # pixels; what is smaller shows nothing
@@ -48,7 +48,7 @@ class ImageFacts:
 
 
 def examine(data: bytes) -> ImageFacts:
-    """Open a picture's bytes, decode all of them, and say what is in them.
+    """Open an image's bytes, decode all of them, and say what is in them.
 
     Raises:
         UnreadableImage: with the reason.
@@ -63,8 +63,8 @@ def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8
     """Decode to the centred square, resized with antialiasing.
 
     JPEGs are decoded at the smallest DCT scale that leaves at least twice the wanted side. Where colour is coarse, the
-    outermost pixels are cut off: the square of a wide picture would have such edges above and below only, and that
-    tells by which angle it was turned.
+    outermost pixels are cut off: the square of a wide image would have such edges above and below only, and that
+    tells by which angle it was rotated.
 
     Returns:
         uint8 array of shape (size, size, channels).
@@ -76,7 +76,7 @@ def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8
     side = min(image.size) - (2 * EDGE if coarse else 0)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     # Cropped first: `resize` with a box would look over its edges, where there is something, so on two sides only. On
-    # noise, that alone told landscape pictures that lie on their side from upright ones in four of five cases.
+    # noise, that alone told landscape images that lie on their side from upright ones in four of five cases.
     square = _in_mode("L" if channels == 1 else "RGB", image).crop((left, top, left + side, top + side))
     resized = square.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(resized, dtype=np.uint8).reshape(size, size, channels)
@@ -105,7 +105,7 @@ def _open(data: bytes, side: int) -> _Opened:
             upright = _without_alpha(decoded)
             return _Opened(upright, upright.mode == "RGB" and image.format in COARSE, width, height)
     except UnidentifiedImageError as error:
-        raise UnreadableImage("no picture in a format that can be read") from error
+        raise UnreadableImage("no image in a format that can be read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels") from error
     except DAMAGED as error:
@@ -113,7 +113,7 @@ def _open(data: bytes, side: int) -> _Opened:
 
 
 def _without_alpha(image: Image.Image) -> Image.Image:
-    """Mode L for grey pictures, else RGB; what is transparent becomes white."""
+    """Mode L for grey images, else RGB; what is transparent becomes white."""
     if image.mode.startswith("I"):  # 16 bits a pixel, in 16 or 32
         values = np.asarray(image).astype(np.int64) >> 8
         return Image.fromarray(values.clip(0, 255).astype(np.uint8))

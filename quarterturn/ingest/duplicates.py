@@ -25,16 +25,16 @@ def exact_duplicates(sha256: pd.Series, label: pd.Series) -> tuple[pd.Series, pd
     contradictory = (classes > 1) & labelled
     order = (~labelled).sort_values(kind="stable").index
     repeated = sha256.loc[order].duplicated().reindex(sha256.index)
-    # An unlabelled copy of contradictory files is a fine unlabelled picture; only its labels are in doubt.
+    # An unlabelled copy of contradictory files is a fine unlabelled image; only its labels are in doubt.
     first_unlabelled = ~labelled & ~sha256.where(~labelled).duplicated()
     repeated &= ~((classes > 1) & first_unlabelled)
     return repeated & ~contradictory, contradictory
 
 
 def near(hashes: npt.NDArray[np.uint8], marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which pictures are nearly one of the marked, themselves or others (Hamming distance ≤ `NEAR_DISTANCE`).
+    """Which images are nearly one of the marked, themselves or others (Hamming distance ≤ `NEAR_DISTANCE`).
 
-    Two hashes that differ in at most d bits agree in at least one of d + 1 blocks of bits, so only pictures that
+    Two hashes that differ in at most d bits agree in at least one of d + 1 blocks of bits, so only images that
     share a block are compared (multi-index hashing: Norouzi, Punjani and Fleet, CVPR 2012).
 
     Args:
@@ -67,7 +67,7 @@ def near(hashes: npt.NDArray[np.uint8], marked: npt.NDArray[np.bool_]) -> npt.ND
 
 
 def near_earlier(hashes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """For each picture the first kept one that it is nearly, where every picture is kept that is nearly no kept one.
+    """For each image the first kept one that it is nearly, where every image is kept that is nearly no kept one.
 
     The kept ones, which get their own number, are then all apart. Each is compared with all before it.
 

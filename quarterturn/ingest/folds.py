@@ -1,4 +1,4 @@
-"""Few labels: no part for the test, but folds, in which every labelled picture is tested."""
+"""Few labels: no part for the test, but folds, in which every labelled image is tested."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +47,7 @@ def draw_split(table: pd.DataFrame, labels: Sequence[str], split: Split) -> tupl
         UserError: a class or a part has too few images.
     """
     if (count := usable_labels(table)) < split.cross_validate_below:
-        print(f"split: {count} labelled pictures are few: each is tested, in {FOLD_COUNT} folds, {REPEATS} times")
+        print(f"split: {count} labelled images are few: each is tested, in {FOLD_COUNT} folds, {REPEATS} times")
         table = assign_folds(table, split.val, split.test, split.seed, split.by)
         check_folds(table, labels)
         return table, fold_summary(table, labels)
@@ -57,28 +57,28 @@ def draw_split(table: pd.DataFrame, labels: Sequence[str], split: Split) -> tupl
 
 
 def usable_labels(table: pd.DataFrame) -> int:
-    """Number of labelled pictures that can be used, each content counted once; ``table`` as for `assign`."""
+    """Number of labelled images that can be used, each content counted once; ``table`` as for `assign`."""
     table = without_copies(table)
     return int(((table["part"] == UNLABELLED) & (table["label"] != "")).sum())
 
 
 def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "hash") -> pd.DataFrame:
-    """Draw the folds of the labelled pictures, and for every picture what pretraining does with it.
+    """Draw the folds of the labelled images, and for every image what pretraining does with it.
 
-    Each class is cut into `FOLD_COUNT` folds of equal size, but for one picture, in an order of its own for each of
+    Each class is cut into `FOLD_COUNT` folds of equal size, but for one image, in an order of its own for each of
     `REPEATS` repeats: of a hash of the contents, or, by position, of the names, each time from another place on. A
-    further picture moves the borders between folds by less than one picture. Of labelled near-duplicates the first by
-    hash is kept, so that all tests are of different pictures.
+    further image moves the borders between folds by less than one image. Of labelled near-duplicates the first by
+    hash is kept, so that all tests are of different images.
 
-    Parts are for pretraining only. If there are no fewer unlabelled pictures than labelled ones, it learns from the
-    former, with a share of them for validation, and is tested on the latter. Else it has to learn from labelled ones
+    Parts are for pretraining only. If there are no fewer unlabelled images than labelled ones, it learns from the
+    former, with a fraction of them for validation, and is tested on the latter. Else it has to learn from labelled ones
     too, without their labels: these are split as `assign` does it.
 
     Args:
         table, val, test, seed, by: as for `assign`.
 
     Returns:
-        As `assign`, with `folds` (see `quarterturn.data.manifest.FOLDS`); all pictures with folds have a rank.
+        As `assign`, with `folds` (see `quarterturn.data.manifest.FOLDS`); all images with folds have a rank.
     """
     table = without_copies(table)
     labelled = table[(table["part"] == UNLABELLED) & (table["label"] != "")]
@@ -110,26 +110,26 @@ def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: st
 
 
 def check_folds(table: pd.DataFrame, labels: Sequence[str]) -> None:
-    """Raise a `UserError` where a class has too few pictures for the folds, or pretraining too few at all."""
+    """Raise a `UserError` where a class has too few images for the folds, or pretraining too few at all."""
     for label in labels:
         parts_of_class(table, label)  # there are some
         count = int(((table["label"] == label) & (table[FOLDS] != "")).sum())
         if count < FOLD_COUNT:
             raise UserError(
-                f"too few pictures to cross-validate: class {label!r} has {count}, at least {FOLD_COUNT} are needed,"
+                f"too few images to cross-validate: class {label!r} has {count}, at least {FOLD_COUNT} are needed,"
                 " one for each fold; label more of them"
             )
     for part, meant in ((TRAIN, (TRAIN, UNLABELLED)), (VAL, (VAL,)), (TEST, (TEST,))):
         count = int(table["part"].isin(meant).sum())
         if count < MIN_IMAGES:
             raise UserError(
-                f"too few pictures to pretrain: there are {count} in {part}, at least {MIN_IMAGES} are needed; add"
-                f" pictures, labelled or not, or change split.{part if part != TRAIN else 'val'} or split.seed"
+                f"too few images to pretrain: there are {count} in {part}, at least {MIN_IMAGES} are needed; add"
+                f" images, labelled or not, or change split.{part if part != TRAIN else 'val'} or split.seed"
             )
 
 
 def fold_summary(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
-    """Counts for metrics/split.json: as `summary`, but every picture with folds is one of train and one of test."""
+    """Counts for metrics/split.json: as `summary`, but every image with folds is one of train and one of test."""
     counts = summary(table, labels)
     for label in labels:
         count = int(((table["label"] == label) & (table[FOLDS] != "")).sum())

@@ -8,7 +8,7 @@ import pandas as pd
 
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.ingest.decoding import examine
-from quarterturn.ingest.parallel import in_processes
+from quarterturn.ingest.parallel import map_in_processes
 from quarterturn.ingest.source import ImageSource, folded, labels_by_path, shown
 
 
@@ -23,9 +23,9 @@ def read_images(source: ImageSource) -> pd.DataFrame:
     """
     names = source.names()
     if not names:
-        raise UserError(f"data.path: there are no pictures in {source.path}")
+        raise UserError(f"data.path: there are no images in {source.path}")
     columns: dict[str, list[object]] = {}  # rows would take twice the memory
-    for row in in_processes(partial(describe, source), names, "split"):
+    for row in map_in_processes(partial(describe, source), names, "split"):
         for key, value in row.items():
             columns.setdefault(key, []).append(value)
     return pd.DataFrame(columns)
@@ -66,6 +66,6 @@ def check_rejected(table: pd.DataFrame, max_rejected: float) -> None:
     if len(rejected) / len(table) > max_rejected:
         first = rejected.iloc[0]
         raise UserError(
-            f"{len(rejected)} of {len(table)} pictures cannot be used, more than data.max_rejected = {max_rejected};"
+            f"{len(rejected)} of {len(table)} images cannot be used, more than data.max_rejected = {max_rejected};"
             f" the first is {first['image']!r}: {first['reason']}"
         )

@@ -1,6 +1,6 @@
-"""Work on many pictures at a time, in a process for each core.
+"""Work on many images at a time, in a process for each core.
 
-In threads, pictures would wait for each other: what surrounds Pillow's decoding holds the interpreter's lock.
+In threads, images would wait for each other: what surrounds Pillow's decoding holds the interpreter's lock.
 """
 
 import multiprocessing
@@ -17,15 +17,15 @@ from multiprocessing.process import BaseProcess as Process
 from typing import TypeVar
 
 from quarterturn.core.errors import UserError, one_line
-from quarterturn.core.progress import watched
+from quarterturn.core.progress import with_progress
 
 T = TypeVar("T")
 R = TypeVar("R")
 FEW = 4  # so many items are not worth a process
 CHUNK = 16  # items that a process is handed at a time: fewer where there are few, more where there are very many
-CHUNKS = 4  # of each process, at least, so that one of large pictures does not keep the others waiting
+CHUNKS = 4  # of each process, at least, so that one of large images does not keep the others waiting
 MOST_CHUNKS = 1024  # all are queued at once
-FEWER = "with QUARTERTURN_PROCESSES=1, one picture is read at a time"
+FEWER = "with QUARTERTURN_PROCESSES=1, one image is read at a time"
 
 
 def cores() -> int:
@@ -42,7 +42,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Iterator[R]:
+def map_in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Iterator[R]:
     """``call`` of every item, in their order, while progress is shown under ``name``.
 
     Few items, or any number on one core, are worked on in this process. Else ``call``, items and results are pickled.
@@ -52,7 +52,7 @@ def in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Itera
     """
     processes = cores()
     if processes == 1 or len(items) <= FEW:
-        yield from watched(map(call, items), name, len(items))
+        yield from with_progress(map(call, items), name, len(items))
         return
     # A forked process is there at once. Elsewhere than on Linux, system libraries do not survive it.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
@@ -65,14 +65,14 @@ def in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Itera
     except (OSError, RuntimeError) as error:  # of a pool that is only half there, which cannot be shut down
         for child in _ended_children(others):
             child.join()
-        raise UserError(f"processes that read pictures cannot be started: {one_line(error)}; {FEWER}") from error
+        raise UserError(f"processes that read images cannot be started: {one_line(error)}; {FEWER}") from error
     try:
-        yield from watched(results, name, len(items))
+        yield from with_progress(results, name, len(items))
     except BaseException as error:
         _ended_children(others)  # else they would first finish what they have been handed
         if isinstance(error, BrokenProcessPool):
             raise UserError(
-                f"a process that reads pictures has ended before its time, as it happens where memory runs out; {FEWER}"
+                f"a process that reads images has ended before its time, as it happens where memory runs out; {FEWER}"
             ) from error
         raise
     finally:

@@ -1,4 +1,4 @@
-"""Where pictures come from: a folder or a .zip, the files in it, and what their paths and labels.csv say of them."""
+"""Where images come from: a folder or a .zip, the files in it, and what their paths and labels.csv say of them."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOF
 
 
 class ImageSource:
-    """The pictures in a folder, at any depth, or in one .zip of it.
+    """The images in a folder, at any depth, or in one .zip of it.
 
     Folders behind symbolic links are not entered, so links cannot loop; linked files are read, since DVC may
     link a tracked folder's files to its cache.
@@ -51,26 +51,26 @@ class ImageSource:
                 ) from error
         elif not is_folder:
             raise UserError(
-                f"data.path: there is no {self.path}; give a folder or a .zip of pictures (`dvc pull` if it is tracked)"
+                f"data.path: there is no {self.path}; give a folder or a .zip of images (`dvc pull` if it is tracked)"
             )
 
     def __reduce__(self) -> tuple[Callable[[Path], "ImageSource"], tuple[Path]]:
         return _of_process, (self.path,)  # an open archive has one position: each process opens it for itself, once
 
     def names(self) -> list[str]:
-        """Paths of all pictures relative to the source, `/` between parts, sorted.
+        """Paths of all images relative to the source, `/` between parts, sorted.
 
         Raises:
             UserError: a folder in it cannot be read.
         """
-        return sorted(filter(_is_picture, self._files()))
+        return sorted(filter(_is_image, self._files()))
 
     def labels(self) -> dict[str, str] | None:
         """Path → label as labels.csv has it (blank: unlabelled), or None where there is no such file.
 
         Raises:
             UserError: more than one labels.csv, an unreadable one, no `path,label` columns, a path that is not there,
-                is no picture, or has two labels.
+                is no image, or has two labels.
         """
         files = self._files()
         tables = [name for name in files if PurePosixPath(name).name == "labels.csv"]
@@ -100,10 +100,10 @@ class ImageSource:
             raise UserError(
                 f"{self.path}: {tables[0]} names {len(missing)} file(s) that are not there, first {missing[0]!r}"
             )
-        others = sorted(path for path in labels if not _is_picture(path))
+        others = sorted(path for path in labels if not _is_image(path))
         if others:
             raise UserError(
-                f"{self.path}: {tables[0]} names {len(others)} file(s) whose ending is none of a picture"
+                f"{self.path}: {tables[0]} names {len(others)} file(s) whose ending is none of an image"
                 f" ({', '.join(sorted(SUFFIXES))}), first {others[0]!r}"
             )
         return labels
@@ -156,7 +156,7 @@ def _refuse(error: OSError) -> None:
     raise UserError(f"data.path: {error.filename} cannot be read: {error.strerror}") from error
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
@@ -173,7 +173,7 @@ def shown(name: str) -> str:
 def labels_by_path(names: Sequence[str], labels: Sequence[str]) -> list[str | None]:
     """The class that each path tells, or None; case does not count.
 
-    Where any picture lies in a folder named after a class, folders decide alone, the nearest first: `cat/7.jpg`. Else
+    Where any image lies in a folder named after a class, folders decide alone, the nearest first: `cat/7.jpg`. Else
     the prefix of the file's name does, which ends where something other than a letter follows: `cat.0.jpg`,
     `cat_12.png`, `Cat7.jpg`, or, after a digit, something other than a digit: `type1_0.jpg`; but not in a folder named
     `unlabelled` or `unlabeled`.

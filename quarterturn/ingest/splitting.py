@@ -1,4 +1,4 @@
-"""Which picture goes where: a stable split by content."""
+"""Which image goes where: a stable split by content."""
 
 import hashlib
 import re
@@ -23,24 +23,24 @@ def position(sha256: str, seed: int, purpose: str) -> float:
 
 
 def assign(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "hash") -> pd.DataFrame:
-    """Give every picture a part, and every training label its rank.
+    """Give every image a part, and every training label its rank.
 
-    By hash, a labelled picture goes where a hash of its content falls between fixed thresholds, so no other picture can
+    By hash, a labelled image goes where a hash of its content falls between fixed thresholds, so no other image can
     move it. By position, each class is cut in the order of its names, numbers by value: val first, then train, test
-    last; so that pictures taken one after the other stay together. Of near-duplicates on different sides, test keeps
+    last; so that images taken one after the other stay together. Of near-duplicates on different sides, test keeps
     its own, then validation; the others are left out, the unlabelled ones too.
 
     Args:
         table: one row a file with `label` ("" for unlabelled), `sha256`, `perceptual_hash` and `reason` ("" for
             readable ones).
-        val: share of the labelled pictures for validation.
+        val: fraction of the labelled images for validation.
         test: share for the test.
         seed: of the split.
         by: "hash" or "position".
 
     Returns:
         A copy with `part` (one of `PARTS`, rejected, duplicate, near-duplicate), `reason` completed, and `rank`: the
-        order within its class in which a training label is used, from 0; -1 for other pictures.
+        order within its class in which a training label is used, from 0; -1 for other images.
     """
     table = without_copies(table)
     split_classes(table, val, test, seed, by)
@@ -50,7 +50,7 @@ def assign(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "h
 
 
 def without_copies(table: pd.DataFrame) -> pd.DataFrame:
-    """A copy with `part` (unlabelled for every picture that can be used, else rejected or duplicate) and `reason`."""
+    """A copy with `part` (unlabelled for every image that can be used, else rejected or duplicate) and `reason`."""
     table = table.copy()
     readable = table["reason"] == ""
     repeated, contradictory = exact_duplicates(table.loc[readable, "sha256"], table.loc[readable, "label"])
@@ -61,12 +61,12 @@ def without_copies(table: pd.DataFrame) -> pd.DataFrame:
     kept = table.loc[repeated.index[~repeated & ~contradictory]].set_index("sha256")["image"]
     table.loc[copies, "reason"] = [f"the same bytes as {image}" for image in kept.loc[table.loc[copies, "sha256"]]]
     clash = contradictory.index[contradictory]
-    table.loc[clash, ["part", "reason"]] = [REJECTED, "the same picture has different labels"]
+    table.loc[clash, ["part", "reason"]] = [REJECTED, "the same image has different labels"]
     return table
 
 
 def split_classes(table: pd.DataFrame, val: float, test: float, seed: int, by: str) -> None:
-    """Put the usable pictures of every class into train, val and test, in place."""
+    """Put the usable images of every class into train, val and test, in place."""
     for _, rows in table[(table["part"] == UNLABELLED) & (table["label"] != "")].groupby("label"):
         table.loc[rows.index, "part"] = drawn_parts(rows, val, test, seed, by)
 
@@ -83,11 +83,11 @@ def leave_out_near_duplicates(table: pd.DataFrame) -> None:
     for holder, others in ((TEST, (VAL, TRAIN, UNLABELLED)), (VAL, (TRAIN, UNLABELLED))):
         part = table.loc[used, "part"]
         leaves = near(hashes, (part == holder).to_numpy()) & part.isin(others).to_numpy()
-        table.loc[used[leaves], ["part", "reason"]] = [NEAR_DUPLICATE, f"nearly a {holder} picture"]
+        table.loc[used[leaves], ["part", "reason"]] = [NEAR_DUPLICATE, f"nearly a {holder} image"]
 
 
 def rank_labels(table: pd.DataFrame, training: npt.NDArray[np.bool_], seed: int) -> None:
-    """Add `rank`, in place: for ``training`` pictures, (n,) bool, their order within the class, by hash."""
+    """Add `rank`, in place: for ``training`` images, (n,) bool, their order within the class, by hash."""
     table["rank"] = -1
     for _, rows in table[training].groupby("label"):
         table.loc[rows.index[hash_order(rows, seed, "label")], "rank"] = np.arange(len(rows))
@@ -118,31 +118,31 @@ def hash_matrix(hexadecimal: pd.Series) -> npt.NDArray[np.uint8]:
 
 
 def check_counts(table: pd.DataFrame, labels: Sequence[str]) -> None:
-    """Raise a `UserError` where a class has no pictures, or too few in train, val or test."""
+    """Raise a `UserError` where a class has no images, or too few in train, val or test."""
     for label in labels:
         parts = parts_of_class(table, label)
         for part in (TRAIN, VAL, TEST):
             count = int((parts == part).sum())
             if count < MIN_IMAGES:
                 raise UserError(
-                    f"too few pictures to split: class {label!r} has {count} in {part}, at least {MIN_IMAGES} are"
-                    f" needed; add pictures, or change split.{part if part != TRAIN else 'val'} or split.seed"
+                    f"too few images to split: class {label!r} has {count} in {part}, at least {MIN_IMAGES} are"
+                    f" needed; add images, or change split.{part if part != TRAIN else 'val'} or split.seed"
                 )
 
 
 def parts_of_class(table: pd.DataFrame, label: str) -> pd.Series:
-    """The parts of a class's pictures; a `UserError` where none can be used."""
+    """The parts of a class's images; a `UserError` where none can be used."""
     parts = table.loc[table["label"] == label, "part"]
     if parts.isin((TRAIN, VAL, TEST, NEAR_DUPLICATE)).sum() == 0:
         raise UserError(
-            f"data.labels: class {label!r} has no usable pictures; expected a folder {label}/, or files like"
+            f"data.labels: class {label!r} has no usable images; expected a folder {label}/, or files like"
             f" {label}.0.jpg if no folder is named after a class, or that label in labels.csv"
         )
     return parts
 
 
 def summary(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
-    """Counts for metrics/split.json: pictures per class and part, and what was left out."""
+    """Counts for metrics/split.json: images per class and part, and what was left out."""
     counts = table["part"].value_counts()
     per_class = {
         label: {part: int(((table["label"] == label) & (table["part"] == part)).sum()) for part in (TRAIN, VAL, TEST)}

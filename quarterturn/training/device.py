@@ -23,7 +23,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, the format of its matrix products, and the layout of pictures in its memory."""
+    """A device, the format of its matrix products, and the layout of images in its memory."""
 
     device: torch.device
     dtype: torch.dtype
@@ -34,11 +34,11 @@ class Compute:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def place(self, module: M) -> M:
-        """Move a module's weights to the device, in place, laid out as its pictures are."""
+        """Move a module's weights to the device, in place, laid out as its images are."""
         return module.to(self.device).to(memory_format=self.memory_format)
 
     def move(self, images: Tensor) -> Tensor:
-        """Pictures, (n, channels, height, width), on the device and in its layout."""
+        """Images, (n, channels, height, width), on the device and in its layout."""
         return images.to(self.device, memory_format=self.memory_format, non_blocking=True)
 
     def exact(self) -> Self:

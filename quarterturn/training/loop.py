@@ -17,29 +17,29 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Augmentation, TrainingPlan
 from quarterturn.core.progress import Progress
-from quarterturn.data.datasets import Examples, Randomly
+from quarterturn.data.datasets import Augmenter, Examples
 from quarterturn.training.checkpoint import Checkpoint
 from quarterturn.training.device import Compute, peak_memory
 from quarterturn.training.network import Network
 
-WARM_UP = 0.1  # share of the steps in which the learning rate rises
+WARM_UP = 0.1  # fraction of the steps in which the learning rate rises
 MOST_VALIDATIONS = 30  # in a training: more cost time and only help to pick a lucky one
-# A batch without gradients: at most so many pictures, and so many pixels with every angle counted. More would take more
+# A batch without gradients: at most so many images, and so many pixels with every angle counted. More would take more
 # memory and, on a CPU, no less time.
 EVALUATION_BATCH, EVALUATION_PIXELS = 256, 2**18
 
 Log = Callable[[int, dict[str, float]], None]
-LossOf = Callable[[npt.NDArray[np.int64], Randomly], tuple[Tensor, int]]
+LossOf = Callable[[npt.NDArray[np.int64], Augmenter], tuple[Tensor, int]]
 
 
 @dataclass(frozen=True)
 class Job:
-    """How one network is trained, whatever the network and the pictures.
+    """How one network is trained, whatever the network and the images.
 
     Attributes:
         name: of the stage, for progress lines and errors.
-        plan: epochs, pictures per step, learning rate, weight decay, averaging.
-        augmentation: random changes of the training pictures.
+        plan: epochs, images per step, learning rate, weight decay, averaging.
+        augmentation: random changes of the training images.
         seed: decides order and augmentation; every epoch has random numbers of its own.
         compute: device and number format.
         checkpoint: to go on from, and to save to.
@@ -89,8 +89,8 @@ def fit(network: Network, training: Examples, validation: Examples, job: Job, lo
 
     Args:
         network: changed in place, moved to the device.
-        training: pictures to learn from.
-        validation: pictures to choose the epoch by.
+        training: images to learn from.
+        validation: images to choose the epoch by.
         job: how it is trained.
         log: called with the epoch and `train_loss`, `val_loss`, `val_accuracy` at each validation.
     """
@@ -102,7 +102,7 @@ def fit(network: Network, training: Examples, validation: Examples, job: Job, lo
         log(number, figures)
     best = Best(*kept["best"]) if "best" in kept else NONE_YET
     loss_of = cross_entropy_of(network, training, job.compute)
-    for epoch in descend(network, loss_of, len(training), job):
+    for epoch in train_epochs(network, loss_of, len(training), job):
         losses.append(epoch.losses)
         if epoch.number in validated:
             accuracy, validation_loss = evaluate(epoch.averaged, validation, job.compute)
@@ -122,17 +122,17 @@ def fit(network: Network, training: Examples, validation: Examples, job: Job, lo
     return best
 
 
-def fit_to_the_end(network: Network, loss_of: LossOf, count: int, job: Job) -> None:
+def fit_all_epochs(network: Network, loss_of: LossOf, count: int, job: Job) -> None:
     """Train ``network`` in place over all epochs; leave it with the averaged weights of the last, in evaluation mode.
 
-    This takes no validation pictures: with few labels, those that choose the epoch are better trained on. Arguments as
-    for `descend`.
+    This takes no validation images: with few labels, those that choose the epoch are better trained on. Arguments as
+    for `train_epochs`.
 
     Raises:
         UserError: the loss is not finite at the end.
     """
     kept = job.checkpoint.kept
-    for epoch in descend(network, loss_of, count, job):
+    for epoch in train_epochs(network, loss_of, count, job):
         if epoch.number == job.plan.epochs:
             Best(epoch.number if epoch.losses[-1].isfinite() else 0, 0.0, 0.0).checked(job.name)
             kept["weights"] = copied_weights(epoch.averaged)
@@ -155,15 +155,15 @@ class Epoch:
     note: Callable[[str], None]
 
 
-def descend(network: Network, loss_of: LossOf, count: int, job: Job) -> Iterator[Epoch]:
+def train_epochs(network: Network, loss_of: LossOf, count: int, job: Job) -> Iterator[Epoch]:
     """Train ``network`` in place and yield after every epoch; between two, the caller may look at the average.
 
     From a checkpoint it goes on after the epoch that was saved last, to the same weights: only epochs share something.
 
     Args:
         network: changed in place, moved to the device.
-        loss_of: of the chosen pictures, the mean loss and how many images it took.
-        count: of pictures.
+        loss_of: of the chosen images, the mean loss and how many images it took.
+        count: of images.
         job: how it is trained; its checkpoint is saved after the caller has seen the epoch.
     """
     plan, seed, checkpoint = job.plan, job.seed, job.checkpoint
@@ -182,11 +182,11 @@ def descend(network: Network, loss_of: LossOf, count: int, job: Job) -> Iterator
         for epoch in range(done + 1, plan.epochs + 1):
             network.train()
             torch.manual_seed(epoch_seed(seed, epoch))  # of dropout
-            randomly = Randomly(job.augmentation, torch.Generator().manual_seed(epoch_seed(seed, epoch)))
+            augmentation = Augmenter(job.augmentation, torch.Generator().manual_seed(epoch_seed(seed, epoch)))
             # Made before the first step: what each made new and kept would lie between what it frees, and memory grow.
             losses = torch.empty(steps, device=job.compute.device)
             for step, chosen in enumerate(batches(count, plan.batch_size, seed, epoch)):
-                loss, images = loss_of(chosen, randomly)
+                loss, images = loss_of(chosen, augmentation)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -203,14 +203,14 @@ def descend(network: Network, loss_of: LossOf, count: int, job: Job) -> Iterator
             if checkpoint.due or epoch == plan.epochs:
                 needed = parts if epoch < plan.epochs else {}  # they take five times the model
                 checkpoint.save({"epoch": epoch} | {key: part.state_dict() for key, part in needed.items()})
-    say_cost(job.name, started, seen, job.compute)
+    print_cost(job.name, started, seen, job.compute)
 
 
 def cross_entropy_of(network: Network, training: Examples, compute: Compute) -> LossOf:
-    """The loss of a batch: mean cross-entropy of ``network`` on pictures of ``training``."""
+    """The loss of a batch: mean cross-entropy of ``network`` on images of ``training``."""
 
-    def loss_of(chosen: npt.NDArray[np.int64], randomly: Randomly) -> tuple[Tensor, int]:
-        images, targets = training.batch(chosen, randomly)
+    def loss_of(chosen: npt.NDArray[np.int64], augmentation: Augmenter) -> tuple[Tensor, int]:
+        images, targets = training.batch(chosen, augmentation)
         with compute.autocast():
             logits = network(compute.move(images)).float()
         return F.cross_entropy(logits, targets.to(compute.device)), len(images)
@@ -218,7 +218,7 @@ def cross_entropy_of(network: Network, training: Examples, compute: Compute) -> 
     return loss_of
 
 
-def say_cost(name: str, started: float, images: int, compute: Compute) -> None:
+def print_cost(name: str, started: float, images: int, compute: Compute) -> None:
     """Print one line: wall time since ``started`` (of time.monotonic), images per second, peak memory, device."""
     seconds = time.monotonic() - started
     print(f"{name}: {seconds:.1f} s, {images / seconds:,.0f} images/s, {peak_memory()} ({compute})", flush=True)
@@ -245,7 +245,7 @@ def predict(network: nn.Module, examples: Examples, compute: Compute) -> tuple[T
 
     for chosen in evaluation_batches(count, examples.pixels_each):
         output, expected = answer(chosen)
-        if chosen[0] == 0:  # before the next batch, as in `descend`
+        if chosen[0] == 0:  # before the next batch, as in `train_epochs`
             each = len(expected) // len(chosen)
             logits, targets = output.new_empty(count * each, output.shape[1]), expected.new_empty(count * each)
         place = slice(chosen[0] * each, (chosen[-1] + 1) * each)
@@ -293,10 +293,10 @@ def _optimizer(
 def scheduled(optimizer: torch.optim.Optimizer, plan: TrainingPlan, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
     """The learning rate over ``steps`` steps, as ``plan.schedule`` has it."""
     cosine = plan.schedule == "cosine"
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_cosine(step, steps) if cosine else 1.0)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, steps) if cosine else 1.0)
 
 
-def warmed_cosine(step: int, steps: int) -> float:
+def warmup_cosine(step: int, steps: int) -> float:
     """Factor of the learning rate at ``step`` of ``steps``: a rise over `WARM_UP` of them, then half a cosine to 0."""
     warm = WARM_UP * steps
     if step < warm:

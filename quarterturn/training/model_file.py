@@ -28,10 +28,10 @@ class Description:
         outputs: name of each output: degrees, or classes.
         model: the params.yaml section that sizes the network.
         channels: 1 (grey) or 3 (RGB).
-        image_size: side of the pictures it was trained on, pixels.
+        image_size: side of the images it was trained on, pixels.
         block: block whose features the head sees, from 1.
         grid: cells a side that the features are averaged over.
-        dataset: fingerprint of the pictures and of their parts (`Store.fingerprint`); "" where there is no store.
+        dataset: fingerprint of the images and of their parts (`Store.fingerprint`); "" where there is no store.
     """
 
     task: str
@@ -85,7 +85,7 @@ def load_network(path: str | Path) -> tuple[Network, Description]:
         model = Model.model_validate(description.model)
         if description.channels not in (1, 3) or description.image_size < model.minimum_size:
             shape = f"{description.channels} channels and {description.image_size} pixels a side"
-            raise UserError(f"{path} is damaged or not a model file: its network sees no pictures of {shape}")
+            raise UserError(f"{path} is damaged or not a model file: its network sees no images of {shape}")
         zeros, ones = [0.0] * description.channels, [1.0] * description.channels
         with torch.device("meta"):  # without memory: what a damaged file claims of its network may be of any size
             network = Network(

@@ -13,7 +13,7 @@ LEAK = 0.2  # slope of the head's LeakyReLU below zero
 
 
 class Network(nn.Module):
-    """A classifier of pictures.
+    """A classifier of images.
 
     The backbone is a list of blocks; the head works on the features of block `block`, averaged over a grid of
     `grid` × `grid` cells. Pixels are standardised inside, so a model file holds all that it needs.

@@ -64,13 +64,13 @@ def high_pass(pixels: Pixels) -> Pixels:
 
 
 def shuffled(pixels: Pixels) -> Pixels:
-    """Patches in another random order in each picture; what does not fill a patch is cut off."""
+    """Patches in another random order in each image; what does not fill a patch is cut off."""
     count, side, _, channels = pixels.shape
     cells = side // PATCH
     cut = pixels[:, : cells * PATCH, : cells * PATCH].reshape(count, cells, PATCH, cells, PATCH, channels)
     patches = cut.swapaxes(2, 3).reshape(count, cells**2, PATCH, PATCH, channels)
     random = np.random.default_rng(0)
-    mixed = np.stack([picture[random.permutation(cells**2)] for picture in patches])
+    mixed = np.stack([image[random.permutation(cells**2)] for image in patches])
     grid = mixed.reshape(count, cells, cells, PATCH, PATCH, channels).swapaxes(2, 3)
     return np.ascontiguousarray(grid.reshape(count, cells * PATCH, cells * PATCH, channels))
 

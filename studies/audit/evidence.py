@@ -1,4 +1,4 @@
-"""What counts as found: an interval over test pictures, wider the more is looked at."""
+"""What counts as found: an interval over test images, wider the more is looked at."""
 
 from collections.abc import Mapping
 
@@ -13,17 +13,17 @@ from studies.audit.items import ITEMS
 
 CHANCE = 1 / len(ANGLES)
 FILE_FACTS = ("size", "bytes", "mean_color")
-# One decision each (Bonferroni): the items that are judged, letterboxed pictures, and what files tell.
+# One decision each (Bonferroni): the items that are judged, letterboxed images, and what files tell.
 LOOKS = sum(item.rule != "reference" for item in ITEMS.values()) + 1 + len(FILE_FACTS)
 STRICT = 1 - (1 - LEVEL) / LOOKS  # level of each decision's interval, so that all of them hold together at 95 %
-LEAST = 20  # pictures in either group that an interval is trusted for
+LEAST = 20  # images in either group that an interval is trusted for
 
 Figures = dict[str, float]
 Correct = npt.NDArray[np.bool_]
 
 
 def mean_interval(values: npt.NDArray[np.floating], level: float) -> tuple[float, float]:
-    """Interval of the mean of what independent pictures gave, (n,) (Student's t)."""
+    """Interval of the mean of what independent images gave, (n,) (Student's t)."""
     half = student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
@@ -31,7 +31,7 @@ def mean_interval(values: npt.NDArray[np.floating], level: float) -> tuple[float
 def difference_interval(
     first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], level: float
 ) -> tuple[float, float]:
-    """Interval of the difference of the means of two groups of pictures, (n,) and (m,) (Welch's t)."""
+    """Interval of the difference of the means of two groups of images, (n,) and (m,) (Welch's t)."""
     parts = [group.var(ddof=1) / len(group) for group in (first, second)]
     difference, variance = float(first.mean() - second.mean()), sum(parts)
     if variance == 0:
@@ -44,7 +44,7 @@ def difference_interval(
 def judge(answers: Mapping[str, Answers]) -> dict[str, Figures]:
     """Accuracies of every item with their 95 % intervals, what it changes, and `found`, 1 or 0, where it is judged.
 
-    Of each picture the share of its four turns that were recognised is one value: its four answers are alike. `found`
+    Of each image the fraction of its four turns that were recognised is one value: its four answers are alike. `found`
     is judged on an interval at level `STRICT`, all else is shown at 95 %.
     """
     figures = {}
@@ -74,7 +74,7 @@ def accuracies(answers: Answers) -> Figures:
 
 
 def changes(answers: Answers, reference: Answers) -> Figures:
-    """By how much both accuracies differ from the reference's, on the same pictures, with 95 % intervals."""
+    """By how much both accuracies differ from the reference's, on the same images, with 95 % intervals."""
     change = answers.rotation.mean(axis=1) - reference.rotation.mean(axis=1)
     low, high = mean_interval(change, LEVEL)
     figures = {"rotation_change": float(change.mean()), "rotation_change_low": low, "rotation_change_high": high}
@@ -87,7 +87,7 @@ def changes(answers: Answers, reference: Answers) -> Figures:
 
 
 def judge_letterboxed(answers: Answers, letterboxed: Correct) -> Figures:
-    """Rotation accuracy of the whole picture's classifier on test pictures with bars, and on the others.
+    """Rotation accuracy of the whole image's classifier on test images with bars, and on the others.
 
     Found if it is higher on those with bars; not judged where either group has fewer than `LEAST`.
     """
@@ -95,7 +95,7 @@ def judge_letterboxed(answers: Answers, letterboxed: Correct) -> Figures:
     groups = {"letterboxed": letterboxed, "others": ~letterboxed}
     figures: Figures = {}
     for name, chosen in groups.items():
-        figures[f"{name}_test_pictures"] = int(chosen.sum())
+        figures[f"{name}_test_images"] = int(chosen.sum())
         if chosen.any():
             low, high = clustered_interval(answers.rotation[chosen])
             figures |= {name: float(shares[chosen].mean()), f"{name}_low": low, f"{name}_high": high}
@@ -109,7 +109,7 @@ def judge_letterboxed(answers: Answers, letterboxed: Correct) -> Figures:
 
 
 def judge_file_facts(told: Mapping[str, Correct], classes: npt.NDArray[np.int64]) -> dict[str, Figures]:
-    """Accuracy with which each fact of the file tells the class; found if above the share of the largest class."""
+    """Accuracy with which each fact of the file tells the class; found if above the fraction of the largest class."""
     largest = float(pd.Series(classes).value_counts(normalize=True).max())
     figures = {}
     for name, right in told.items():

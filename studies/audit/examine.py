@@ -1,4 +1,4 @@
-"""Trains on what an item shows, and tests: by which angle was it turned, and what is in it?"""
+"""Trains on what an item shows, and tests: by which angle was it rotated, and what is in it?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from quarterturn.classify.finetuning import probe_frozen
 from quarterturn.core.params import Augmentation, Model, TrainingPlan
-from quarterturn.data.datasets import LabelledPictures, Randomly, TurnedPictures
+from quarterturn.data.datasets import Augmenter, LabelledImages, RotatedImages
 from quarterturn.data.pixel_store import Pixels, channel_statistics
 from quarterturn.training.device import choose
 from quarterturn.training.loop import Job, fit, predict
 from quarterturn.training.model_file import blank_network, save_network
 from quarterturn.training.network import Network
-from studies.audit.pictures import Pictures
+from studies.audit.images import Images
 
 ANGLES = [0, 90, 180, 270]
 NAMES = [str(angle) for angle in ANGLES]
@@ -61,11 +61,11 @@ PHOTOS = Settings(
 
 @dataclass(frozen=True)
 class Answers:
-    """What was right about the test pictures.
+    """What was right about the test images.
 
     Attributes:
-        rotation: (pictures, angles) bool.
-        classes: (pictures,) bool.
+        rotation: (images, angles) bool.
+        classes: (images,) bool.
     """
 
     rotation: npt.NDArray[np.bool_]
@@ -74,9 +74,9 @@ class Answers:
 
 @dataclass(frozen=True)
 class TurnedApart:
-    """Examples of pictures that have pixels of their own for each angle, all angles of a picture in the same batch."""
+    """Examples of images that have pixels of their own for each angle, all angles of an image in the same batch."""
 
-    parts: Sequence[TurnedPictures]
+    parts: Sequence[RotatedImages]
 
     def __len__(self) -> int:
         return len(self.parts[0])
@@ -85,84 +85,84 @@ class TurnedApart:
     def pixels_each(self) -> int:
         return sum(part.pixels_each for part in self.parts)
 
-    def batch(self, chosen: npt.NDArray[np.int64], randomly: Randomly | None = None) -> tuple[Tensor, Tensor]:
-        images, targets = zip(*[part.batch(chosen, randomly) for part in self.parts], strict=True)
+    def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:
+        images, targets = zip(*[part.batch(chosen, augmentation) for part in self.parts], strict=True)
         return torch.cat(images), torch.cat(targets)
 
 
 def ask_network(
-    stores: Sequence[Pixels], pictures: Pictures, settings: Settings, seed: int, name: str, keep: Path | None = None
+    stores: Sequence[Pixels], images: Images, settings: Settings, seed: int, name: str, keep: Path | None = None
 ) -> Answers:
     """Train a rotation classifier, then a linear head for the classes on its frozen features; test both.
 
-    Head and features see the same pictures as the rotation classifier did; the block that the head is on is chosen on
+    Head and features see the same images as the rotation classifier did; the block that the head is on is chosen on
     validation, and all training labels are used.
 
     Args:
-        stores: for each angle the pixels that are turned by it; those of the first are used for the classes.
-        pictures: what is audited.
+        stores: for each angle the pixels that are rotated by it; those of the first are used for the classes.
+        images: what is audited.
         settings: network and training.
         seed: of weights, order and mirroring.
         name: for the progress lines.
         keep: where to write the rotation classifier.
     """
 
-    def turned(rows: npt.NDArray[np.int64]) -> list[TurnedPictures]:
+    def rotated(rows: npt.NDArray[np.int64]) -> list[RotatedImages]:
         draws = [torch.full((len(rows),), index) for index in range(len(ANGLES))]
-        return [TurnedPictures(store, rows, ANGLES, draw) for store, draw in zip(stores, draws, strict=True)]
+        return [RotatedImages(store, rows, ANGLES, draw) for store, draw in zip(stores, draws, strict=True)]
 
-    def labelled(rows: npt.NDArray[np.int64]) -> LabelledPictures:
-        return LabelledPictures(stores[0], rows, pictures.classes(rows))
+    def labelled(rows: npt.NDArray[np.int64]) -> LabelledImages:
+        return LabelledImages(stores[0], rows, images.classes(rows))
 
     compute = choose()
-    statistics = channel_statistics(stores[0], pictures.unturned)
+    statistics = channel_statistics(stores[0], images.unturned)
     network = blank_network(settings.model, stores[0].shape[3], len(ANGLES), *statistics, seed)
-    training, validation = TurnedApart(turned(pictures.unturned)), TurnedApart(turned(pictures.validation))
+    training, validation = TurnedApart(rotated(images.unturned)), TurnedApart(rotated(images.validation))
     fit(network, training, validation, Job(name, settings.rotation, AUGMENTATION, seed, compute), _unlogged)
-    rotation = [_right(network, examples) for examples in turned(pictures.test)]
+    rotation = [_right(network, examples) for examples in rotated(images.test)]
     if keep is not None:
         save_network(network, "rotation", NAMES, settings.model, stores[0].shape[1], keep)
 
-    known, checked = labelled(pictures.training), labelled(pictures.validation)
-    outputs = len(pictures.labels)
+    known, checked = labelled(images.training), labelled(images.validation)
+    outputs = len(images.labels)
     probing = Job("transfer", settings.probe, AUGMENTATION, seed, compute)
     probed, _ = probe_frozen(network, known, checked, settings.model, outputs, probing, _unlogged)
-    return Answers(np.stack(rotation, axis=1), _right(probed, labelled(pictures.test)))
+    return Answers(np.stack(rotation, axis=1), _right(probed, labelled(images.test)))
 
 
-def ask_linear(stores: Sequence[Pixels], pictures: Pictures) -> Answers:
+def ask_linear(stores: Sequence[Pixels], images: Images) -> Answers:
     """Logistic regression on the pixels, for the angle and for the class."""
 
-    def turned(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float64]]:
+    def rotated(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float64]]:
         return [_flat(np.rot90(store[rows], angle // 90, (1, 2))) for store, angle in zip(stores, ANGLES, strict=True)]
 
-    targets = np.arange(len(ANGLES)).repeat(len(pictures.unturned))
-    by_angle = _regression().fit(np.concatenate(turned(pictures.unturned)), targets)
-    rotation = [by_angle.predict(values) == index for index, values in enumerate(turned(pictures.test))]
-    training, test = pictures.training, pictures.test
-    by_class = _regression().fit(_flat(stores[0][training]), pictures.classes(training))
-    right = by_class.predict(_flat(stores[0][test])) == pictures.classes(test)
+    targets = np.arange(len(ANGLES)).repeat(len(images.unturned))
+    by_angle = _regression().fit(np.concatenate(rotated(images.unturned)), targets)
+    rotation = [by_angle.predict(values) == index for index, values in enumerate(rotated(images.test))]
+    training, test = images.training, images.test
+    by_class = _regression().fit(_flat(stores[0][training]), images.classes(training))
+    right = by_class.predict(_flat(stores[0][test])) == images.classes(test)
     return Answers(np.stack(rotation, axis=1), right)
 
 
-def told_by_file(pictures: Pictures) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which labelled pictures' class is told without a look at them: by size, bytes, or mean colour; (n,) bool each.
+def told_by_file(images: Images) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which labelled images' class is told without a look at them: by size, bytes, or mean colour; (n,) bool each.
 
     Cross-validated gradient boosting, which finds thresholds and ranges as well as slopes.
     """
-    rows = pictures.labelled
-    table, classes = pictures.table.iloc[rows], pictures.classes(rows)
+    rows = images.labelled
+    table, classes = images.table.iloc[rows], images.classes(rows)
     facts = {
         "size": table[["width", "height"]].to_numpy(np.float64),
         "bytes": table[["bytes"]].to_numpy(np.float64),
-        "mean_color": np.stack([pictures.pixels[row].mean(axis=(0, 1)) for row in rows]),
+        "mean_color": np.stack([images.pixels[row].mean(axis=(0, 1)) for row in rows]),
     }
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
     model = HistGradientBoostingClassifier(max_iter=50, max_depth=3, random_state=0)
     return {name: cross_val_predict(model, values, classes, cv=folds) == classes for name, values in facts.items()}
 
 
-def _right(network: Network, examples: TurnedPictures | LabelledPictures) -> npt.NDArray[np.bool_]:
+def _right(network: Network, examples: RotatedImages | LabelledImages) -> npt.NDArray[np.bool_]:
     logits, targets = predict(network, examples, choose().exact())
     return (logits.argmax(dim=1) == targets).numpy()
 

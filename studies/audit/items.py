@@ -8,13 +8,13 @@ from typing import Literal
 from quarterturn.data.pixel_store import Pixels
 from studies.audit import ablations, originals
 from studies.audit.examine import ANGLES, Answers, Settings, ask_linear, ask_network
-from studies.audit.pictures import Pictures
+from studies.audit.images import Images
 
-# How an item is judged, always by the rotation accuracy on test pictures:
+# How an item is judged, always by the rotation accuracy on test images:
 # alone      found if what is left tells the angle better than chance
 # without    found if it is told worse than `against`, from which something was taken away
-# planted    found if it is told better than `against`, since every picture was given the cue; says nothing of the
-#            pictures as they are, but whether such a cue would be used
+# planted    found if it is told better than `against`, since every image was given the cue; says nothing of the
+#            images as they are, but whether such a cue would be used
 # control    found if it is told worse or better than `against`, from which it differs by chance only
 # reference  not judged
 Rule = Literal["alone", "without", "planted", "control", "reference"]
@@ -26,31 +26,31 @@ class Item:
 
     Attributes:
         rule: when something is found.
-        stores: for each angle the pixels to be turned by it, in training and in the test.
+        stores: for each angle the pixels to be rotated by it, in training and in the test.
         against: name of the item it is compared with.
         seed: of the training.
         linear: logistic regression on the pixels instead of a network.
     """
 
     rule: Rule
-    stores: Callable[[Pictures], list[Pixels]]
+    stores: Callable[[Images], list[Pixels]]
     against: str = ""
     seed: int = 0
     linear: bool = False
 
 
-def ablated(change: Callable[[Pixels], Pixels]) -> Callable[[Pictures], list[Pixels]]:
-    """The same stored squares for every angle, changed before they are turned."""
-    return lambda pictures: [change(pictures.pixels)] * len(ANGLES)
+def ablated(change: Callable[[Pixels], Pixels]) -> Callable[[Images], list[Pixels]]:
+    """The same stored squares for every angle, changed before they are rotated."""
+    return lambda images: [change(images.pixels)] * len(ANGLES)
 
 
-def decoded(change: Callable[[bytes], bytes]) -> Callable[[Pictures], list[Pixels]]:
+def decoded(change: Callable[[bytes], bytes]) -> Callable[[Images], list[Pixels]]:
     """The same for every angle, from files that were changed."""
-    return lambda pictures: [pictures.decoded(change)] * len(ANGLES)
+    return lambda images: [images.decoded(change)] * len(ANGLES)
 
 
-def whole(pictures: Pictures) -> list[Pixels]:
-    return [pictures.pixels] * len(ANGLES)
+def whole(images: Images) -> list[Pixels]:
+    return [images.pixels] * len(ANGLES)
 
 
 ITEMS = {
@@ -72,16 +72,16 @@ ITEMS = {
 }
 
 
-def planned(pictures: Pictures) -> list[str]:
-    """The items that change anything here: grey pictures have no colour to take away."""
-    left_out = {"luma_only", "saved_422", "saved_422_untreated"} if pictures.pixels.shape[3] == 1 else set()
+def planned(images: Images) -> list[str]:
+    """The items that change anything here: grey images have no colour to take away."""
+    left_out = {"luma_only", "saved_422", "saved_422_untreated"} if images.pixels.shape[3] == 1 else set()
     return [name for name in ITEMS if name not in left_out]
 
 
-def examine(name: str, pictures: Pictures, settings: Settings, keep: Path | None = None) -> Answers:
+def examine(name: str, images: Images, settings: Settings, keep: Path | None = None) -> Answers:
     """Train and test what an item shows; ``keep`` is where to write the rotation classifier, if there is a network."""
     item = ITEMS[name]
-    stores = item.stores(pictures)
+    stores = item.stores(images)
     if item.linear:
-        return ask_linear(stores, pictures)
-    return ask_network(stores, pictures, settings, item.seed, name, keep)
+        return ask_linear(stores, images)
+    return ask_network(stores, images, settings, item.seed, name, keep)

@@ -12,9 +12,9 @@ from studies.markdown import fill_tables
 HERE = Path(__file__).resolve().parent
 # What the classifier sees, and what it means if something is found; "" where nothing is judged.
 WORDS = {
-    "whole": ("the whole picture", ""),
+    "whole": ("the whole image", ""),
     "another_seed": (
-        "the whole picture, trained with another seed",
+        "the whole image, trained with another seed",
         "two trainings differ by as much as that, so other changes of this size mean nothing",
     ),
     "frame_only": (
@@ -27,7 +27,7 @@ WORDS = {
         f"{CELLS} × {CELLS} mean colours, by logistic regression",
         "light and colour at large tell the angle: sky above ground",
     ),
-    "low_pass": (f"the picture blurred (σ = {SMOOTH:.0f} pixels)", "coarse shape and light tell the angle"),
+    "low_pass": (f"the image blurred (σ = {SMOOTH:.0f} pixels)", "coarse shape and light tell the angle"),
     "high_pass": (
         f"what a blur (σ = {FINE:.0f} pixel) takes away",
         "fine structure tells the angle: outlines and fur, or traces of camera and file",
@@ -38,16 +38,16 @@ WORDS = {
     ),
     "luma_only": ("brightness only", "colour is used: sky and grass, or colour stored unevenly"),
     "untreated": (
-        "the picture decoded without the remedies for traces of JPEG",
+        "the image decoded without the remedies for traces of JPEG",
         "the remedies are needed: edges that are the file's, or colour stored unevenly (4:2:2), would be used",
     ),
-    "saved_422": ("pictures saved anew with 4:2:2", ""),
+    "saved_422": ("images saved anew with 4:2:2", ""),
     "saved_422_untreated": ("the same, decoded without the remedies", "colour stored unevenly would be used"),
     "encoded_turned": (
-        f"JPEG of quality {COARSE_QUALITY}, then turned",
-        "JPEG's blocks would be used, where they turn with the picture",
+        f"JPEG of quality {COARSE_QUALITY}, then rotated",
+        "JPEG's blocks would be used, where they turn with the image",
     ),
-    "turned_encoded": (f"turned, then JPEG of quality {COARSE_QUALITY}", ""),
+    "turned_encoded": (f"rotated, then JPEG of quality {COARSE_QUALITY}", ""),
 }
 FACTS = {
     "size": ("width and height", "the classes come from different places or croppings"),
@@ -92,8 +92,8 @@ def counts(figures: Figures) -> list[str]:
         if name.startswith("sampling.")
     ]
     return [
-        f"Pictures: {', '.join(parts)}. Colour as the files store it: {', '.join(kinds)}."
-        f" Test pictures that seem to be stored turned: {figures['seem_turned']:,}."
+        f"Images: {', '.join(parts)}. Colour as the files store it: {', '.join(kinds)}."
+        f" Test images that seem to be stored rotated: {figures['seem_turned']:,}."
     ]
 
 
@@ -104,7 +104,7 @@ def looks(figures: Figures) -> list[str]:
     for name, item in ITEMS.items():
         cells = [str(numbers[name]), WORDS[name][0]]
         if f"{name}.rotation" not in figures:
-            lines.append(f"| {' | '.join([*cells, 'no such pictures', '', '', '', ''])} |")
+            lines.append(f"| {' | '.join([*cells, 'no such images', '', '', '', ''])} |")
             continue
         for task in ("rotation", "transfer"):
             cells.append(interval(figures, f"{name}.{task}"))
@@ -122,13 +122,13 @@ def findings(figures: Figures) -> list[str]:
     words = WORDS | FACTS
     found = [f"- {shown}: {meaning}" for name, (shown, meaning) in words.items() if figures.get(f"{name}.found")]
     if figures.get("letterboxed.found"):
-        found.append("- letterboxed pictures: their bars tell the angle")
+        found.append("- letterboxed images: their bars tell the angle")
     return found or ["Nothing."]
 
 
 def letterboxed(figures: Figures) -> list[str]:
-    """Pictures with bars beside the others."""
-    lines = header(["", "test pictures", "rotation"])
+    """Images with bars beside the others."""
+    lines = header(["", "test images", "rotation"])
     for name in ("letterboxed", "others"):
         number = figures[f"letterboxed.{name}_test_pictures"]
         lines.append(f"| {name} | {number:,} | {interval(figures, f'letterboxed.{name}') if number else ''} |")
@@ -140,7 +140,7 @@ def letterboxed(figures: Figures) -> list[str]:
 
 
 def files(figures: Figures) -> list[str]:
-    """How well the class is told without a look at the picture."""
+    """How well the class is told without a look at the image."""
     lines = header(["", "class told", "largest class", ""])
     for name in FILE_FACTS:
         found = "tells the class" if figures[f"{name}.found"] else "does not tell the class"

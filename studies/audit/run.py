@@ -1,9 +1,9 @@
 """Does the rotation classifier look at the animals? `make audit DATA=folder-or-zip`.
 
-Splits and decodes the pictures with the recipe `photos` in a clone of its own (build/audit), then trains and tests a
+Splits and decodes the images with the recipe `photos` in a clone of its own (build/audit), then trains and tests a
 small network for every item of items.py. What is finished is kept in build/audit/outputs/audit/ and not done again, as
-long as pictures and code are the same. Figures go to photos.json, and report.py puts them into README.md; sheets of
-pictures stay in build/, since they show what is yours.
+long as images and code are the same. Figures go to photos.json, and report.py puts them into README.md; sheets of
+images stay in build/, since they show what is yours.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import quarterturn
 from quarterturn.core.errors import run
 from quarterturn.core.files import atomic, write_json
 from quarterturn.core.params import load_params
-from quarterturn.core.progress import watched
+from quarterturn.core.progress import with_progress
 from quarterturn.data.manifest import PARTS, rows_of
 from quarterturn.data.pixel_store import Store
 from quarterturn.ingest.parallel import cores
@@ -28,17 +28,17 @@ from quarterturn.training.device import choose
 from quarterturn.training.model_file import load_network
 from studies.audit.evidence import Figures, judge, judge_file_facts, judge_letterboxed
 from studies.audit.examine import PHOTOS, Answers, told_by_file
+from studies.audit.images import Images
 from studies.audit.items import examine, planned
 from studies.audit.originals import letterboxed, sampling
-from studies.audit.pictures import Pictures
 from studies.audit.report import write_report
 from studies.audit.sheets import draw_mistakes, draw_occlusion
 from studies.clone import cloned, set_params, shell
-from studies.clone import pictures as given
+from studies.clone import images as given
 
 HERE = Path(__file__).resolve().parent
 MODEL = "whole.safetensors"
-DECIDING = ("ablations", "examine", "items", "originals", "pictures")  # modules beside this one
+DECIDING = ("ablations", "examine", "items", "originals", "images")  # modules beside this one
 
 
 def main() -> None:
@@ -54,22 +54,22 @@ def main() -> None:
     # One thread each: two such trainings at once are faster than one after the other on two.
     with ProcessPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         running = [pool.submit(work, clone, results, name) for name in tasks]
-        for done in watched(as_completed(running), "audit, items", len(tasks)):
+        for done in with_progress(as_completed(running), "audit, items", len(tasks)):
             done.result()
     answers = {name: read_answers(results / f"{name}.npz") for name in names}
     write_json(flat(figures(opened(clone), facts, answers, results)), HERE / "photos.json")
     write_report(HERE)
 
 
-def opened(clone: Path) -> Pictures:
+def opened(clone: Path) -> Images:
     """The clone's table and pixel store, and the files they were made of."""
     params = load_params(clone / "params.yaml")
     store = Store(clone / "outputs", params.data.image_size)
-    return Pictures(store.table, store.pixels, params.data.labels, ImageSource(params.data.path).read)
+    return Images(store.table, store.pixels, params.data.labels, ImageSource(params.data.path).read)
 
 
 def fingerprint(clone: Path) -> str:
-    """Of all that decides what an item answers: pictures, parameters and code, but not how it is judged and told."""
+    """Of all that decides what an item answers: images, parameters and code, but not how it is judged and told."""
     digest = hashlib.sha256((clone / "outputs/split/images.csv").read_bytes())
     digest.update((clone / "params.yaml").read_bytes())
     for path in sorted(Path(quarterturn.__file__).parent.rglob("*.py")):
@@ -91,39 +91,39 @@ def read_answers(path: Path) -> Answers:
         return Answers(arrays["rotation"], arrays["classes"])
 
 
-def file_facts(pictures: Pictures, path: Path) -> pd.DataFrame:
+def file_facts(images: Images, path: Path) -> pd.DataFrame:
     """`sampling` of each file, and whether it is `letterboxed`, in the table's order; kept at ``path``."""
     if not path.exists():
 
         def look(name: str) -> dict[str, object]:
-            data = pictures.read(name)
+            data = images.read(name)
             return {"sampling": sampling(data), "letterboxed": letterboxed(data)}
 
         with ThreadPoolExecutor() as pool:
-            names = pictures.table["image"]
-            rows = list(watched(pool.map(look, names), "audit, files", len(names)))
+            names = images.table["image"]
+            rows = list(with_progress(pool.map(look, names), "audit, files", len(names)))
         with atomic(path) as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False, lineterminator="\n")
     return pd.read_csv(path, dtype={"sampling": "str", "letterboxed": "bool"}, keep_default_na=False)
 
 
 def figures(
-    pictures: Pictures, facts: pd.DataFrame, answers: dict[str, Answers], results: Path
+    images: Images, facts: pd.DataFrame, answers: dict[str, Answers], results: Path
 ) -> dict[str, Figures | int]:
     """All that photos.json says, by item; and the two sheets."""
     network, _ = load_network(results / MODEL)
     compute = choose().exact()
-    seem_turned = draw_mistakes(network, pictures, results / "mistakes.png", compute)
-    draw_occlusion(network, pictures, results / "occlusion.png", compute)
-    print(f"audit: sheets of pictures are in {results}")
+    seem_turned = draw_mistakes(network, images, results / "mistakes.png", compute)
+    draw_occlusion(network, images, results / "occlusion.png", compute)
+    print(f"audit: sheets of images are in {results}")
     return {
-        "pictures": {part: len(rows_of(pictures.table, part)) for part in PARTS},
+        "pictures": {part: len(rows_of(images.table, part)) for part in PARTS},
         "sampling": {str(name): int(count) for name, count in facts["sampling"].value_counts().items()},
         "seem_turned": seem_turned,
         **judge(answers),
-        "letterboxed": judge_letterboxed(answers["whole"], facts["letterboxed"].to_numpy()[pictures.test])
+        "letterboxed": judge_letterboxed(answers["whole"], facts["letterboxed"].to_numpy()[images.test])
         | {"pictures": int(facts["letterboxed"].sum())},
-        **judge_file_facts(told_by_file(pictures), pictures.classes(pictures.labelled)),
+        **judge_file_facts(told_by_file(images), images.classes(images.labelled)),
     }
 
 

@@ -16,7 +16,7 @@ from studies.label_efficiency.search import ARMS, FIELDS, STEPS, WORTH, size_of
 from studies.markdown import fill_tables
 
 HERE = Path(__file__).resolve().parent
-# Pictures, by name: the study's params, and its metrics.
+# Images, by name: the study's params, and its metrics.
 STUDIES = {
     "silhouettes": (HERE / "params.yaml", HERE.parents[1] / "metrics/label_efficiency.json"),
     "photos": (HERE / "photos.yaml", HERE / "photos.json"),
@@ -89,7 +89,7 @@ def recipes(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
 
 
 def switches(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
-    """Up to which share of the labels an arm has its recipe for few: both recipes on the same seeds."""
+    """Up to which fraction of the labels an arm has its recipe for few: both recipes on the same seeds."""
     names = ["arm", "labels", "by the recipe for few", "by that for many", "its gain in points, seed by seed", "taken"]
     rows: list[str] = []
     notes: list[str] = []

@@ -1,6 +1,6 @@
-"""The study: `make study`, or `make study DATA=folder-or-zip` on other pictures, with the params of photos.yaml.
+"""The study: `make study`, or `make study DATA=folder-or-zip` on other images, with the params of photos.yaml.
 
-Runs the stages that are missing side by side, one on each core, and then score. For other pictures the pipeline is laid
+Runs the stages that are missing side by side, one on each core, and then score. For other images the pipeline is laid
 out in build/; what is finished is kept in a folder beside this file, so that the study goes on from there, also in
 another clone of the project.
 """
@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from quarterturn.core.errors import UserError, run
 from quarterturn.core.files import write_json
-from quarterturn.core.progress import watched
+from quarterturn.core.progress import with_progress
 from quarterturn.ingest.parallel import cores
 from studies.code import code_digest
 from studies.label_efficiency.arms.config import ROOT, load_study
@@ -33,12 +33,12 @@ BUSY = ("Unable to acquire lock", "is busy, it is being blocked")  # as DVC says
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make study", description=__doc__)
-    parser.add_argument("data", nargs="?", default="", help="folder or .zip of pictures; none: silhouettes")
+    parser.add_argument("data", nargs="?", default="", help="folder or .zip of images; none: silhouettes")
     parser.add_argument("--name", help="of the results beside this file, with DATA (default: photos)")
     parser.add_argument("--seeds", type=int, default=0, help="number of repetitions, with DATA; 0: as in photos.yaml")
     options = parser.parse_args()
     if not options.data and (options.name or options.seeds):
-        raise UserError("NAME and SEEDS are for other pictures; say which: make study DATA=folder-or-zip NAME=…")
+        raise UserError("NAME and SEEDS are for other images; say which: make study DATA=folder-or-zip NAME=…")
     name = options.name or "photos"
     if options.data:
         folder, home = lay_out(Path(options.data), name, options.seeds), HERE / name
@@ -51,7 +51,7 @@ def main() -> None:
         say_estimate(load_study(folder), stages)
     with ThreadPoolExecutor(cores()) as pool:
         try:
-            for _ in watched(pool.map(lambda stage: finish(stage, folder, home), stages), "study", len(stages)):
+            for _ in with_progress(pool.map(lambda stage: finish(stage, folder, home), stages), "study", len(stages)):
                 pass
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def lay_out(data: Path, name: str, seeds: int) -> Path:
-    """The pipeline in build/, on the given pictures and with what is finished."""
+    """The pipeline in build/, on the given images and with what is finished."""
     if not data.exists():
         raise UserError(f"DATA: there is no {data}")
     folder = ROOT / f"build/study-{name}"

@@ -4,7 +4,7 @@ Every arm gets the same budget, at few labels (the primary fraction) and at many
 tuning seed, the best of them on more (successive halving: Jamieson and Talwalkar, AISTATS 2016). A winner at an edge of
 the range is then varied beyond it, until that does not help by `WORTH`; of those within `WORTH` of the best, the
 shortest training wins. At last, both winners of an arm are compared, from the smallest fraction on, until that for
-many is better by `WORTH`: from there it is used (`few_up_to`). Judged by the accuracy on validation pictures, a fifth
+many is better by `WORTH`: from there it is used (`few_up_to`). Judged by the accuracy on validation images, a fifth
 of the training labels of seeds that the study does not report; their test parts are not looked at. The linear probes'
 block and penalties are chosen likewise, among `DRAWS` penalties: NAME-probes.csv. Trials go to NAME-search.csv, beside
 this file, as they finish; stopped, the search goes on where it was. Delete both tables when the model or its
@@ -37,7 +37,7 @@ STEPS = {"few": (300, 1600), "many": (1000, 4000)}
 RATES, WEIGHT_DECAYS = (5e-4, 1e-2), (5e-3, 0.5)
 AVERAGINGS, CROPS, COLORS, LAYER_DECAYS = (0.98, 0.99, 0.995), (0.35, 0.5, 0.65, 0.8), (0.0, 0.2, 0.4), (0.6, 0.8, 1.0)
 BATCH = 32
-WORTH = 0.0025  # accuracy for which a longer training is worth its time; less is a picture or two, and chance
+WORTH = 0.0025  # accuracy for which a longer training is worth its time; less is an image or two, and chance
 FACTOR = 1.6  # by which a winner near an edge is varied beyond it, and what counts as near
 PENALTIES = [float(f"{value:.2g}") for value in np.logspace(-4, 1, DRAWS)]
 ARMS = ["scratch", "fine_tuned"]
@@ -166,13 +166,13 @@ def validated(trial: tuple[str, str, Recipe, int]) -> float:
     rows = seed.part.labelled(fraction)
     start = load_network(backbone(number))[0] if arm == "fine_tuned" else None
     network = seed.classifier(rows, recipe, start, f"{arm}, seed {number}")
-    return round(float((seed.predictions(network) == seed.pictures.targets[seed.part.held_out]).mean()), 6)
+    return round(float((seed.predictions(network) == seed.images.targets[seed.part.held_out]).mean()), 6)
 
 
 def probes(number: int) -> pd.DataFrame:
     """Validation accuracy of every block's probe at one seed: `seed,block,labels,penalty,accuracy`."""
     seed = tuning(number)
-    network, targets = load_network(backbone(number))[0], seed.pictures.targets[seed.part.held_out]
+    network, targets = load_network(backbone(number))[0], seed.images.targets[seed.part.held_out]
     study, rows = seed.study, []
     for penalty in PENALTIES:
         probe = Probe(block=1, few_up_to=0, few=penalty, many=penalty)

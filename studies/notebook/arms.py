@@ -11,10 +11,10 @@ import torch.nn.functional as F
 
 from quarterturn.classify.finetuning import with_new_head
 from quarterturn.core.params import Params, TrainingPlan
-from quarterturn.data.datasets import Examples, LabelledPictures, TurnedPictures, labelled_pictures
+from quarterturn.data.datasets import Examples, LabelledImages, RotatedImages, labelled_images
 from quarterturn.data.manifest import TEST, TRAIN, label_subset, rows_of
 from quarterturn.data.pixel_store import Store, channel_statistics
-from quarterturn.data.rotation import drawn_targets
+from quarterturn.data.rotation import draw_targets
 from quarterturn.training.device import Compute
 from quarterturn.training.loop import batches, epoch_seed, evaluation_batches
 from quarterturn.training.model_file import blank_network
@@ -32,8 +32,8 @@ class Variant:
         trunk: what transfer starts from: pretrained and frozen, pretrained and trained on, or untrained and frozen.
         baseline_rate: learning rate of the baseline; None for the recipe's.
         baseline_epochs: None for the recipe's.
-        longer: as many steps as the notebook made with its 2,500 training pictures; else as many epochs.
-        squeezed: pictures made square by squeezing; else by cropping.
+        longer: as many steps as the notebook made with its 2,500 training images; else as many epochs.
+        squeezed: images made square by squeezing; else by cropping.
     """
 
     accumulated: bool = False
@@ -48,11 +48,11 @@ class Variant:
 
 PUBLISHED = Variant(accumulated=True, half="of every batch", tested="training")
 REPAIRED = Variant()
-TRAINED_ON = 2500  # pictures, in the notebook
+TRAINED_ON = 2500  # images, in the notebook
 VARIANTS = {
     "as published": PUBLISHED,
     "as many steps": replace(PUBLISHED, longer=True),
-    "pictures squeezed": replace(PUBLISHED, squeezed=True),
+    "images squeezed": replace(PUBLISHED, squeezed=True),
     "gradients zeroed": replace(PUBLISHED, accumulated=False),
     "one fixed half": replace(PUBLISHED, half="fixed"),
     "tested in evaluation mode": replace(PUBLISHED, tested="evaluation"),
@@ -75,7 +75,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Tested:
-    """What a trained network said of the test pictures: class indices, (n,) int64 each."""
+    """What a trained network said of the test images: class indices, (n,) int64 each."""
 
     actual: npt.NDArray[np.int64]
     predicted: npt.NDArray[np.int64]
@@ -86,7 +86,7 @@ class Tested:
 class Notebook:
     """All arms at one seed. What variants share, such as the pretraining, is trained once.
 
-    As in the notebook, the weights after the last epoch are tested; validation pictures choose nothing.
+    As in the notebook, the weights after the last epoch are tested; validation images choose nothing.
 
     Args:
         params: of the recipe.
@@ -149,20 +149,20 @@ class Notebook:
         factor = TRAINED_ON / len(rows_of(self._store.table, TRAIN)) if longer else 1
         return plan.model_copy(update={"epochs": round(factor * plan.epochs)})
 
-    def _untrained(self, training: TurnedPictures | LabelledPictures) -> Network:
+    def _untrained(self, training: RotatedImages | LabelledImages) -> Network:
         statistics = channel_statistics(self._store.pixels, training.rows)
         return blank_network(self._params.model, self._store.channels, 2, *statistics, self._seed)
 
-    def _turned(self, part: str) -> TurnedPictures:
+    def _turned(self, part: str) -> RotatedImages:
         rows, angles = rows_of(self._store.table, part), self._params.rotate_augment.angles
-        return TurnedPictures(self._store.pixels, rows, angles, drawn_targets(len(rows), angles, self._seed))
+        return RotatedImages(self._store.pixels, rows, angles, draw_targets(len(rows), angles, self._seed))
 
-    def _labelled_share(self, fraction: float) -> LabelledPictures:
+    def _labelled_share(self, fraction: float) -> LabelledImages:
         labels = self._params.data.labels
         return self._labelled(label_subset(self._store.table, fraction, labels, "label_fraction"))
 
-    def _labelled(self, rows: npt.NDArray[np.int64]) -> LabelledPictures:
-        return labelled_pictures(self._store.pixels, self._store.table, rows, self._params.data.labels)
+    def _labelled(self, rows: npt.NDArray[np.int64]) -> LabelledImages:
+        return labelled_images(self._store.pixels, self._store.table, rows, self._params.data.labels)
 
     def _descend(
         self, network: Network, training: Examples, plan: TrainingPlan, accumulated: bool, share: float = 1.0
@@ -186,7 +186,7 @@ class Notebook:
         return steps
 
     @torch.no_grad()
-    def _test(self, trained: Trained, test: TurnedPictures | LabelledPictures, dropout: bool) -> Tested:
+    def _test(self, trained: Trained, test: RotatedImages | LabelledImages, dropout: bool) -> Tested:
         exact = self._compute.exact()
         network = exact.place(trained.network).train(dropout)
         torch.manual_seed(self._seed)  # of dropout

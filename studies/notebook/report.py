@@ -1,4 +1,4 @@
-"""Tables and picture of the study, made of results.csv and recipe.json: `python -m studies.notebook.report`."""
+"""Tables and image of the study, made of results.csv and recipe.json: `python -m studies.notebook.report`."""
 
 import json
 from itertools import product
@@ -24,7 +24,7 @@ PUBLISHED = {
     "baseline": np.array([[225, 83], [107, 208]]),
 }
 CELLS = ["true_0_as_0", "true_0_as_1", "true_1_as_0", "true_1_as_1"]
-GUESSES = ["as many steps", "pictures squeezed"]
+GUESSES = ["as many steps", "images squeezed"]
 SLIPS = ["gradients zeroed", "one fixed half", "tested in evaluation mode", "all repaired"]
 ARMS_APART = ["equal learning rates", "equal epochs", "trunk trained", "trunk untrained"]
 
@@ -124,7 +124,7 @@ def header(columns: list[str]) -> list[str]:
 
 
 def rights(results: pd.DataFrame, variant: str, arm: str, size: int) -> npt.NDArray[np.float64]:
-    """Which test pictures were right, (seeds, pictures): 1 or 0."""
+    """Which test images were right, (seeds, images): 1 or 0."""
     chosen = results[(results["variant"] == variant) & (results["arm"] == arm) & (results["image_size"] == size)]
     packed = np.array([list(bytes.fromhex(text)) for text in chosen.sort_values("seed")["right"]], dtype=np.uint8)
     return np.unpackbits(packed, axis=1, count=int(chosen["test"].iloc[0])).astype(float)
@@ -169,7 +169,7 @@ def draw(results: pd.DataFrame, path: Path) -> None:
 def smallest_mcnemar_p(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> float:
     """Smallest exact two-sided McNemar p over all joint tables of two classifiers with these confusion matrices.
 
-    The matrices, (2, 2) with true classes as rows, have the same row sums. Of each class they tell how many pictures
+    The matrices, (2, 2) with true classes as rows, have the same row sums. Of each class they tell how many images
     each classifier got right, not how many both did: that is what is varied.
     """
     tables_of_class = []

@@ -2,7 +2,7 @@
 
 Runs the recipe `notebook` through the pipeline in a clone of its own (build/notebook-224), then the variants of arms.py
 on its pixel store and on one at 112 pixels. Each seed's results go to results.csv as soon as it is done; stopped, the
-study goes on with the seeds that are missing. report.py makes tables and pictures of them.
+study goes on with the seeds that are missing. report.py makes tables and images of them.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ from quarterturn.core.errors import UserError
 from quarterturn.core.errors import run as run_saying_errors
 from quarterturn.core.files import atomic
 from quarterturn.core.params import load_params
-from quarterturn.core.progress import watched
+from quarterturn.core.progress import with_progress
 from quarterturn.data.manifest import read_table
 from quarterturn.data.pixel_store import Store
 from quarterturn.evaluation.intervals import confusion
 from quarterturn.ingest.parallel import cores
 from quarterturn.training.device import choose
-from studies.clone import cloned, pictures, set_params, shell
+from studies.clone import cloned, images, set_params, shell
 from studies.notebook.arms import VARIANTS, Notebook
 from studies.notebook.report import write_report
 from studies.notebook.squeezed import squeezed
@@ -39,7 +39,7 @@ PLAN += [(SMALL, seed, variant) for seed in range(3) for variant in VARIANTS]
 
 
 def main() -> None:
-    data = pictures(sys.argv[1:], "notebook")
+    data = images(sys.argv[1:], "notebook")
     clones = {size: prepare(data, size) for size in (SIZE, SMALL)}
     finished = read_results(split_of(clones[SIZE]))
     done = set(finished[["image_size", "seed", "variant"]].itertuples(index=False, name=None))
@@ -50,7 +50,7 @@ def main() -> None:
     # One thread each: two such trainings at once are faster than one after the other on two.
     with ProcessPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         running = [pool.submit(examine, clones[size], size, seed, names) for (size, seed), names in missing.items()]
-        for task in watched(as_completed(running), "notebook, seeds", len(running)):
+        for task in with_progress(as_completed(running), "notebook, seeds", len(running)):
             finished = in_order(pd.concat([finished, task.result()]))
             with atomic(RESULTS) as temporary:
                 finished.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
@@ -68,7 +68,7 @@ def prepare(data: Path, size: int) -> Path:
 
 
 def split_of(clone: Path) -> str:
-    """Which pictures, and how they were split: the beginning of a SHA-256."""
+    """Which images, and how they were split: the beginning of a SHA-256."""
     table = read_table(clone / "outputs/split/images.csv")[["sha256", "label", "part"]]
     return hashlib.sha256(table.sort_values("sha256").to_csv(index=False).encode()).hexdigest()[:12]
 
@@ -80,12 +80,12 @@ def in_order(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_results(split: str) -> pd.DataFrame:
-    """The rows there are; raises a `UserError` if they are of other pictures."""
+    """The rows there are; raises a `UserError` if they are of other images."""
     if not RESULTS.exists():
         return pd.DataFrame(columns=["image_size", "seed", "variant"])
     finished = pd.read_csv(RESULTS, dtype={"split": "str"})
     if (finished["split"] != split).any():
-        raise UserError(f"{RESULTS} holds results of other pictures; move it away to begin anew")
+        raise UserError(f"{RESULTS} holds results of other images; move it away to begin anew")
     return finished
 
 

@@ -1,4 +1,4 @@
-"""The same pictures made square by squeezing, not by cropping: then their shape alone tells how they were turned."""
+"""The same images made square by squeezing, not by cropping: then their shape alone tells how they were rotated."""
 
 import io
 
@@ -10,7 +10,7 @@ from quarterturn.ingest.source import ImageSource
 
 
 def squeezed(store: Store, path: str) -> Pixels:
-    """All of a picture in each square: (n, side, side, 3) uint8, in the order of the store's table, from ``path``."""
+    """All of an image in each square: (n, side, side, 3) uint8, in the order of the store's table, from ``path``."""
     source, side = ImageSource(path), store.pixels.shape[1]
 
     def square(name: str) -> Pixels:

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 from quarterturn.core.errors import run
-from studies.clone import cloned, pictures, set_params, shell
+from studies.clone import cloned, images, set_params, shell
 
 HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    data = pictures(sys.argv[1:], "photos")
+    data = images(sys.argv[1:], "photos")
     clone = cloned("photos")
     for name, trainable in (("fine-tuned", "all"), ("frozen", "head")):
         set_params(clone, "photos", {"data": {"path": str(data)}, "transfer": {"trainable": trainable}})

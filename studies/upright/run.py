@@ -1,7 +1,7 @@
-"""How well does `quarterturn upright` find pictures that lie on their side? `make upright DATA=folder-or-zip`.
+"""How well does `quarterturn upright` find images that lie on their side? `make upright DATA=folder-or-zip`.
 
 Trains the rotation classifier of the recipe `photos` in a clone of its own (build/upright) and asks it about the test
-pictures, which it has not seen, at every angle. What is to be expected of a folder in which 5 % were turned, as often
+images, which it has not seen, at every angle. What is to be expected of a folder in which 5 % were rotated, as often
 by each angle, is computed from all these answers, so that it hangs on no draw. Figures go to photos.json.
 """
 
@@ -18,15 +18,15 @@ from quarterturn.core.files import write_json
 from quarterturn.core.params import load_params
 from quarterturn.data.manifest import TEST, rows_of
 from quarterturn.data.pixel_store import Store
-from studies.clone import cloned, pictures, set_params, shell
+from studies.clone import cloned, images, set_params, shell
 
-SHARE = 0.05  # of the pictures that were turned
+SHARE = 0.05  # of the images that were rotated
 SURE = (0.5, 0.8, 0.9, 0.95, 0.99)  # as the command's --sure
 HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    data = pictures(sys.argv[1:], "upright")
+    data = images(sys.argv[1:], "upright")
     clone = cloned("upright")
     set_params(clone, "photos", {"data": {"path": str(data)}, "split": {"cross_validate_below": 0}})
     shell(clone, "dvc", "repro", "pretrain")
@@ -45,24 +45,24 @@ def main() -> None:
 
 
 def judge(answers: npt.NDArray[np.float64], upright: int, sure: float, share: float = SHARE) -> dict[str, float]:
-    """Precision and recall to be expected where a share of the pictures was turned.
+    """Precision and recall to be expected where a fraction of the images was rotated.
 
     Args:
         answers: (n, true angle, angles) probabilities.
         upright: index of the angle 0.
-        sure: least probability at which a picture is listed.
-        share: of turned pictures, as often by each angle.
+        sure: least probability at which an image is listed.
+        share: of rotated images, as often by each angle.
 
     Returns:
-        recall: of the turned pictures, how many are listed; precision: of those listed, how many were turned (1 if
-        none is listed); right_angle: of the turned and listed, for how many the angle is right.
+        recall: of the rotated images, how many are listed; precision: of those listed, how many were rotated (1 if
+        none is listed); right_angle: of the rotated and listed, for how many the angle is right.
     """
     said = answers.argmax(axis=2)
     listed = (said != upright) & (answers.max(axis=2) >= sure)
-    turned = np.arange(answers.shape[1]) != upright
-    recall, alarms = float(listed[:, turned].mean()), float(listed[:, upright].mean())
-    right = (said == np.arange(answers.shape[1]))[:, turned]
-    found = listed[:, turned]
+    rotated = np.arange(answers.shape[1]) != upright
+    recall, alarms = float(listed[:, rotated].mean()), float(listed[:, upright].mean())
+    right = (said == np.arange(answers.shape[1]))[:, rotated]
+    found = listed[:, rotated]
     expected = share * recall + (1 - share) * alarms
     return {
         "recall": recall,

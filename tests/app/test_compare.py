@@ -22,7 +22,7 @@ from tests.conftest import commit, set_params, shell
 
 
 def revision(name: str, right: list[bool], first: int = 0, folds: int = 0, **changes: Any) -> Revision:
-    """Predictions for pictures numbered from ``first``: transfer right as told, baseline always; folds: two repeats."""
+    """Predictions for images numbered from ``first``: transfer right as told, baseline always; folds: two repeats."""
     repeats = 2 if folds else 1
     rows = []
     for number, correct in enumerate(right, first):
@@ -62,29 +62,29 @@ def test_no_difference_is_claimed_whose_interval_contains_zero() -> None:
         assert claimed == (found.low > 0 and found.mcnemar_p < 0.05), lost
 
 
-def test_only_shared_pictures_are_compared_and_a_warning_says_so() -> None:
+def test_only_shared_images_are_compared_and_a_warning_says_so() -> None:
     (transfer, _), warnings = paired_tests(revision("a", WORSE), revision("b", BETTER[:100], first=100))
     assert transfer.startswith("transfer: +50.0 points")
     assert "100 shared test images" in transfer
     assert warnings == ["the test sets differ (200 and 100 images): only the 100 that both have are compared"]
 
 
-def test_without_shared_pictures_nothing_is_claimed() -> None:
+def test_without_shared_images_nothing_is_claimed() -> None:
     tests, warnings = paired_tests(revision("a", WORSE), revision("b", BETTER, first=1000))
     assert tests == []
-    assert warnings == ["the two were tested on different pictures and share none, so no difference can be claimed"]
+    assert warnings == ["the two were tested on different images and share none, so no difference can be claimed"]
 
 
-def test_pictures_that_have_got_another_class_are_left_out() -> None:
+def test_images_that_have_got_another_class_are_left_out() -> None:
     new = revision("b", BETTER)
     assert new.predictions is not None
     new.predictions.loc[:9, "actual"] = "dog"
     (transfer, _), warnings = paired_tests(revision("a", WORSE), new)
     assert "190 shared test images" in transfer
-    assert warnings == ["10 test pictures have another class in b: left out"]
+    assert warnings == ["10 test images have another class in b: left out"]
 
 
-def test_other_pictures_of_the_same_names_are_told() -> None:
+def test_other_images_of_the_same_names_are_told() -> None:
     def at(md5: str) -> dict[str, Any]:
         return {
             "params": {"data": {"path": "pets"}},
@@ -93,10 +93,10 @@ def test_other_pictures_of_the_same_names_are_told() -> None:
 
     assert paired_tests(revision("a", WORSE, **at("1")), revision("b", BETTER, **at("1")))[1] == []
     _, (warning,) = paired_tests(revision("a", WORSE, **at("1")), revision("b", BETTER, **at("2")))
-    assert warning.startswith("the pictures at data.path are not the same")
+    assert warning.startswith("the images at data.path are not the same")
 
 
-def test_cross_validated_predictions_are_compared_as_the_fewer_pictures_that_they_count_for() -> None:
+def test_cross_validated_predictions_are_compared_as_the_fewer_images_that_they_count_for() -> None:
     (transfer, _), warnings = paired_tests(revision("a", WORSE, folds=5), revision("b", BETTER, folds=5))
     twice = [np.repeat(np.array(right)[:, None], 2, axis=1) for right in (BETTER, WORSE)]
     found = compare_folds(*twice, folds=5)
@@ -253,7 +253,7 @@ def test_predictions_that_are_damaged_but_a_table_are_named_in_one_line(workspac
     header, first, *rest = path.read_text("utf-8").splitlines()
     lines = [header[:5], first[:5], *rest] if damage == "cut" else [header, first, first, *rest]
     path.write_text("\n".join(line.partition(",")[0] if damage == "cut" else line for line in lines) + "\n", "utf-8")
-    why = "there is no column actual, baseline, transfer" if damage == "cut" else "pictures stand in it more than once"
+    why = "there is no column actual, baseline, transfer" if damage == "cut" else "images stand in it more than once"
     with pytest.raises(UserError, match=f"metrics/predictions.csv of workspace is damaged: {why}"):
         compare()
 
@@ -261,9 +261,7 @@ def test_predictions_that_are_damaged_but_a_table_are_named_in_one_line(workspac
 def test_answers_of_a_repeat_that_are_missing_are_named_in_one_line(few: Path) -> None:
     path = few / "metrics/predictions.csv"
     path.write_text("\n".join(path.read_text("utf-8").splitlines()[:-1]) + "\n", "utf-8")
-    with pytest.raises(
-        UserError, match=r"predictions.csv of workspace is damaged: pictures do not all .* equally often"
-    ):
+    with pytest.raises(UserError, match=r"predictions.csv of workspace is damaged: images do not all .* equally often"):
         compare()
 
 

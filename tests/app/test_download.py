@@ -20,7 +20,7 @@ from torchvision.datasets import OxfordIIITPet
 from quarterturn.app.download import fetch_oxford_pets
 from quarterturn.core.errors import UserError
 
-# Picture, class, species (1: cat, 2: dog), breed, as the lines of trainval.txt and test.txt have it.
+# Image, class, species (1: cat, 2: dog), breed, as the lines of trainval.txt and test.txt have it.
 PARTS = {
     "trainval": ["Abyssinian_1 1 1 1", "beagle_2 5 2 4"],
     "test": ["american_bulldog_7 2 2 1", "Bombay_3 8 1 4", "beagle_10 5 2 4"],
@@ -94,7 +94,7 @@ def archive(files: dict[str, bytes], date: int = 0, link: tuple[str, str] | None
     return stream.getvalue()
 
 
-# As in the real archive, there are a picture that neither part names and a file that is no picture.
+# As in the real archive, there are an image that neither part names and a file that is no image.
 IMAGES = {"images/spare_1.jpg": photo(99), "images/Abyssinian_1.mat": b"-"}
 IMAGES |= {f"images/{name}.jpg": data for name, data in PHOTOS.items()}
 ANNOTATIONS = {f"annotations/{part}.txt": "\n".join([*lines, ""]).encode() for part, lines in PARTS.items()}

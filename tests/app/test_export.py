@@ -16,8 +16,8 @@ from quarterturn.app.classifier import Classifier, load_classifier
 from quarterturn.app.cli import main
 from quarterturn.core.params import Model
 from quarterturn.training.model_file import blank_network, save_network
+from tests.images import encoded, fill, scene
 from tests.models import sized
-from tests.pictures import encoded, fill, scene
 
 MODELS = {
     "convnet": sized([4, 8]),
@@ -54,15 +54,15 @@ def test_it_gives_the_probabilities_that_torch_gives(name: str, capsys: pytest.C
         save(MODELS["convnet"], **({"block": 1} if name == "first block" else {"channels": 1}))
     main(["export", "photos"])
     printed = capsys.readouterr()
-    assert printed.out.startswith("model.onnx: probabilities as torch's on 70 pictures, within ")
+    assert printed.out.startswith("model.onnx: probabilities as torch's on 70 images, within ")
     assert printed.err == ""
     classifier = load_classifier()
     squares = np.stack([classifier.decode(path.read_bytes()) for path in sorted(Path("photos").iterdir())])
     expected = classifier.probabilities(squares)
     found = answers(squares)
     assert found == pytest.approx(expected, abs=1e-4)
-    assert np.abs(found - expected).max() < np.ptp(expected[:, 0]) / 20  # picture by picture, not on average
-    assert answers(squares[:1]) == pytest.approx(expected[:1], abs=1e-4)  # and for any number of pictures
+    assert np.abs(found - expected).max() < np.ptp(expected[:, 0]) / 20  # image by image, not on average
+    assert answers(squares[:1]) == pytest.approx(expected[:1], abs=1e-4)  # and for any number of images
 
 
 def test_the_file_says_enough_to_use_it_without_this_project() -> None:
@@ -73,11 +73,11 @@ def test_the_file_says_enough_to_use_it_without_this_project() -> None:
     assert json.loads(said["classes"]) == ["cat", "dög"]
     blocks = len(MODELS["convnet"].widths)
     assert [node.op_type for node in proto.graph.node].count("MaxPool") == blocks  # and not what it is computed by here
-    # By its words alone, for an upright RGB picture in PNG
+    # By its words alone, for an upright RGB image in PNG
     assert "crop the centred square; resize to 24×24" in said["preprocessing"]
     assert "BICUBIC" in said["preprocessing"]
-    picture = Image.open(io.BytesIO(Path("photos/007.png").read_bytes()))
-    square = picture.crop((0, 5, 30, 35)).resize((24, 24), Image.Resampling.BICUBIC)
+    image = Image.open(io.BytesIO(Path("photos/007.png").read_bytes()))
+    square = image.crop((0, 5, 30, 35)).resize((24, 24), Image.Resampling.BICUBIC)
     found = load_classifier()(["photos/007.png"])[0]
     assert answers(np.asarray(square)[None])[0].tolist() == pytest.approx(list(found.values()), abs=1e-4)
 
@@ -110,7 +110,7 @@ def test_a_probability_that_is_no_number_is_a_difference(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Classifier.probabilities
-    monkeypatch.setattr(  # of the last pictures only
+    monkeypatch.setattr(  # of the last images only
         Classifier,
         "probabilities",
         lambda self, squares: original(self, squares) * (np.nan if len(squares) < quarterturn.app.export.BATCH else 1),
@@ -131,8 +131,8 @@ def test_an_output_that_is_a_folder_is_one_line(capsys: pytest.CaptureFixture[st
     assert "photos is no file" in failure(capsys, "--output", "photos", "photos")
 
 
-def test_without_pictures_to_check_on_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no picture could be read" in failure(capsys, "nowhere.png")
+def test_without_images_to_check_on_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no image could be read" in failure(capsys, "nowhere.png")
 
 
 def test_what_is_not_installed_is_named_in_one_line(
@@ -143,9 +143,9 @@ def test_what_is_not_installed_is_named_in_one_line(
     assert line == "quarterturn: export needs onnxruntime: pip install 'quarterturn[export]'"
 
 
-def test_no_more_pictures_than_needed_are_asked_about(
+def test_no_more_images_than_needed_are_asked_about(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(quarterturn.app.export, "MOST", 9)
     main(["export", "photos"])
-    assert "on 9 pictures" in capsys.readouterr().out
+    assert "on 9 images" in capsys.readouterr().out

@@ -15,12 +15,12 @@ from quarterturn import load_classifier
 from quarterturn.app.cli import main
 from quarterturn.core.errors import UserError
 from quarterturn.training.model_file import blank_network, save_network
+from tests.images import encoded, fill, pack, scene
 from tests.models import sized
-from tests.pictures import encoded, fill, pack, scene
 
 
 def save(path: Path, outputs: list[str], task: str = "classes") -> None:
-    """An untrained model file for pictures of 16 pixels."""
+    """An untrained model file for images of 16 pixels."""
     model = sized([4, 8])
     network = blank_network(model, 3, len(outputs), [0.5] * 3, [0.25] * 3, seed=1)
     save_network(network, task, outputs, model, 16, path)
@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str, 
     return printed.out, printed.err, code
 
 
-def test_it_says_what_the_pipeline_said_of_its_test_pictures(workspace: Path) -> None:
+def test_it_says_what_the_pipeline_said_of_its_test_images(workspace: Path) -> None:
     tested = pd.read_csv(workspace / "metrics/predictions.csv")
     classifier = load_classifier()
     found = classifier([workspace / "data/arrows" / name for name in tested["image"]])
@@ -52,7 +52,7 @@ def test_it_says_what_the_pipeline_said_of_its_test_pictures(workspace: Path) ->
         assert [each[label] for each in found] == pytest.approx(tested[f"transfer_{label}"].tolist(), abs=2e-6)
 
 
-def test_large_pictures_are_seen_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_seen_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = load_classifier()
     squares = np.stack([classifier.decode(encoded(scene(seed=number))) for number in range(25)])
     expected, seen = classifier.probabilities(squares), []
@@ -92,7 +92,7 @@ def test_files_folders_and_zips_are_read_alike(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("form", ["table", "csv", "json"])
 def test_what_cannot_be_read_is_reported_and_the_rest_done(capsys: pytest.CaptureFixture[str], form: str) -> None:
-    fill(Path("photos"), {"0a.jpg": b"\xff\xd8 no picture", "0b.txt": b"not looked at"})
+    fill(Path("photos"), {"0a.jpg": b"\xff\xd8 no image", "0b.txt": b"not looked at"})
     Path("empty").mkdir()
     Path("no.zip").write_bytes(b"PK")
     long = f"{'x' * 300}.jpg"
@@ -121,7 +121,7 @@ def test_with_nothing_to_read_json_is_an_empty_list(capsys: pytest.CaptureFixtur
     assert code == 1
 
 
-def test_more_pictures_than_a_batch_keep_their_order_and_their_answers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_images_than_a_batch_keep_their_order_and_their_answers(capsys: pytest.CaptureFixture[str]) -> None:
     fill(Path("many"), {f"{number:03d}.png": encoded(scene(24, 24, number)) for number in range(70)})
     lines = run(capsys, "predict", "--format", "csv", "many")[0].splitlines()
     alone = run(capsys, "predict", "--format", "csv", "many/069.png")[0].splitlines()

@@ -18,7 +18,7 @@ VOID = {"meta", "img"}
 
 
 class Page(html.parser.HTMLParser):
-    """Checks that tags close in order and that nothing is loaded; keeps headings, pictures' texts, and cells."""
+    """Checks that tags close in order and that nothing is loaded; keeps headings, images' texts, and cells."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -96,10 +96,10 @@ def test_changes_are_those_of_the_counts(workspace: Path) -> None:
     row = metrics["transfer"]["confusion_matrix"]["cat"]
     row["cat"], row["dog"] = row["cat"] - 3, row["dog"] + 3
     assert changes("transfer")[:2] == [-3, 3]
-    turned = metrics["rotation"]["confusion_matrix"]["90"]
-    turned["90"] -= 1  # as when fewer angles are asked for
+    rotated = metrics["rotation"]["confusion_matrix"]["90"]
+    rotated["90"] -= 1  # as when fewer angles are asked for
     assert set(changes("rotation")) == {None}
-    assert set(changes("transfer", predictions[1:])) == {None}  # other pictures: counts do not compare
+    assert set(changes("transfer", predictions[1:])) == {None}  # other images: counts do not compare
     metrics["transfer"]["confusion_matrix"] = {"cat": {"cat": 1, "hen": 2}, "hen": {"cat": 0, "hen": 0}}
     assert set(changes("transfer")) == {None}
     assert workspace.is_dir()
@@ -115,7 +115,7 @@ def test_against_a_revision_it_has_what_compare_finds(workspace: Path) -> None:
     assert "made with another seed" in Path("report.html").read_text("utf-8")
 
 
-def test_without_outputs_as_in_a_fresh_clone_it_has_all_but_the_pictures(workspace: Path) -> None:
+def test_without_outputs_as_in_a_fresh_clone_it_has_all_but_the_images(workspace: Path) -> None:
     report(Path("whole.html"))
     shutil.rmtree(workspace / "outputs")
     report(Path("report.html"))
@@ -126,7 +126,7 @@ def test_without_outputs_as_in_a_fresh_clone_it_has_all_but_the_pictures(workspa
     assert "dvc pull" in Path("report.html").read_text("utf-8")
 
 
-def test_with_few_labels_a_picture_is_shown_once(few: Path) -> None:  # noqa: ARG001 (the current folder)
+def test_with_few_labels_a_image_is_shown_once(few: Path) -> None:  # noqa: ARG001 (the current folder)
     report(Path("report.html"))
     shown = [text for text in Page(Path("report.html")).texts if text.endswith("png")]
     assert shown
@@ -162,7 +162,7 @@ def test_a_damaged_curve_is_named_in_one_line(workspace: Path, damaged: bytes) -
     assert "\n" not in str(error.value)
 
 
-def test_it_is_written_where_params_or_pictures_have_changed_since_and_without_git(workspace: Path) -> None:
+def test_it_is_written_where_params_or_images_have_changed_since_and_without_git(workspace: Path) -> None:
     shutil.rmtree(workspace / ".git")
     config = workspace / ".dvc/config"
     config.write_text(config.read_text("utf-8").replace("[core]\n", "[core]\n    no_scm = true\n", 1), "utf-8")

@@ -1,4 +1,4 @@
-"""Which pictures lie on their side: listed by a classifier, and turned only when asked."""
+"""Which images lie on their side: listed by a classifier, and rotated only when asked."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from quarterturn.app.cli import main
 from quarterturn.app.upright import angle_probabilities
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.training.model_file import blank_network, save_network
+from tests.images import encoded, fill, pack
 from tests.models import sized
-from tests.pictures import encoded, fill, pack
 
 
 def sky(angle: int) -> Image.Image:
-    """White above and black below, turned counter-clockwise."""
+    """White above and black below, rotated counter-clockwise."""
     pixels = np.zeros((24, 24, 3), np.uint8)
     pixels[:12] = 255
     return Image.fromarray(np.ascontiguousarray(np.rot90(pixels, angle // 90)))
@@ -56,20 +56,20 @@ def test_it_lists_what_does_not_lie_upright_and_touches_nothing(capsys: pytest.C
         "0.970\tupside down\tphotos/180.png",
         "0.970\ttop to the right\tphotos/270.webp",
         "0.970\ttop to the left\tphotos/90.jpg",
-        "not upright: 3 of 4 pictures, at 0.9 or more",
+        "not upright: 3 of 4 images, at 0.9 or more",
     ]
     assert files() == before
 
 
-def test_a_picture_that_is_named_twice_is_turned_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_image_that_is_named_twice_is_turned_once(capsys: pytest.CaptureFixture[str]) -> None:
     Path("photos/link.jpg").symlink_to("90.jpg")
     Path("photos/0link.jpg").symlink_to("90.jpg")  # becomes a file of its own
-    with pytest.raises(SystemExit):  # the WebP is not turned
+    with pytest.raises(SystemExit):  # the WebP is not rotated
         main(["upright", "--turn", "photos", "photos/90.jpg"])
     ends = [line.split("\t")[3] for line in capsys.readouterr().out.splitlines() if "left" in line]
-    assert ends == ["turned", "turned", *["turned already, as it was named twice"] * 2]
+    assert ends == ["rotated", "rotated", *["rotated already, as it was named twice"] * 2]
     main(["upright", "photos/90.jpg", "photos/link.jpg", "photos/0link.jpg"])
-    assert "not upright: 0 of 3 pictures" in capsys.readouterr().out
+    assert "not upright: 0 of 3 images" in capsys.readouterr().out
     assert Path("photos/link.jpg").is_symlink()
 
 
@@ -87,12 +87,12 @@ def test_a_folder_that_cannot_be_written_stops_nothing_else(
     with pytest.raises(SystemExit):
         main(["upright", "--turn", "photos"])
     ends = [line.split("\t")[3] for line in capsys.readouterr().out.splitlines()[:3]]
-    assert ends == ["not turned: Permission denied", "WEBP is not turned: that might lose something", "turned"]
+    assert ends == ["not rotated: Permission denied", "WEBP is not rotated: that might lose something", "rotated"]
 
 
 def test_what_is_less_sure_is_not_listed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["upright", "--sure", "0.98", "photos"])
-    assert capsys.readouterr().out == "not upright: 0 of 4 pictures, at 0.98 or more\n"
+    assert capsys.readouterr().out == "not upright: 0 of 4 images, at 0.98 or more\n"
 
 
 def test_when_asked_it_turns_them_and_the_second_time_finds_none(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,15 +103,15 @@ def test_when_asked_it_turns_them_and_the_second_time_finds_none(capsys: pytest.
     printed = capsys.readouterr()
     outcomes = {line.split("\t")[2]: line.split("\t")[3] for line in printed.out.splitlines()[:3]}
     assert outcomes == {
-        "photos/180.png": "turned",
-        "photos/90.jpg": "turned",
-        "photos/270.webp": "WEBP is not turned: that might lose something",
+        "photos/180.png": "rotated",
+        "photos/90.jpg": "rotated",
+        "photos/270.webp": "WEBP is not rotated: that might lose something",
     }
-    assert "1 of 3 could not be turned" in printed.err
+    assert "1 of 3 could not be rotated" in printed.err
     after = files()
     assert {name for name in before if before[name] == after[name]} == {"0.png", "270.webp"}
     main(["upright", "photos"])
-    assert "not upright: 1 of 4 pictures" in capsys.readouterr().out.splitlines()[-1]
+    assert "not upright: 1 of 4 images" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_what_is_in_a_zip_is_listed_and_never_turned(capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,7 +119,7 @@ def test_what_is_in_a_zip_is_listed_and_never_turned(capsys: pytest.CaptureFixtu
     before = archive.read_bytes()
     with pytest.raises(SystemExit):
         main(["upright", "--turn", "photos.zip"])
-    assert "photos.zip/a.jpg\tnot turned: in a .zip" in capsys.readouterr().out
+    assert "photos.zip/a.jpg\tnot rotated: in a .zip" in capsys.readouterr().out
     assert archive.read_bytes() == before
 
 
@@ -139,7 +139,7 @@ def test_four_looks_are_averaged_each_turned_back(monkeypatch: pytest.MonkeyPatc
 def test_with_angles_that_lead_to_others_there_is_one_look(capsys: pytest.CaptureFixture[str]) -> None:
     save([0, 90])
     main(["upright", "photos/90.jpg", "photos/0.png"])
-    assert "not upright: 1 of 2 pictures" in capsys.readouterr().out
+    assert "not upright: 1 of 2 images" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

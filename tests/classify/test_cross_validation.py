@@ -1,4 +1,4 @@
-"""Cross-validation: no network is asked about a picture that it was trained on, and every label is tested."""
+"""Cross-validation: no network is asked about an image that it was trained on, and every label is tested."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from quarterturn.classify.cross_validation import LEAST_STEPS, cross_validate, lengthened, rounds
+from quarterturn.classify.cross_validation import LEAST_STEPS, cross_validate, fold_trainings, lengthen
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Baseline
-from quarterturn.data.datasets import LabelledPictures
+from quarterturn.data.datasets import LabelledImages
 from quarterturn.data.manifest import COLUMNS, label_subset, rows_to_test, used_rows, write_table
 from quarterturn.data.pixel_store import Store, write_store
 from quarterturn.ingest.folds import FOLD_COUNT, REPEATS, assign_folds
@@ -19,7 +19,7 @@ from quarterturn.training.device import choose
 from quarterturn.training.loop import batches
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network
-from tests.ingest.test_folds import pictures, pool
+from tests.ingest.test_folds import images, pool
 from tests.ingest.test_splitting import table_of
 from tests.models import sized
 
@@ -34,8 +34,8 @@ def planned(fraction: float, epochs: int = 3, batch_size: int = 16) -> Baseline:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    """23 cats, 17 dogs and 60 others; each picture's grey is its row."""
-    table = assign_folds(table_of(pictures(23, 17) + pool[:60]), 0.2, 0.3, 0)
+    """23 cats, 17 dogs and 60 others; each image's grey is its row."""
+    table = assign_folds(table_of(images(23, 17) + pool[:60]), 0.2, 0.3, 0)
     for column in COLUMNS:
         if column not in table:
             table[column] = 1
@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 1.0])
 def test_rounds_train_on_a_share_of_what_they_do_not_test(store: Store, fraction: float) -> None:
-    plan = rounds(store.table, fraction, LABELS, KEY)
+    plan = fold_trainings(store.table, fraction, LABELS, KEY)
     assert [(each.repeat, each.fold) for each in plan] == [(r, f) for r in range(REPEATS) for f in range(FOLD_COUNT)]
     label, rank = store.table["label"].to_numpy(), store.table["rank"].to_numpy()
     for repeat in range(REPEATS):
@@ -76,7 +76,7 @@ def test_a_plan_is_lengthened_until_it_has_its_steps_and_never_shortened(
     count: int, batch_size: int, epochs: int
 ) -> None:
     plan = planned(1.0, epochs, batch_size)
-    longer = lengthened(plan, count)
+    longer = lengthen(plan, count)
     assert longer == plan.model_copy(update={"epochs": longer.epochs})
     each = len(batches(count, batch_size, 0, 1))
     if epochs * each >= LEAST_STEPS:
@@ -86,7 +86,7 @@ def test_a_plan_is_lengthened_until_it_has_its_steps_and_never_shortened(
 
 
 def test_a_table_without_folds_has_no_rounds(store: Store) -> None:
-    assert rounds(store.table.drop(columns="folds"), 1.0, LABELS, KEY) == []
+    assert fold_trainings(store.table.drop(columns="folds"), 1.0, LABELS, KEY) == []
 
 
 def test_a_share_that_leaves_a_class_out_is_told_before_any_training(store: Store) -> None:
@@ -94,15 +94,15 @@ def test_a_share_that_leaves_a_class_out_is_told_before_any_training(store: Stor
         cross_validate(store, planned(0.01), LABELS, unasked, 0, choose(), "baseline")
 
 
-def unasked(training: LabelledPictures, plan: Baseline, seed: int) -> Network:
+def unasked(training: LabelledImages, plan: Baseline, seed: int) -> Network:
     raise AssertionError(training, plan, seed)
 
 
-def recording(seen: list[tuple[npt.NDArray[np.int64], int]]) -> Callable[[LabelledPictures, Baseline, int], Network]:
+def recording(seen: list[tuple[npt.NDArray[np.int64], int]]) -> Callable[[LabelledImages, Baseline, int], Network]:
     """A training that notes what it is given and answers "cat", by more the later it comes."""
 
-    def train(training: LabelledPictures, plan: Baseline, seed: int) -> Network:
-        assert plan == lengthened(planned(plan.label_fraction), len(training))
+    def train(training: LabelledImages, plan: Baseline, seed: int) -> Network:
+        assert plan == lengthen(planned(plan.label_fraction), len(training))
         seen.append((training.rows, seed))
         network = blank_network(sized([4]), 1, 2, [0.5], [0.2], 0)
         with torch.no_grad():
@@ -113,7 +113,7 @@ def recording(seen: list[tuple[npt.NDArray[np.int64], int]]) -> Callable[[Labell
     return train
 
 
-def test_each_picture_is_answered_by_the_one_network_of_the_repeat_that_has_not_seen_it(store: Store) -> None:
+def test_each_image_is_answered_by_the_one_network_of_the_repeat_that_has_not_seen_it(store: Store) -> None:
     seen: list[tuple[npt.NDArray[np.int64], int]] = []
     network, summary, held_out = cross_validate(
         store, planned(0.5), LABELS, recording(seen), 7, choose().exact(), "baseline"

@@ -13,9 +13,9 @@ from torch import nn
 from quarterturn.classify.finetuning import fit_few, probe_frozen, with_new_head, zeroed
 from quarterturn.classify.linear_probe import Standardised, block_features, fit_heads
 from quarterturn.core.params import Augmentation, TrainingPlan
-from quarterturn.data.datasets import LabelledPictures
+from quarterturn.data.datasets import LabelledImages
 from quarterturn.training.device import Compute, choose
-from quarterturn.training.loop import Job, cross_entropy_of, evaluate, fit_to_the_end
+from quarterturn.training.loop import Job, cross_entropy_of, evaluate, fit_all_epochs
 from quarterturn.training.model_file import blank_network
 from tests.models import sized
 
@@ -23,13 +23,13 @@ MODEL = sized([4, 6, 8])
 PLAN = TrainingPlan(epochs=30, batch_size=16, learning_rate=0.02, weight_decay=0.0, schedule="cosine", averaging=0.0)
 
 
-def pictures(count: int, seed: int) -> LabelledPictures:
+def example_images(count: int, seed: int) -> LabelledImages:
     """Bright on the left (class 0) or on the right (class 1), in noise."""
     random = np.random.default_rng(seed)
     targets = np.arange(count) % 2
     ramp = np.linspace(-30, 30, 16)
     values = 128 + np.where(targets[:, None] == 0, -ramp, ramp)[:, None, :] + random.normal(0, 30, (count, 16, 16))
-    return LabelledPictures(values.clip(0, 255).astype(np.uint8)[..., None], np.arange(count), targets)
+    return LabelledImages(values.clip(0, 255).astype(np.uint8)[..., None], np.arange(count), targets)
 
 
 def job(seed: int, compute: Compute) -> Job:
@@ -38,7 +38,7 @@ def job(seed: int, compute: Compute) -> Job:
 
 
 def test_features_are_those_of_every_block_pooled_to_a_grid() -> None:
-    network, data = blank_network(MODEL, 1, 4, [0.5], [0.2], 0).eval(), pictures(300, 0)
+    network, data = blank_network(MODEL, 1, 4, [0.5], [0.2], 0).eval(), example_images(300, 0)
     features = block_features(network, data.pixels, data.rows, [4, 0, 2], choose().exact())
     assert [tuple(block.shape) for block in features] == [(300, 4 * 16), (300, 8 * 4)]
     images, _ = data.batch(data.rows)
@@ -52,7 +52,7 @@ def test_a_full_disk_for_features_says_where(monkeypatch: pytest.MonkeyPatch) ->
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
-    network, data = blank_network(MODEL, 1, 4, [0.5], [0.2], 0).eval(), pictures(3, 0)
+    network, data = blank_network(MODEL, 1, 4, [0.5], [0.2], 0).eval(), example_images(3, 0)
     with pytest.raises(OSError, match="No space left") as error:
         block_features(network, data.pixels, data.rows, [1, 1, 1], choose().exact())
     assert error.value.filename == tempfile.gettempdir()
@@ -66,8 +66,8 @@ def test_the_frozen_backbone_keeps_every_bit_and_the_head_works_on_it(changes: d
     model = sized([4, 6, 8], **changes)
     network = blank_network(model, 1, 4, [0.5], [0.2], 0).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items() if not name.startswith("head")}
-    compute, validation = choose().exact(), pictures(60, 1)
-    probed, best = probe_frozen(network, pictures(80, 0), validation, model, 2, job(0, compute), lambda *_: None)
+    compute, validation = choose().exact(), example_images(60, 1)
+    probed, best = probe_frozen(network, example_images(80, 0), validation, model, 2, job(0, compute), lambda *_: None)
     after = probed.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     # The head in its place gives what it was chosen for, folded or not.
@@ -77,8 +77,8 @@ def test_the_frozen_backbone_keeps_every_bit_and_the_head_works_on_it(changes: d
     assert probed.block == 3 or not model.head
 
 
-def test_with_few_labels_the_head_goes_on_the_block_behind_the_middle_and_no_other_picture_is_needed() -> None:
-    training, compute = pictures(80, 0), choose().exact()
+def test_with_few_labels_the_head_goes_on_the_block_behind_the_middle_and_no_other_image_is_needed() -> None:
+    training, compute = example_images(80, 0), choose().exact()
     for widths, block in (([4, 6, 8], 2), ([4, 4, 6, 8], 3), ([8], 1)):
         model = sized(widths)
         network = blank_network(model, 1, 4, [0.5], [0.2], 0).eval()
@@ -86,10 +86,10 @@ def test_with_few_labels_the_head_goes_on_the_block_behind_the_middle_and_no_oth
         probed = fit_few(network, training, model, 2, job(0, compute), "head")
         assert probed.block == block
         assert all(torch.equal(probed.state_dict()[name], tensor) for name, tensor in before.items())
-        assert evaluate(probed, pictures(60, 1), compute)[0] > 0.9
+        assert evaluate(probed, example_images(60, 1), compute)[0] > 0.9
 
 
-def test_pictures_that_are_trained_and_chosen_by_are_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_are_trained_and_chosen_by_are_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
 
     def counted(*arguments: Any) -> list[torch.Tensor]:
@@ -97,8 +97,8 @@ def test_pictures_that_are_trained_and_chosen_by_are_seen_once(monkeypatch: pyte
         return block_features(*arguments)
 
     monkeypatch.setattr("quarterturn.classify.finetuning.block_features", counted)
-    training, heads = pictures(80, 0), []
-    for validation in (training, pictures(80, 0)):
+    training, heads = example_images(80, 0), []
+    for validation in (training, example_images(80, 0)):
         network = blank_network(MODEL, 1, 4, [0.5], [0.2], 0)
         found, _ = probe_frozen(network, training, validation, MODEL, 2, job(0, choose()), lambda *_: None)
         heads.append(found.head.state_dict())
@@ -107,14 +107,14 @@ def test_pictures_that_are_trained_and_chosen_by_are_seen_once(monkeypatch: pyte
 
 
 def test_with_few_labels_fine_tuning_goes_on_to_the_last_epoch_and_learns() -> None:
-    training, compute = pictures(80, 0), choose()
+    training, compute = example_images(80, 0), choose()
     pretrained = blank_network(MODEL, 1, 4, [0.5], [0.2], 0)
     found = fit_few(pretrained, training, MODEL, 2, job(1, compute), "all")
     expected = with_new_head(pretrained, MODEL, 2, 1)
     loss_of = cross_entropy_of(expected, training, compute)
-    fit_to_the_end(expected, loss_of, len(training), job(1, compute))
+    fit_all_epochs(expected, loss_of, len(training), job(1, compute))
     assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in found.state_dict().items())
-    assert evaluate(found, pictures(60, 1), compute)[0] > 0.9
+    assert evaluate(found, example_images(60, 1), compute)[0] > 0.9
 
 
 def test_a_frozen_head_repeats_itself_dropout_included() -> None:
@@ -122,8 +122,8 @@ def test_a_frozen_head_repeats_itself_dropout_included() -> None:
     first, again, other = (
         probe_frozen(
             blank_network(model, 1, 4, [0.5], [0.2], 0),
-            pictures(40, 0),
-            pictures(20, 1),
+            example_images(40, 0),
+            example_images(20, 1),
             model,
             2,
             job(seed, choose()),

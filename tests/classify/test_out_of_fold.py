@@ -1,4 +1,4 @@
-"""Answers about pictures that were held out: they come back as written, and those of other pictures are refused."""
+"""Answers about images that were held out: they come back as written, and those of other images are refused."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 
 from quarterturn.classify.out_of_fold import class_probabilities, read_held_out, write_held_out
 from quarterturn.core.errors import UserError
-from quarterturn.data.datasets import LabelledPictures
+from quarterturn.data.datasets import LabelledImages
 from quarterturn.data.manifest import FOLDS, TEST, UNLABELLED
 from quarterturn.training.device import choose
 from quarterturn.training.model_file import blank_network
@@ -51,7 +51,7 @@ def test_without_cross_validation_there_is_a_header_only(tmp_path: Path) -> None
         b"image,repeat,probability_cat,probability_dog\na,1,0.1,0.9\nb,2,0.1,0.9\n",
         b"image,repeat,probability_cat,probability_dog\na,1,high,0.9\na,2,0.1,0.9\n",
     ],
-    ids=["missing", "empty", "not UTF-8", "a class less", "no rows", "another picture", "no number"],
+    ids=["missing", "empty", "not UTF-8", "a class less", "no rows", "another image", "no number"],
 )
 def test_answers_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "held-out.csv"
@@ -64,7 +64,7 @@ def test_answers_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, content
 
 def test_probabilities_are_the_softmax_of_the_logits() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 1), dtype=np.uint8)
-    examples = LabelledPictures(pixels, np.arange(9), np.zeros(9, dtype=np.int64))
+    examples = LabelledImages(pixels, np.arange(9), np.zeros(9, dtype=np.int64))
     network = blank_network(sized([4]), 1, 3, [0.5], [0.2], 0).eval()
     found = class_probabilities(network, examples, choose().exact())
     logits = network(examples.batch(np.arange(9))[0]).detach().double().numpy()

@@ -33,9 +33,7 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(capsys: pytest.CaptureFixture
 def test_too_little_memory_is_one_line_that_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     code, told = ending(MemoryError(), capsys)
     assert code == 1
-    assert told.startswith(
-        "stage: memory ran out; QUARTERTURN_PROCESSES=1 reads one picture at a time; a smaller batch_"
-    )
+    assert told.startswith("stage: memory ran out; QUARTERTURN_PROCESSES=1 reads one image at a time; a smaller batch_")
     assert told.count("\n") == 1
     with pytest.raises(RuntimeError) as of_torch:
         torch.empty(10**15)

@@ -3,11 +3,11 @@
 import pytest
 
 from quarterturn.core import progress
-from quarterturn.core.progress import Progress, watched
+from quarterturn.core.progress import Progress, with_progress
 
 
 def test_items_pass_through_and_nothing_is_said_about_quick_work(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(watched(range(100), "quick", 100)) == list(range(100))
+    assert list(with_progress(range(100), "quick", 100)) == list(range(100))
     assert capsys.readouterr() == ("", "")
 
 

@@ -5,7 +5,7 @@ import torch
 
 from quarterturn.core.params import Augmentation
 from quarterturn.data.augmentation import augment
-from quarterturn.data.datasets import Randomly, TurnedPictures
+from quarterturn.data.datasets import Augmenter, RotatedImages
 
 OFF = Augmentation(crop=1.0, mirror=False, color=0.0)
 
@@ -23,7 +23,7 @@ def test_switched_off_it_changes_nothing(images: torch.Tensor) -> None:
     assert torch.equal(augment(images, OFF, seeded()), images)
 
 
-def test_mirroring_is_exact_and_meets_half_of_the_pictures(images: torch.Tensor) -> None:
+def test_mirroring_is_exact_and_meets_half_of_the_images(images: torch.Tensor) -> None:
     mirrored = augment(images, OFF.model_copy(update={"mirror": True}), seeded())
     swapped = [torch.equal(new, old.flip(2)) for new, old in zip(mirrored, images, strict=True)]
     kept = [torch.equal(new, old) for new, old in zip(mirrored, images, strict=True)]
@@ -31,8 +31,8 @@ def test_mirroring_is_exact_and_meets_half_of_the_pictures(images: torch.Tensor)
     assert 16 < sum(swapped) < 48
 
 
-def test_a_crop_is_a_square_inside_the_picture_magnified_alike_in_both_directions() -> None:
-    # On a picture whose value is its column, bilinear interpolation is exact: the crop's slope is its scale.
+def test_a_crop_is_a_square_inside_the_image_magnified_alike_in_both_directions() -> None:
+    # On an image whose value is its column, bilinear interpolation is exact: the crop's slope is its scale.
     column = torch.arange(16.0).expand(200, 1, 16, 16) / 16
     row = column.transpose(2, 3)
     settings = OFF.model_copy(update={"crop": 0.5})
@@ -47,18 +47,18 @@ def test_a_crop_is_a_square_inside_the_picture_magnified_alike_in_both_direction
     assert across.max() <= 15 / 16
 
 
-def test_colour_stays_in_range_and_changes_each_picture(images: torch.Tensor) -> None:
+def test_colour_stays_in_range_and_changes_each_image(images: torch.Tensor) -> None:
     changed = augment(images, OFF.model_copy(update={"color": 0.5}), seeded())
     assert changed.min() >= 0
     assert changed.max() <= 1
     assert ((changed - images).abs().amax(dim=(1, 2, 3)) > 0.001).all()
 
 
-def test_all_angles_of_a_picture_get_the_same_change(images: torch.Tensor) -> None:
+def test_all_angles_of_a_image_get_the_same_change(images: torch.Tensor) -> None:
     pixels = (images.permute(0, 2, 3, 1).numpy() * 255).astype("uint8")
     rows = torch.arange(64).numpy()
     settings = Augmentation(crop=0.6, mirror=True, color=0.3)
-    turned, targets = TurnedPictures(pixels, rows, [0, 90, 180, 270]).batch(rows, Randomly(settings, seeded()))
-    upright = turned[:64]
+    rotated, targets = RotatedImages(pixels, rows, [0, 90, 180, 270]).batch(rows, Augmenter(settings, seeded()))
+    upright = rotated[:64]
     for index in range(1, 4):
-        assert torch.equal(torch.rot90(turned[targets == index], -index, (2, 3)), upright)
+        assert torch.equal(torch.rot90(rotated[targets == index], -index, (2, 3)), upright)

@@ -1,4 +1,4 @@
-"""The table of images: it comes back as it was written, and shares of the labels are nested."""
+"""The table of images: it comes back as it was written, and fractions of the labels are nested."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -38,7 +38,7 @@ def table_of(texts: list[str]) -> pd.DataFrame:
 
 
 def trained(counts: dict[str, int], seed: int = 0) -> pd.DataFrame:
-    """Training pictures of each class, ranked in random order, among others."""
+    """Training images of each class, ranked in random order, among others."""
     random = np.random.default_rng(seed)
     rows = [(label, TRAIN, rank) for label, count in counts.items() for rank in range(count)]
     rows += [("cat", VAL, -1), ("dog", TEST, -1), ("", UNLABELLED, -1)] * 5
@@ -190,6 +190,6 @@ def test_a_share_that_empties_a_class_names_the_key_and_the_least(cats: int, dog
     assert len(label_subset(table, least, ["cat" if cats < dogs else "dog"], "key")) == 1
 
 
-def test_a_class_without_training_pictures_is_the_users_error() -> None:
+def test_a_class_without_training_images_is_the_users_error() -> None:
     with pytest.raises(UserError, match="baseline.label_fraction .*none of the 0 .*'dog'"):
         label_subset(trained({"cat": 5}), 1.0, LABELS, "baseline.label_fraction")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from quarterturn.core.errors import UserError
 from quarterturn.data.manifest import COLUMNS, TEST, TRAIN, UNLABELLED, write_table
 from quarterturn.data.pixel_store import Store, channel_statistics, write_store
-from tests.pictures import noise
+from tests.images import noise
 
 SIDE = 8
 PARTS = [TRAIN, "rejected", TEST, UNLABELLED, "duplicate", TRAIN]  # four in use
@@ -25,7 +25,7 @@ def squares(count: int = 4, channels: int = 3, side: int = SIDE) -> np.ndarray:
 
 
 def outputs(folder: Path, pixels: np.ndarray | None) -> Path:
-    """An outputs folder with a table of four used pictures and those pixels; returns the store's path."""
+    """An outputs folder with a table of four used images and those pixels; returns the store's path."""
     row = dict.fromkeys(COLUMNS, "") | dict.fromkeys(("rank", "width", "height", "channels", "bytes"), 0)
     (folder / "split").mkdir(parents=True, exist_ok=True)
     write_table(pd.DataFrame([row] * len(PARTS)).assign(part=PARTS, image=list("abcdef")), folder / "split/images.csv")

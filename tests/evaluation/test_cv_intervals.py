@@ -16,14 +16,14 @@ Z, POWER_Z = 1.959963984540054, 0.8416212335729143  # the normal distribution's 
 
 
 def outcomes(both: int, first: int, second: int, neither: int, repeats: int = 3) -> tuple[npt.NDArray[np.bool_], ...]:
-    """So many pictures that both, only the first, only the second, none got right, at every repeat."""
+    """So many images that both, only the first, only the second, none got right, at every repeat."""
     one = np.repeat([True, True, False, False], [both, first, second, neither])
     two = np.repeat([True, False, True, False], [both, first, second, neither])
     return np.tile(one[:, None], repeats), np.tile(two[:, None], repeats)
 
 
-def test_pictures_count_as_fewer_by_nadeau_and_bengio() -> None:
-    # 15 trainings that test a quarter of what they train on; one tests a fifth of the pictures.
+def test_images_count_as_fewer_by_nadeau_and_bengio() -> None:
+    # 15 trainings that test a quarter of what they train on; one tests a fifth of the images.
     variance_of_one = 0.21 / (100 / 5)
     assert 0.21 / independent(100, 5, 3) == pytest.approx((1 / 15 + 1 / 4) * variance_of_one)
     assert independent(100, 5, 3) == pytest.approx(63.1579, abs=1e-4)
@@ -33,9 +33,7 @@ def test_the_documentation_says_what_100_labels_count() -> None:
     count = independent(100, folds=5, repeats=3)
     low, high = share_interval(0.8, count)
     text = " ".join((ROOT / "docs/explanation/evidence.md").read_text("utf-8").split())
-    told = (
-        f"100 labelled pictures count as {count:.0f}, and an accuracy of 0.8 has the interval [{low:.2f}, {high:.2f}]"
-    )
+    told = f"100 labelled images count as {count:.0f}, and an accuracy of 0.8 has the interval [{low:.2f}, {high:.2f}]"
     assert told in text
 
 
@@ -60,7 +58,7 @@ def test_labels_needed_are_those_of_the_formula() -> None:
     assert found.labels_needed == 318
     assert found.labels_needed == math.ceil(0.1251 * ((Z + POWER_Z) / 0.07) ** 2 * 95 / 60)
     assert (found.low, found.high) == pytest.approx(tango_interval(120 / 19, 36 / 19, 1200 / 19))
-    # 63 independent pictures, of which the first alone gets 6.3 and the second alone 1.9: 2 of 8
+    # 63 independent images, of which the first alone gets 6.3 and the second alone 1.9: 2 of 8
     assert found.mcnemar_p == pytest.approx(2 * (1 + 8 + 28) / 2**8)
     assert not found.shown
 
@@ -84,7 +82,7 @@ def test_where_all_agree_nothing_is_shown_and_a_difference_would_still_take_labe
 
 
 @pytest.mark.parametrize("repeats", [1, 3, 100])
-def test_repeats_never_count_as_further_pictures(repeats: int) -> None:
+def test_repeats_never_count_as_further_images(repeats: int) -> None:
     found = compare_folds(*outcomes(60, 30, 5, 5, repeats), folds=5)
     low, high = tango_interval(30, 5, 100)
     assert found.low < low
@@ -94,9 +92,9 @@ def test_repeats_never_count_as_further_pictures(repeats: int) -> None:
 
 @settings(deadline=None)
 @given(st.integers(5, 100), st.integers(0, 2**32 - 1), st.floats(0, 1), st.floats(0, 1))
-def test_all_is_finite_and_swapping_turns_it_round(pictures: int, seed: int, one: float, two: float) -> None:
+def test_all_is_finite_and_swapping_turns_it_round(images: int, seed: int, one: float, two: float) -> None:
     random = np.random.default_rng(seed)
-    first, second = random.random((pictures, 3)) < one, random.random((pictures, 3)) < two
+    first, second = random.random((images, 3)) < one, random.random((images, 3)) < two
     found, swapped = compare_folds(first, second, 5), compare_folds(second, first, 5)
     assert -1 <= found.low <= found.difference + 1e-9
     assert found.difference - 1e-9 <= found.high <= 1
@@ -122,9 +120,9 @@ def right(learner: Learner, x: npt.NDArray[np.float64], signs: npt.NDArray[np.fl
     return ((x - centre) @ weights + offset > 0) == (signs > 0)
 
 
-@pytest.mark.parametrize(("pictures", "share"), [(60, 0.5), (200, 0.1), (400, 0.05)])
-def test_intervals_cover_what_such_trainings_are_expected_to_reach(pictures: int, share: float) -> None:
-    """Ridge regressions: one on a share of the labels, taken as `rounds` does, one on all labels."""
+@pytest.mark.parametrize(("images", "share"), [(60, 0.5), (200, 0.1), (400, 0.05)])
+def test_intervals_cover_what_such_trainings_are_expected_to_reach(images: int, share: float) -> None:
+    """Ridge regressions: one on a fraction of the labels, taken as `rounds` does, one on all labels."""
     random, sets = np.random.default_rng(0), 200
 
     def draw(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -136,12 +134,12 @@ def test_intervals_cover_what_such_trainings_are_expected_to_reach(pictures: int
     large = draw(4000)
     truths, found = [], []
     for _ in range(sets):
-        features, signs = draw(pictures)
-        hits = np.zeros((2, pictures, 3), dtype=bool)
+        features, signs = draw(images)
+        hits = np.zeros((2, images, 3), dtype=bool)
         for repeat in range(3):
-            fold = np.empty(pictures, dtype=int)
+            fold = np.empty(images, dtype=int)
             for start in (0, 1):  # each class in folds of its own
-                fold[start::2] = random.permutation(pictures // 2) % 5
+                fold[start::2] = random.permutation(images // 2) % 5
             for number in range(5):
                 tested, few = fold == number, []
                 for start in (0, 1):
@@ -158,7 +156,7 @@ def test_intervals_cover_what_such_trainings_are_expected_to_reach(pictures: int
     covered = {"few": 0, "all": 0, "difference": 0}
     for hits in found:
         for index, name in enumerate(("few", "all")):
-            low, high = share_interval(hits[index].mean(), independent(pictures, 5, 3))
+            low, high = share_interval(hits[index].mean(), independent(images, 5, 3))
             covered[name] += low <= expected[index] <= high
         comparison = compare_folds(hits[0], hits[1], 5)
         covered["difference"] += comparison.low <= expected[0] - expected[1] <= comparison.high

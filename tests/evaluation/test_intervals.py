@@ -51,7 +51,7 @@ def test_wilsons_interval_as_its_closed_form(correct: int, count: int) -> None:
     assert accuracy_interval(correct, count) == pytest.approx((centre - half, centre + half), abs=1e-12)
 
 
-# Accuracies of pictures that are asked several times
+# Accuracies of images that are asked several times
 
 
 @pytest.mark.parametrize("right", [0, 1, 150, 421, 500])
@@ -71,30 +71,30 @@ def test_independent_answers_count_each(seed: int, share: float) -> None:
 
 
 def test_answers_count_once_at_most() -> None:
-    # Two or three of four are right about every picture: more regular than independent answers would be.
+    # Two or three of four are right about every image: more regular than independent answers would be.
     correct = np.arange(4) < np.array([2, 3] * 200)[:, None]
     assert clustered_interval(correct) == accuracy_interval(1_000, 1_600)
 
 
 @settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 4), st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**32 - 1))
-def test_the_width_lies_between_that_of_pictures_and_of_answers(
-    pictures: int, times: int, share: float, alike: float, seed: int
+def test_the_width_lies_between_that_of_images_and_of_answers(
+    images: int, times: int, share: float, alike: float, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
-    own, common = random.random((pictures, times)) < share, random.random((pictures, 1)) < share
-    correct = np.where(random.random((pictures, times)) < alike, common, own)
+    own, common = random.random((images, times)) < share, random.random((images, 1)) < share
+    correct = np.where(random.random((images, times)) < alike, common, own)
     low, high = clustered_interval(correct)
-    assert 0 <= low <= correct.mean() <= high <= 1 or pictures * times < 20
-    narrow, wide = (accuracy_interval(round(correct.mean() * n), n) for n in (correct.size, pictures))
-    slack = 1 / pictures  # whole numbers of pictures, rounded
+    assert 0 <= low <= correct.mean() <= high <= 1 or images * times < 20
+    narrow, wide = (accuracy_interval(round(correct.mean() * n), n) for n in (correct.size, images))
+    slack = 1 / images  # whole numbers of images, rounded
     assert narrow[1] - narrow[0] - slack <= high - low <= wide[1] - wide[0] + slack
 
 
 def test_clustered_intervals_cover_the_truth() -> None:
     random = np.random.default_rng(0)
     covered = 0
-    for _ in range(500):  # 200 pictures, of which each has a share of its own that is right
+    for _ in range(500):  # 200 images, of which each has a fraction of its own that is right
         correct = random.random((200, 4)) < random.beta(1.6, 0.4, (200, 1))  # mean 0.8
         low, high = clustered_interval(correct)
         covered += low <= 0.8 <= high
@@ -239,7 +239,7 @@ def test_metrics_are_plain_counts(names: list[str], seed: int) -> None:
     )
 
     def area(number: int) -> float:
-        """How often a picture of the class gets more than one that is not; a tie is half."""
+        """How often an image of the class gets more than one that is not; a tie is half."""
         of_class, others = probabilities[actual == number, number], probabilities[actual != number, number]
         return float(np.mean(np.sign(of_class[:, None] - others[None]) / 2 + 0.5))
 

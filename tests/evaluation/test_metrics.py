@@ -15,16 +15,16 @@ LABELS, ANGLES = ["cat", "dog"], [0, 90]
 
 
 def table(transfer_right: int, baseline_right: int, count: int = 200):
-    """Both are right on their first so many pictures of ``count``; the rotation classifier always says 90."""
+    """Both are right on their first so many images of ``count``; the rotation classifier always says 90."""
     actual = np.arange(count) % 2
 
     def probabilities(right: int) -> np.ndarray:
         chosen = np.where(np.arange(count) < right, actual, 1 - actual)
         return np.eye(2)[chosen] * 0.8 + 0.1
 
-    turned = np.broadcast_to(np.array([0.3, 0.7]), (count, 2, 2))
+    rotated = np.broadcast_to(np.array([0.3, 0.7]), (count, 2, 2))
     both = {"transfer": probabilities(transfer_right)[:, None], "baseline": probabilities(baseline_right)[:, None]}
-    return predictions_table([f"{i}.png" for i in range(count)], actual, both, LABELS, turned, ANGLES)
+    return predictions_table([f"{i}.png" for i in range(count)], actual, both, LABELS, rotated, ANGLES)
 
 
 def test_metrics_agree_with_plain_counting() -> None:
@@ -63,22 +63,22 @@ def test_the_surest_mistakes_come_first_and_no_right_answer_among_them() -> None
 
 
 def test_where_one_angle_was_drawn_only_that_answer_counts() -> None:
-    turned = np.broadcast_to(np.array([0.3, 0.7]), (4, 2, 2))  # always 90
+    rotated = np.broadcast_to(np.array([0.3, 0.7]), (4, 2, 2))  # always 90
     both = {name: np.array([[[0.9, 0.1]]] * 2 + [[[0.1, 0.9]]] * 2) for name in ("transfer", "baseline")}
     actual, drawn = np.array([0, 0, 1, 1]), np.array([1, 1, 1, 0])
     asked = drawn[:, None] == np.arange(2)
-    predictions = predictions_table(list("abcd"), actual, both, LABELS, turned, ANGLES, asked)
+    predictions = predictions_table(list("abcd"), actual, both, LABELS, rotated, ANGLES, asked)
     assert predictions["rotation_0"].isna().tolist() == [True, True, True, False]
     rotation = metrics_of(predictions, LABELS, ANGLES)["rotation"]
     assert rotation["accuracy"] == 0.75
     assert rotation["confusion_matrix"] == {"0": {"0": 0, "90": 1}, "90": {"0": 0, "90": 3}}
 
 
-# Cross-validated: a hundred pictures, of which all but the first 20 were in pretraining
+# Cross-validated: a hundred images, of which all but the first 20 were in pretraining
 
 
 def folded(transfer_right: int, baseline_right: int) -> pd.DataFrame:
-    """At every repeat, transfer is right on its first so many of 100 pictures, and baseline on its last so many."""
+    """At every repeat, transfer is right on its first so many of 100 images, and baseline on its last so many."""
     count, repeats = 100, 3
     actual, places = np.arange(count) % 2, np.arange(count)
     rights = {"transfer": places < transfer_right, "baseline": places >= count - baseline_right}
@@ -86,13 +86,13 @@ def folded(transfer_right: int, baseline_right: int) -> pd.DataFrame:
     for name, right in rights.items():
         chosen = np.where(right, actual, 1 - actual)
         both[name] = np.repeat((np.eye(2)[chosen] * 0.8 + 0.1)[:, None], repeats, axis=1)
-    turned = np.broadcast_to(np.array([0.3, 0.7]), (count, 2, 2))  # always 90
+    rotated = np.broadcast_to(np.array([0.3, 0.7]), (count, 2, 2))  # always 90
     folds = np.stack([(places // 2 + repeat * (places // 10)) % 5 for repeat in range(repeats)], axis=1)
     asked = np.repeat((places < 20)[:, None], 2, axis=1)
-    return predictions_table([f"{i}.png" for i in places], actual, both, LABELS, turned, ANGLES, asked, folds)
+    return predictions_table([f"{i}.png" for i in places], actual, both, LABELS, rotated, ANGLES, asked, folds)
 
 
-def test_with_folds_there_is_a_row_for_each_picture_and_repeat() -> None:
+def test_with_folds_there_is_a_row_for_each_image_and_repeat() -> None:
     predictions = folded(80, 70)
     assert list(predictions.columns[:4]) == ["image", "repeat", "fold", "actual"]
     assert predictions["image"].tolist() == [f"{i}.png" for i in range(100) for _ in range(3)]
@@ -105,7 +105,7 @@ def test_metrics_with_folds_agree_with_plain_counting() -> None:
     assert metrics["transfer"]["accuracy"] == 0.8
     assert metrics["baseline"]["accuracy"] == 0.7
     assert metrics["transfer"]["confusion_matrix"] == {"cat": {"cat": 120, "dog": 30}, "dog": {"cat": 30, "dog": 120}}
-    # 30 pictures that transfer alone got right and 20 that baseline alone did, of a hundred that count as 63.2
+    # 30 images that transfer alone got right and 20 that baseline alone did, of a hundred that count as 63.2
     interval = tango_interval(30 / 1.9 * 1.2, 20 / 1.9 * 1.2, 100 / 1.9 * 1.2)
     assert (metrics["comparison"]["low"], metrics["comparison"]["high"]) == pytest.approx(interval)
     found = metrics["transfer"]["accuracy_low"], metrics["transfer"]["accuracy_high"]
@@ -144,8 +144,8 @@ def test_the_verdict_with_folds_says_how_many_labels_an_answer_would_need(
     metrics = metrics_of(folded(transfer, baseline), LABELS, ANGLES)
     metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 40, 80
     sentence = verdict(metrics)
-    assert sentence.startswith("Cross-validated on 100 labelled pictures, 5 folds drawn 3 times, ")
-    assert sentence.endswith("Pretraining saw 80 of these pictures, without their labels.")
+    assert sentence.startswith("Cross-validated on 100 labelled images, 5 folds drawn 3 times, ")
+    assert sentence.endswith("Pretraining saw 80 of these images, without their labels.")
     for text in wanted:
         assert text in sentence, sentence
     for text in unwanted:

@@ -1,4 +1,4 @@
-"""Pictures for people: what is drawn where, and that it is always the same."""
+"""Images for people: what is drawn where, and that it is always the same."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from quarterturn.evaluation.plots import confusion_axes, draw_confusion, draw_ov
 MATRIX = {"cat": {"cat": 254, "dog": 5}, "dog": {"cat": 1018, "dog": 211}}
 
 
-def test_a_sheet_shows_each_picture_whole_and_in_its_place(tmp_path: Path) -> None:
+def test_a_sheet_shows_each_image_whole_and_in_its_place(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     tiles = [random.integers(0, 256, (28, 28, 1), dtype=np.uint8) for _ in range(3)]
     draw_sheet("Title", [[(tiles[0], "a"), (tiles[1], "b")], [(tiles[2], "c → d")]], tmp_path / "sheet.png")
@@ -26,7 +26,7 @@ def test_a_sheet_shows_each_picture_whole_and_in_its_place(tmp_path: Path) -> No
         np.testing.assert_array_equal(sheet[y : y + TILE, x : x + TILE], enlarged)
 
 
-def test_an_empty_sheet_is_still_a_picture(tmp_path: Path) -> None:
+def test_an_empty_sheet_is_still_a_image(tmp_path: Path) -> None:
     draw_sheet("No mistakes", [], tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > TILE

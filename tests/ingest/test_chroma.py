@@ -1,4 +1,4 @@
-"""What JPEG leaves in a picture that turns with it, is taken away, and nothing else."""
+"""What JPEG leaves in an image that turns with it, is taken away, and nothing else."""
 
 import io
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from quarterturn.ingest.chroma import color_cell, without_traces
 from quarterturn.ingest.decoding import decode_square
-from tests.pictures import as_stored, encoded, oriented, scene
+from tests.images import as_stored, encoded, oriented, scene
 
 CELLS = {"4:4:4": (1, 1), "4:2:2": (2, 1), "4:2:0": (2, 2)}
 
@@ -42,8 +42,8 @@ def test_rows_lose_what_jpeg_took_from_columns() -> None:
     rows = np.full((32, 48, 3), 128, dtype=np.uint8)
     rows[::2] = (200, 100, 128)
     spreads = []
-    for picture, axis in ((rows, 0), (np.ascontiguousarray(np.rot90(rows)), 1)):
-        decoded = treated(encoded(picture, "JPEG", subsampling="4:2:2", quality=95))
+    for image, axis in ((rows, 0), (np.ascontiguousarray(np.rot90(rows)), 1)):
+        decoded = treated(encoded(image, "JPEG", subsampling="4:2:2", quality=95))
         color = decoded[..., 0] - decoded[..., 1]
         spreads.append(color.mean(axis=1 - axis)[4:-4].std())
     assert max(spreads) < 4  # grey levels, of 100
@@ -51,7 +51,7 @@ def test_rows_lose_what_jpeg_took_from_columns() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["4:2:2", "4:2:0"])
-def test_a_picture_stays_upright(name: str, orientation: int) -> None:
+def test_a_image_stays_upright(name: str, orientation: int) -> None:
     upright = np.asarray(scene(48, 48))
     stored = np.ascontiguousarray(as_stored(upright, orientation))
     data = encoded(stored, "JPEG", subsampling=name, quality=95, exif=oriented(orientation))
@@ -60,7 +60,7 @@ def test_a_picture_stays_upright(name: str, orientation: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 8), (8, 33)])
-def test_the_smallest_pictures_keep_something(size: tuple[int, int]) -> None:
+def test_the_smallest_images_keep_something(size: tuple[int, int]) -> None:
     data = encoded(scene(*size), "JPEG", subsampling="4:2:2")
     assert treated(data, 8).shape == (size[1], size[0], 3)
     assert decode_square(data, 8, 3).shape == (8, 8, 3)

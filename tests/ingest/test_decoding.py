@@ -16,7 +16,7 @@ from quarterturn.ingest.decoding import decode_square, examine
 from quarterturn.ingest.duplicates import NEAR_DISTANCE
 from quarterturn.ingest.image_table import describe
 from quarterturn.ingest.source import ImageSource
-from tests.pictures import (
+from tests.images import (
     as_stored,
     encoded,
     fill,
@@ -50,13 +50,13 @@ def test_every_kind_is_decoded(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of MPO, that its second picture is not there
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of MPO, that its second image is not there
 def test_truncated_files_are_unreadable(kind: str, part: float) -> None:
     data = encoded(noise(48, 48), kind)
     start = data[: int(part * len(data))]
-    with pytest.raises(UnreadableImage, match="damaged|no picture"):
+    with pytest.raises(UnreadableImage, match="damaged|no image"):
         examine(start)
-    with pytest.raises(UnreadableImage, match="damaged|no picture"):
+    with pytest.raises(UnreadableImage, match="damaged|no image"):
         decode_square(start, 9, 3)
 
 
@@ -74,10 +74,10 @@ def test_truncated_files_are_unreadable(kind: str, part: float) -> None:
     ],
     ids=["empty", "start of a JPEG", "text", "svg", "heic", "ppm", "eps", "pdf"],
 )
-def test_what_is_no_picture_is_unreadable(data: bytes) -> None:
-    with pytest.raises(UnreadableImage, match="no picture|damaged"):
+def test_what_is_no_image_is_unreadable(data: bytes) -> None:
+    with pytest.raises(UnreadableImage, match="no image|damaged"):
         examine(data)
-    with pytest.raises(UnreadableImage, match="no picture|damaged"):
+    with pytest.raises(UnreadableImage, match="no image|damaged"):
         decode_square(data, 16, 3)
 
 
@@ -177,7 +177,7 @@ def test_floating_point_pixels_are_refused() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
-def test_a_turned_picture_is_decoded_upright_exactly(orientation: int, kind: str, options: dict[str, object]) -> None:
+def test_a_turned_image_is_decoded_upright_exactly(orientation: int, kind: str, options: dict[str, object]) -> None:
     upright = noise(24, 16)
     stored = as_stored(upright, orientation)
     data = encoded(np.ascontiguousarray(stored), kind, exif=oriented(orientation), **options)
@@ -244,7 +244,7 @@ def test_slivers_are_refused(width: int, height: int) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(20_000, 8), (8, 20_000), (8, 8)])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_very_wide_and_very_tall_pictures_are_squared(width: int, height: int, kind: str) -> None:
+def test_very_wide_and_very_tall_images_are_squared(width: int, height: int, kind: str) -> None:
     data = encoded(plain((200, 100, 50), size=(width, height)), kind)
     assert (examine(data).width, examine(data).height) == (width, height)
     square = decode_square(data, 28, 3)
@@ -268,16 +268,16 @@ def test_the_square_has_the_shape_asked_for(size: int, channels: int, kind: str,
 @pytest.mark.parametrize("size", [5, 16, 60, 90])
 @pytest.mark.parametrize("across", [True, False])
 def test_only_the_centre_is_kept(size: int, across: bool) -> None:
-    picture = np.zeros((60, 180, 3), np.uint8)
-    picture[:, :] = (255, 0, 0)
-    picture[:, 60:120] = (0, 0, 255)
-    square = decode_square(encoded(picture if across else picture.swapaxes(0, 1)), size, 3)
+    image = np.zeros((60, 180, 3), np.uint8)
+    image[:, :] = (255, 0, 0)
+    image[:, 60:120] = (0, 0, 255)
+    square = decode_square(encoded(image if across else image.swapaxes(0, 1)), size, 3)
     assert (square == (0, 0, 255)).all()
 
 
 def test_a_square_of_the_size_asked_for_is_not_resampled() -> None:
-    picture = noise(31, 20)
-    assert np.array_equal(decode_square(encoded(picture), 20, 3), picture[:, 5:25])
+    image = noise(31, 20)
+    assert np.array_equal(decode_square(encoded(image), 20, 3), image[:, 5:25])
 
 
 @pytest.mark.parametrize("size", [30, 48, 96])
@@ -296,9 +296,9 @@ def test_jpegs_decoded_at_a_smaller_scale_look_the_same(size: int, monkeypatch: 
     ("kind", "width", "height", "size"),
     [("BMP", 90, 60, 16), ("BMP", 91, 60, 17), ("JPEG", 90, 60, 16), ("JPEG", 257, 193, 24), ("JPEG", 250, 187, 32)],
 )
-def test_on_noise_no_edge_tells_how_the_picture_was_held(kind: str, width: int, height: int, size: int) -> None:
+def test_on_noise_no_edge_tells_how_the_image_was_held(kind: str, width: int, height: int, size: int) -> None:
     # The spread of each edge's values; a resize over the crop's edge or a DCT-scaled row that is half padding changes
-    # that of one edge in four of five pictures or more.
+    # that of one edge in four of five images or more.
     squares = [decode_square(encoded(noise(width, height, seed), kind), size, 3).astype(float) for seed in range(100)]
     top, bottom, left, right = np.array([[s[0].std(), s[-1].std(), s[:, 0].std(), s[:, -1].std()] for s in squares]).T
     for first, second in ((top, bottom), (left, right), (top + bottom, left + right)):
@@ -323,7 +323,7 @@ def test_a_copy_saved_again_keeps_its_hash_nearly(seed: int) -> None:
     assert max(distance(original, copy) for copy in copies) <= NEAR_DISTANCE
 
 
-def test_different_pictures_have_different_hashes() -> None:
+def test_different_images_have_different_hashes() -> None:
     files = [encoded(scene(200, 150, seed)) for seed in range(12)]
     distances = [distance(first, second) for number, first in enumerate(files) for second in files[:number]]
     assert min(distances) > 2 * NEAR_DISTANCE

@@ -19,7 +19,7 @@ from tests.ingest.test_splitting import LABELS, File, files, table_of
 pool = [File(1000 + number, "") for number in range(200)]
 
 
-def pictures(cats: int, dogs: int) -> list[File]:
+def images(cats: int, dogs: int) -> list[File]:
     return [File(number, "cat") for number in range(cats)] + [File(500 + number, "dog") for number in range(dogs)]
 
 
@@ -37,7 +37,7 @@ def folds_by_content(files: list[File], seed: int = 0, by: str = "hash") -> dict
 def test_every_label_is_in_one_fold_of_each_repeat_and_folds_are_stratified(
     cats: int, dogs: int, seed: int, by: str
 ) -> None:
-    table = assign_folds(table_of(pictures(cats, dogs) + pool), 0.2, 0.3, seed, by)
+    table = assign_folds(table_of(images(cats, dogs) + pool), 0.2, 0.3, seed, by)
     numbers, labels = fold_numbers(table), table["label"].to_numpy()
     assert numbers.shape == (len(table), REPEATS)
     assert ((numbers >= 0) == (labels != "")[:, None]).all()
@@ -51,7 +51,7 @@ def test_every_label_is_in_one_fold_of_each_repeat_and_folds_are_stratified(
 
 
 def test_repeats_and_seeds_draw_other_folds() -> None:
-    first, again, other = (folds_by_content(pictures(50, 50), seed) for seed in (0, 0, 1))
+    first, again, other = (folds_by_content(images(50, 50), seed) for seed in (0, 0, 1))
     assert first == again
     drawn = np.array([folds.split(" ") for _, folds in first.values()])
     others = np.array([folds.split(" ") for _, folds in other.values()])
@@ -61,8 +61,8 @@ def test_repeats_and_seeds_draw_other_folds() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(5, 40), st.randoms())
-def test_names_and_order_move_no_picture(count: int, random: Random) -> None:
-    chosen = pictures(count, count) + pool[:20]
+def test_names_and_order_move_no_image(count: int, random: Random) -> None:
+    chosen = images(count, count) + pool[:20]
     shuffled = random.sample(chosen, len(chosen))
     names = [f"elsewhere/{number}.png" for number in range(len(shuffled))]
     columns = ["part", "rank", FOLDS]
@@ -73,20 +73,20 @@ def test_names_and_order_move_no_picture(count: int, random: Random) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(5, 60), st.integers(1000, 2000))
-def test_a_further_picture_moves_few_of_its_class_and_none_of_another(count: int, family: int) -> None:
-    before = folds_by_content(pictures(count, 20))
-    after = folds_by_content([*pictures(count, 20), File(family, "cat")])
+def test_a_further_image_moves_few_of_its_class_and_none_of_another(count: int, family: int) -> None:
+    before = folds_by_content(images(count, 20))
+    after = folds_by_content([*images(count, 20), File(family, "cat")])
     moved = np.zeros(REPEATS, dtype=int)
     for content, (label, folds) in before.items():
         changes = np.array(folds.split(" ")) != np.array(after[content][1].split(" "))
         assert label == "cat" or not changes.any()
         moved += changes
-    assert (moved < FOLD_COUNT).all()  # at most one picture at each border
+    assert (moved < FOLD_COUNT).all()  # at most one image at each border
 
 
 def test_by_position_neighbours_stay_together_and_repeats_have_other_borders() -> None:
     names = [f"cat.{number}.jpg" for number in range(33)] + [f"dog.{number}.jpg" for number in range(20)]
-    table = assign_folds(table_of(pictures(33, 20), names), 0.2, 0.3, 0, "position")
+    table = assign_folds(table_of(images(33, 20), names), 0.2, 0.3, 0, "position")
     borders = []
     for repeat in range(REPEATS):
         folds = fold_numbers(table)[:33, repeat]
@@ -98,7 +98,7 @@ def test_by_position_neighbours_stay_together_and_repeats_have_other_borders() -
 
 @settings(max_examples=60, deadline=None)
 @given(files)
-def test_pictures_with_folds_are_apart_and_pretraining_meets_none_that_is_like_its_test(chosen: list[File]) -> None:
+def test_images_with_folds_are_apart_and_pretraining_meets_none_that_is_like_its_test(chosen: list[File]) -> None:
     table = assign_folds(table_of(chosen), 0.2, 0.3, 0)
     used = table[table["part"].isin(PARTS)]
     numbers = [int(text, 16) for text in used["perceptual_hash"]]
@@ -122,11 +122,11 @@ def test_of_labelled_near_duplicates_one_is_kept_and_named() -> None:
     assert table["reason"][left] == f"nearly {kept}.jpg"
     assert table[FOLDS][left] == ""
     assert table[FOLDS][kept] != ""
-    assert table["reason"][3] == "nearly a test picture"
+    assert table["reason"][3] == "nearly a test image"
 
 
-def test_with_as_many_unlabelled_pictures_pretraining_sees_no_labelled_one() -> None:
-    labelled = pictures(30, 30)
+def test_with_as_many_unlabelled_images_pretraining_sees_no_labelled_one() -> None:
+    labelled = images(30, 30)
     table = assign_folds(table_of(labelled + pool[:60]), 0.2, 0.3, 0)
     assert (table["part"][:60] == TEST).all()
     assert set(table["part"][60:]) == {VAL, UNLABELLED}
@@ -135,7 +135,7 @@ def test_with_as_many_unlabelled_pictures_pretraining_sees_no_labelled_one() -> 
 
 
 def test_with_fewer_it_sees_those_that_an_ordinary_split_would_train_on() -> None:
-    table = table_of(pictures(30, 30) + pool[:59])
+    table = table_of(images(30, 30) + pool[:59])
     ordinary, folded = assign(table, 0.2, 0.3, 0), assign_folds(table, 0.2, 0.3, 0)
     assert folded["part"].tolist() == ordinary["part"].tolist()
     assert (folded[FOLDS][:60] != "").all()
@@ -144,22 +144,22 @@ def test_with_fewer_it_sees_those_that_an_ordinary_split_would_train_on() -> Non
 
 def test_labels_that_count_are_usable_and_distinct() -> None:
     doubtful = [File(7, "dog"), File(8, "dog", readable=False), File(0, "cat"), File(1, "dog")]
-    assert usable_labels(table_of(pictures(5, 5) + pool)) == 10
-    assert usable_labels(table_of(pictures(5, 5) + doubtful)) == 10  # one more, none, none; and one contradicts another
+    assert usable_labels(table_of(images(5, 5) + pool)) == 10
+    assert usable_labels(table_of(images(5, 5) + doubtful)) == 10  # one more, none, none; and one contradicts another
     assert usable_labels(table_of(pool)) == usable_labels(table_of([File(1, readable=False)])) == 0
 
 
 @pytest.mark.parametrize(
     ("chosen", "told"),
     [
-        (pictures(4, 30) + pool, r"too few pictures to cross-validate: class 'cat' has 4, at least 5 .*label more"),
-        (pictures(30, 0) + pool, r"class 'dog' has no usable pictures; expected a folder dog/"),
-        ([], r"class 'cat' has no usable pictures"),
-        (pictures(5, 5) + pool[:10], r"too few pictures to pretrain: there are 0 in val, .* split.val or split.seed"),
+        (images(4, 30) + pool, r"too few images to cross-validate: class 'cat' has 4, at least 5 .*label more"),
+        (images(30, 0) + pool, r"class 'dog' has no usable images; expected a folder dog/"),
+        ([], r"class 'cat' has no usable images"),
+        (images(5, 5) + pool[:10], r"too few images to pretrain: there are 0 in val, .* split.val or split.seed"),
         ([File(number) for number in range(5)] + [File(0, "dog", 1)] * 9, r"'dog' has "),
     ],
 )
-def test_too_few_pictures_are_one_line(chosen: list[File], told: str) -> None:
+def test_too_few_images_are_one_line(chosen: list[File], told: str) -> None:
     table = assign_folds(table_of(chosen), 0.001, 0.3, 0)
     with pytest.raises(UserError) as raised:
         check_folds(table, LABELS)
@@ -168,7 +168,7 @@ def test_too_few_pictures_are_one_line(chosen: list[File], told: str) -> None:
 
 
 def test_the_summary_counts_every_label_as_trained_on_and_tested() -> None:
-    table = assign_folds(table_of([*pictures(6, 7), File(0, "cat", 1), File(500, "dog"), *pool]), 0.2, 0.3, 0)
+    table = assign_folds(table_of([*images(6, 7), File(0, "cat", 1), File(500, "dog"), *pool]), 0.2, 0.3, 0)
     assert fold_summary(table, LABELS) == {
         "images": {
             "cat": {"train": 6, "val": 0, "test": 6},

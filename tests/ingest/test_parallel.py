@@ -16,7 +16,7 @@ import pytest
 
 from quarterturn.core.errors import UserError
 from quarterturn.ingest import parallel as workers
-from quarterturn.ingest.parallel import CHUNK, FEW, in_processes
+from quarterturn.ingest.parallel import CHUNK, FEW, map_in_processes
 from quarterturn.ingest.source import ImageSource
 from tests.rooms import ROOT
 
@@ -51,7 +51,7 @@ def _three_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_results_come_in_order_from_several_processes() -> None:
-    results = list(in_processes(process_of, range(COUNT), "test"))
+    results = list(map_in_processes(process_of, range(COUNT), "test"))
     assert [item for item, _ in results] == list(range(COUNT))
     processes = {process for _, process in results}
     assert 2 <= len(processes) <= 3
@@ -60,16 +60,16 @@ def test_results_come_in_order_from_several_processes() -> None:
 
 
 @pytest.mark.parametrize(("cores", "count"), [(1, COUNT), (3, FEW), (3, 0)])
-def test_few_pictures_or_one_core_need_no_process(cores: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_images_or_one_core_need_no_process(cores: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "cores", lambda: cores)
-    results = list(in_processes(process_of, range(count), "test"))
+    results = list(map_in_processes(process_of, range(count), "test"))
     assert results == [(item, os.getpid()) for item in range(count)]
 
 
 def test_processes_are_started_where_forking_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(workers.multiprocessing, "get_context", lambda method: CONTEXTS[method])
-    assert list(in_processes(abs, range(COUNT), "test")) == list(range(COUNT))
+    assert list(map_in_processes(abs, range(COUNT), "test")) == list(range(COUNT))
 
 
 CONTEXTS = {None: workers.multiprocessing.get_context("spawn")}
@@ -78,12 +78,12 @@ CONTEXTS = {None: workers.multiprocessing.get_context("spawn")}
 @pytest.mark.parametrize("at", [0, COUNT - 1])
 def test_an_error_in_a_process_is_the_callers(at: int) -> None:
     with pytest.raises(UserError, match=f"^item {at} has changed$"):
-        list(in_processes(partial(failing, at), range(COUNT), "test"))
+        list(map_in_processes(partial(failing, at), range(COUNT), "test"))
 
 
 def test_a_process_that_is_killed_is_an_error_in_one_line() -> None:
     with pytest.raises(UserError, match="ended before its time"):
-        list(in_processes(partial(killed, COUNT // 2), range(COUNT), "test"))
+        list(map_in_processes(partial(killed, COUNT // 2), range(COUNT), "test"))
 
 
 def test_processes_that_cannot_be_started_are_an_error_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_processes_that_cannot_be_started_are_an_error_in_one_line(monkeypatch: 
 
     monkeypatch.setattr(os, "fork", fork)
     with pytest.raises(UserError, match="cannot be started: .*unavailable; with QUARTERTURN_PROCESSES=1"):
-        list(in_processes(process_of, range(COUNT), "test"))
+        list(map_in_processes(process_of, range(COUNT), "test"))
     assert len(forked) == 2
 
 
@@ -107,7 +107,7 @@ REAL_FORK = os.fork
 def test_an_error_does_not_wait_for_what_was_handed_out() -> None:
     started = time.monotonic()
     with pytest.raises(UserError, match="item 0 has changed"):
-        list(in_processes(partial(failing_soon, 0), range(COUNT), "test"))
+        list(map_in_processes(partial(failing_soon, 0), range(COUNT), "test"))
     assert time.monotonic() - started < 5  # a chunk takes longer
 
 
@@ -132,7 +132,7 @@ REAL_CORES = workers.cores
 
 
 def test_ctrl_c_is_left_to_the_process_that_started_them() -> None:
-    for item, blocked in in_processes(blocked_signals, range(COUNT), "test"):
+    for item, blocked in map_in_processes(blocked_signals, range(COUNT), "test"):
         assert signal.SIGINT in blocked, item
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
@@ -148,7 +148,7 @@ def test_each_process_reads_an_archive_at_its_own_position(tmp_path: Path) -> No
             archive.writestr(name, bytes([number]) * 50_000)
     source = ImageSource(tmp_path / "all.zip")
     assert source.read(names[0]) == bytes([0]) * 50_000
-    for number, data in enumerate(in_processes(source.read, names, "test")):
+    for number, data in enumerate(map_in_processes(source.read, names, "test")):
         assert data == bytes([number]) * 50_000
 
 
@@ -157,7 +157,7 @@ def test_processes_end_with_the_one_that_started_them() -> None:
 from quarterturn.ingest import parallel as workers
 from tests.ingest.test_parallel import slow
 workers.cores = lambda: 3
-list(workers.in_processes(slow, range({COUNT}), "test"))
+list(workers.map_in_processes(slow, range({COUNT}), "test"))
 """
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}) as run:
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Datasets of every layout: which files are pictures, what can be read of them, and which class they have."""
+"""Datasets of every layout: which files are images, what can be read of them, and which class they have."""
 
 import os
 import zipfile
@@ -14,7 +14,7 @@ from quarterturn.data.manifest import read_table, write_table
 from quarterturn.ingest import source as source_module
 from quarterturn.ingest.image_table import describe
 from quarterturn.ingest.source import SUFFIXES, ImageSource, labels_by_path, shown
-from tests.pictures import (
+from tests.images import (
     encoded,
     fill,
     images_table,
@@ -37,7 +37,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         if request.param == "folder":
             return ImageSource(fill(tmp_path / "pictures", files))
         top = "pictures/" if "top" in request.param else ""
-        return ImageSource(pack(tmp_path / "pictures.zip", {top + name: data for name, data in files.items()}))
+        return ImageSource(pack(tmp_path / "images.zip", {top + name: data for name, data in files.items()}))
 
     return put
 
@@ -46,7 +46,7 @@ def without_top(source: ImageSource) -> list[str]:
     return [name.removeprefix("pictures/") for name in source.names()]
 
 
-# Layout: which files are pictures, and of which class.
+# Layout: which files are images, and of which class.
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_accents_may_be_written_in_two_ways() -> None:
     assert labels_by_path(["caf\u0065\u0301/1.jpg"], ["caf\u00e9", "bar"]) == ["caf\u00e9"]
 
 
-def test_pictures_are_found_at_any_depth_and_nothing_else(place: Place) -> None:
+def test_images_are_found_at_any_depth_and_nothing_else(place: Place) -> None:
     wanted = [f"cat/a{suffix}" for suffix in SUFFIXES] + ["dog.0.JPG", "deep/er/PetImages/Dog/1.jpeg", "1.png"]
     others = ["cat/notes.txt", "Thumbs.db", "cat/Thumbs.db", "desktop.ini", "README", "cat/jpg", "labels.txt"]
     hidden = [".DS_Store", "cat/.DS_Store", "._a.jpg", "cat/._a.jpg", "cat/.a.jpg", ".cache/a.jpg"]
@@ -118,7 +118,7 @@ def test_pictures_are_found_at_any_depth_and_nothing_else(place: Place) -> None:
     assert source.read(source.names()[0]) == JPG
 
 
-def test_a_folder_named_like_a_picture_is_entered_not_read(place: Place) -> None:
+def test_a_folder_named_like_a_image_is_entered_not_read(place: Place) -> None:
     assert without_top(place({"cat.jpg/1.jpg": JPG})) == ["cat.jpg/1.jpg"]
 
 
@@ -175,7 +175,7 @@ def test_without_labels_csv_there_are_no_such_labels(place: Place) -> None:
     [
         (b"path,label\n1.jpg,cat\n2.jpg,dog\n", "names 1 file.* not there, first .*2.jpg"),
         (b"path,label\n,cat\n", "not there"),
-        (b"path,label\nlabels.csv,cat\n", r"names 1 file\(s\) whose ending is none of a picture .*first .*labels.csv"),
+        (b"path,label\nlabels.csv,cat\n", r"names 1 file\(s\) whose ending is none of an image .*first .*labels.csv"),
         (b"file,class\n1.jpg,cat\n", "needs the columns path,label"),
         (b"path;label\n1.jpg;cat\n", "needs the columns path,label"),
         (b"path,label\n", "at least one row"),

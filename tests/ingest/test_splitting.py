@@ -1,4 +1,4 @@
-"""The split: stable, in the wanted shares, without a picture on two sides."""
+"""The split: stable, in the wanted shares, without an image on two sides."""
 
 import hashlib
 from dataclasses import dataclass
@@ -77,8 +77,8 @@ def test_the_shares_hold() -> None:
 
 
 def test_another_seed_is_another_split_and_the_same_seed_the_same() -> None:
-    pictures = [File(number) for number in range(300)]
-    first, again, other = (content_parts(pictures, seed) for seed in (0, 0, 1))
+    images = [File(number) for number in range(300)]
+    first, again, other = (content_parts(images, seed) for seed in (0, 0, 1))
     assert first == again
     agreement = np.mean([first[key] == other[key] for key in first])
     assert abs(agreement - (0.2**2 + 0.3**2 + 0.5**2)) < 0.12  # as two independent draws: 4 deviations
@@ -93,9 +93,9 @@ def test_position_depends_on_content_seed_and_purpose() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(labelled, unique_by=lambda file: file.family, max_size=50), st.randoms())
-def test_names_and_order_move_no_picture(pictures: list[File], random: Random) -> None:
-    before = assign(table_of(pictures), 0.2, 0.3, 0).set_index("sha256")[["part", "rank"]]
-    shuffled = list(pictures)
+def test_names_and_order_move_no_image(images: list[File], random: Random) -> None:
+    before = assign(table_of(images), 0.2, 0.3, 0).set_index("sha256")[["part", "rank"]]
+    shuffled = list(images)
     random.shuffle(shuffled)
     names = [f"elsewhere/{number}.png" for number in range(len(shuffled))]
     after = assign(table_of(shuffled, names), 0.2, 0.3, 0).set_index("sha256")[["part", "rank"]]
@@ -104,7 +104,7 @@ def test_names_and_order_move_no_picture(pictures: list[File], random: Random) -
 
 @settings(max_examples=80, deadline=None)
 @given(files, files)
-def test_more_pictures_move_none_from_one_part_to_another(some: list[File], more: list[File]) -> None:
+def test_more_images_move_none_from_one_part_to_another(some: list[File], more: list[File]) -> None:
     labels: dict[tuple[int, int], set[str]] = {}
     for file in some + more:
         if file.label and file.readable:
@@ -113,7 +113,7 @@ def test_more_pictures_move_none_from_one_part_to_another(some: list[File], more
     for content, part in before.items():
         if len(labels[content]) > 1:  # perhaps only now
             assert after[content] == REJECTED
-        elif part in (TRAIN, VAL):  # a new picture of test or val may look the same
+        elif part in (TRAIN, VAL):  # a new image of test or val may look the same
             assert after[content] in (part, NEAR_DUPLICATE)
         elif part == TEST:
             assert after[content] == TEST
@@ -121,9 +121,9 @@ def test_more_pictures_move_none_from_one_part_to_another(some: list[File], more
 
 @settings(max_examples=100, deadline=None)
 @given(files)
-def test_every_file_has_one_part_and_no_picture_is_on_two_sides(pictures: list[File]) -> None:
-    table = assign(table_of(pictures), 0.2, 0.3, 0)
-    assert len(table) == len(pictures)
+def test_every_file_has_one_part_and_no_image_is_on_two_sides(given: list[File]) -> None:
+    table = assign(table_of(given), 0.2, 0.3, 0)
+    assert len(table) == len(given)
     assert set(table["part"]) <= set(PARTS) | LEFT_OUT
     used = table[table["part"].isin(PARTS)]
     assert not used[used["part"] != UNLABELLED]["sha256"].duplicated().any()
@@ -140,7 +140,7 @@ def test_every_file_has_one_part_and_no_picture_is_on_two_sides(pictures: list[F
     assert isinstance(images, dict)
     in_parts = sum(sum(per_part.values()) for label, per_part in images.items() if label != UNLABELLED)
     left_out = counts["rejected"] + counts["duplicates"] + counts["near_duplicates"]  # type: ignore[operator]
-    assert in_parts + images[UNLABELLED] + left_out == len(pictures)
+    assert in_parts + images[UNLABELLED] + left_out == len(given)
 
     assert (table["reason"] != "").tolist() == table["part"].isin(LEFT_OUT).tolist()
     for _, rows in table.groupby("label"):
@@ -149,7 +149,7 @@ def test_every_file_has_one_part_and_no_picture_is_on_two_sides(pictures: list[F
 
 
 def test_of_near_duplicates_test_keeps_its_own_then_val() -> None:
-    # Pictures that look the same but whose contents fall into different parts, and an unlabelled one.
+    # Images that look the same but whose contents fall into different parts, and an unlabelled one.
     alone = {
         number: [content_parts([File(number, variant=variant)])[number, variant] for variant in range(3)]
         for number in range(20)
@@ -166,13 +166,13 @@ def test_of_near_duplicates_test_keeps_its_own_then_val() -> None:
     assert split(VAL, TRAIN) == [VAL, NEAR_DUPLICATE, NEAR_DUPLICATE]
     assert split(TRAIN) == [TRAIN, UNLABELLED]
     table = assign(table_of([File(family, variant=parts[TEST]), unlabelled]), 0.2, 0.3, 0)
-    assert table["reason"].tolist() == ["", "nearly a test picture"]
+    assert table["reason"].tolist() == ["", "nearly a test image"]
 
 
-def test_one_picture_with_two_labels_is_rejected() -> None:
+def test_one_image_with_two_labels_is_rejected() -> None:
     table = assign(table_of([File(1, "cat"), File(1, "dog"), File(1, ""), File(2, "cat"), File(2, "cat")]), 0.2, 0.3, 0)
     assert table["part"].tolist()[:3] == [REJECTED, REJECTED, UNLABELLED]
-    assert table["reason"].tolist() == ["the same picture has different labels"] * 2 + [
+    assert table["reason"].tolist() == ["the same image has different labels"] * 2 + [
         "",
         "",
         "the same bytes as 3.jpg",
@@ -180,10 +180,10 @@ def test_one_picture_with_two_labels_is_rejected() -> None:
     assert table["part"].tolist()[4] == DUPLICATE
 
 
-def test_a_dataset_without_a_readable_picture_is_all_rejected() -> None:
+def test_a_dataset_without_a_readable_image_is_all_rejected() -> None:
     table = assign(table_of([File(1, readable=False), File(2, "", readable=False)]), 0.2, 0.3, 0)
     assert table["part"].tolist() == [REJECTED, REJECTED]
-    with pytest.raises(UserError, match="'cat' has no usable pictures"):
+    with pytest.raises(UserError, match="'cat' has no usable images"):
         check_counts(table, LABELS)
 
 
@@ -195,13 +195,13 @@ def with_counts(**counts: int) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
-        ({"cat_val": 1}, ["'cat' has 1 in val", "at least 2", "add pictures", "split.val", "split.seed"]),
-        ({"dog_test": 0}, ["'dog' has 0 in test", "at least 2", "add pictures", "split.test", "split.seed"]),
+        ({"cat_val": 1}, ["'cat' has 1 in val", "at least 2", "add images", "split.val", "split.seed"]),
+        ({"dog_test": 0}, ["'dog' has 0 in test", "at least 2", "add images", "split.test", "split.seed"]),
         ({"dog_train": 1}, ["'dog' has 1 in train", "at least 2", "split.val"]),
-        ({"dog_train": 0, "dog_val": 0, "dog_test": 0}, ["'dog' has no usable pictures", "folder dog/", "dog.0.jpg"]),
+        ({"dog_train": 0, "dog_val": 0, "dog_test": 0}, ["'dog' has no usable images", "folder dog/", "dog.0.jpg"]),
     ],
 )
-def test_too_few_pictures_are_named_with_what_to_do(changes: dict[str, int], wanted: list[str]) -> None:
+def test_too_few_images_are_named_with_what_to_do(changes: dict[str, int], wanted: list[str]) -> None:
     enough = {f"{label}_{part}": 2 for label in LABELS for part in (TRAIN, VAL, TEST)}
     check_counts(with_counts(**enough), LABELS)
     with pytest.raises(UserError) as raised:

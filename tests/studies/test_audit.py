@@ -32,12 +32,12 @@ from studies.audit.evidence import (
     mean_interval,
 )
 from studies.audit.examine import Answers, Settings, told_by_file
+from studies.audit.images import Images
 from studies.audit.items import ITEMS, examine, planned
-from studies.audit.pictures import Pictures
 from studies.audit.run import file_facts, flat
 from studies.audit.sheets import SURE, believed_turns, draw_mistakes, draw_occlusion, occlusion
+from tests.images import encoded, noise, scene
 from tests.models import sized
-from tests.pictures import encoded, noise, scene
 from tests.rooms import ROOT
 
 SIDE, FILE_SIDE = 24, 48  # pixels, stored and in the file
@@ -55,33 +55,33 @@ Array = npt.NDArray[np.uint8]
 Plant = Callable[[Array, int], Array]
 
 
-def nothing(picture: Array, number: int) -> Array:  # noqa: ARG001
-    return picture
+def nothing(image: Array, number: int) -> Array:  # noqa: ARG001
+    return image
 
 
-def noise_pictures(
+def noise_images(
     plant: Plant = nothing, subsampling: str = "4:2:0", size: tuple[int, int] = (FILE_SIDE, FILE_SIDE)
-) -> Pictures:
+) -> Images:
     """JPEGs of colour noise in two classes that mean nothing, each with what ``plant`` puts in."""
     files, rows = {}, []
     for number, part in enumerate([TRAIN] * TRAINING + [VAL] * VALIDATION + [TEST] * TESTED):
-        picture = plant(noise(*size, seed=number), number)
+        image = plant(noise(*size, seed=number), number)
         name = f"{number}.jpg"
-        files[name] = encoded(picture, "JPEG", quality=90, subsampling=subsampling)
+        files[name] = encoded(image, "JPEG", quality=90, subsampling=subsampling)
         rows.append({"image": name, "label": ("cat", "dog")[number % 2], "part": part, "bytes": len(files[name])})
-        rows[-1] |= {"width": picture.shape[1], "height": picture.shape[0]}
+        rows[-1] |= {"width": image.shape[1], "height": image.shape[0]}
     pixels = np.stack([decode_square(data, SIDE, 3) for data in files.values()])
-    return Pictures(pd.DataFrame(rows), pixels, ["cat", "dog"], files.__getitem__)
+    return Images(pd.DataFrame(rows), pixels, ["cat", "dog"], files.__getitem__)
 
 
-def judged(pictures: Pictures, *names: str) -> dict[str, Figures]:
-    return judge({name: examine(name, pictures, QUICK) for name in names})
+def judged(images: Images, *names: str) -> dict[str, Figures]:
+    return judge({name: examine(name, images, QUICK) for name in names})
 
 
 def test_on_noise_nothing_is_found_but_what_an_item_plants_itself() -> None:
-    pictures = noise_pictures()
-    assert planned(pictures) == [*ITEMS]
-    answers = {name: examine(name, pictures, QUICK) for name in ITEMS}
+    images = noise_images()
+    assert planned(images) == [*ITEMS]
+    answers = {name: examine(name, images, QUICK) for name in ITEMS}
     figures = judge(answers)
     found = {name for name, values in figures.items() if values.get("found")}
     assert found - {name for name, item in ITEMS.items() if item.rule == "planted"} == set()
@@ -90,56 +90,56 @@ def test_on_noise_nothing_is_found_but_what_an_item_plants_itself() -> None:
     assert figures["saved_422_untreated"]["rotation"] > 0.45
     for remedied in ("saved_422", "turned_encoded"):
         assert mean_interval(answers[remedied].rotation.mean(axis=1), STRICT)[0] < CHANCE
-    told = judge_file_facts(told_by_file(pictures), pictures.classes(pictures.labelled))
+    told = judge_file_facts(told_by_file(images), images.classes(images.labelled))
     assert not any(told[name]["found"] for name in FILE_FACTS)
     some = np.arange(TESTED) % 3 == 0
     assert not judge_letterboxed(answers["whole"], some)["found"]
 
 
-def stamped(picture: Array, number: int) -> Array:  # noqa: ARG001
-    picture[-8:-3, -11:-2] = (255, 160, 0)
-    return picture
+def stamped(image: Array, number: int) -> Array:  # noqa: ARG001
+    image[-8:-3, -11:-2] = (255, 160, 0)
+    return image
 
 
 def test_a_stamp_in_a_corner_is_missed_when_corners_are_covered() -> None:
-    figures = judged(noise_pictures(stamped), "whole", "another_seed", "corners_covered")
+    figures = judged(noise_images(stamped), "whole", "another_seed", "corners_covered")
     assert figures["whole"]["rotation"] > 0.9
     assert figures["corners_covered"]["found"]
     assert not figures["another_seed"]["found"]
 
 
-def framed(picture: Array, number: int) -> Array:  # noqa: ARG001
-    picture[:3] = 0
-    return picture
+def framed(image: Array, number: int) -> Array:  # noqa: ARG001
+    image[:3] = 0
+    return image
 
 
 def test_a_border_is_found_in_the_frame_and_missed_in_the_centre() -> None:
-    figures = judged(noise_pictures(framed), "whole", "frame_only", "centre_only")
+    figures = judged(noise_images(framed), "whole", "frame_only", "centre_only")
     assert figures["frame_only"]["found"]
     assert figures["frame_only"]["rotation"] > 0.9
     assert figures["centre_only"]["found"]
 
 
-def with_sky(picture: Array, number: int) -> Array:  # noqa: ARG001
-    light = np.linspace(10, -10, len(picture))[:, None, None]
-    return (127 + 0.3 * (picture.astype(float) - 127) + light).astype(np.uint8)
+def with_sky(image: Array, number: int) -> Array:  # noqa: ARG001
+    light = np.linspace(10, -10, len(image))[:, None, None]
+    return (127 + 0.3 * (image.astype(float) - 127) + light).astype(np.uint8)
 
 
 def test_sky_above_ground_is_found_by_thumbnail_and_blur_not_in_fine_structure() -> None:
-    figures = judged(noise_pictures(with_sky), "thumbnail", "low_pass", "high_pass")
+    figures = judged(noise_images(with_sky), "thumbnail", "low_pass", "high_pass")
     assert figures["thumbnail"]["found"]
     assert figures["low_pass"]["found"]
     assert not figures["high_pass"]["found"]
 
 
-def striped(picture: Array, number: int) -> Array:
+def striped(image: Array, number: int) -> Array:
     """Saw teeth, six pixels high, that begin anywhere."""
-    teeth = (np.arange(len(picture)) + number) % 6 * 12
-    return (60 + 0.3 * picture + teeth[:, None, None]).astype(np.uint8)
+    teeth = (np.arange(len(image)) + number) % 6 * 12
+    return (60 + 0.3 * image + teeth[:, None, None]).astype(np.uint8)
 
 
 def test_fine_stripes_are_found_in_fine_structure_and_in_patches_not_in_a_blur() -> None:
-    figures = judged(noise_pictures(striped), "high_pass", "shuffled", "low_pass", "thumbnail")
+    figures = judged(noise_images(striped), "high_pass", "shuffled", "low_pass", "thumbnail")
     assert figures["high_pass"]["found"]
     assert figures["shuffled"]["found"]
     assert not figures["low_pass"]["found"]
@@ -147,8 +147,8 @@ def test_fine_stripes_are_found_in_fine_structure_and_in_patches_not_in_a_blur()
 
 
 def test_colour_stored_unevenly_would_be_used_without_the_remedy() -> None:
-    pictures = noise_pictures(subsampling="4:2:2")
-    answers = {name: examine(name, pictures, QUICK) for name in ("untreated", "whole", "luma_only")}
+    images = noise_images(subsampling="4:2:2")
+    answers = {name: examine(name, images, QUICK) for name in ("untreated", "whole", "luma_only")}
     figures = judge(answers)
     assert figures["untreated"]["found"]
     assert 0.45 < figures["untreated"]["rotation"] < 0.6
@@ -156,51 +156,51 @@ def test_colour_stored_unevenly_would_be_used_without_the_remedy() -> None:
         assert mean_interval(answers[name].rotation.mean(axis=1), STRICT)[0] < CHANCE
 
 
-def with_dawn(picture: Array, number: int) -> Array:  # noqa: ARG001
+def with_dawn(image: Array, number: int) -> Array:  # noqa: ARG001
     """Red above and blue below, equally bright."""
-    shift = np.linspace(12, -12, len(picture))[:, None, None] * np.array([1, 0, -0.299 / 0.114])
-    return (127 + 0.3 * (picture.astype(float) - 127) + shift).astype(np.uint8)
+    shift = np.linspace(12, -12, len(image))[:, None, None] * np.array([1, 0, -0.299 / 0.114])
+    return (127 + 0.3 * (image.astype(float) - 127) + shift).astype(np.uint8)
 
 
 def test_colour_above_and_below_is_missed_where_only_brightness_is_left() -> None:
-    figures = judged(noise_pictures(with_dawn), "whole", "luma_only")
+    figures = judged(noise_images(with_dawn), "whole", "luma_only")
     assert figures["whole"]["rotation"] > 0.9
     assert figures["luma_only"]["found"]
 
 
-def colored(picture: Array, number: int) -> Array:  # noqa: ARG001
+def colored(image: Array, number: int) -> Array:  # noqa: ARG001
     """Equally bright everywhere."""
-    luma = picture @ np.array([0.299, 0.587, 0.114])
-    return (127 + 0.8 * (picture - luma[:, :, None])).clip(0, 255).astype(np.uint8)
+    luma = image @ np.array([0.299, 0.587, 0.114])
+    return (127 + 0.8 * (image - luma[:, :, None])).clip(0, 255).astype(np.uint8)
 
 
 def test_which_sides_of_the_square_are_the_files_would_be_used_without_the_remedy() -> None:
-    figures = judged(noise_pictures(colored, size=(48, 24)), "whole", "untreated", "frame_only")
+    figures = judged(noise_images(colored, size=(48, 24)), "whole", "untreated", "frame_only")
     assert figures["untreated"]["found"]
     assert not figures["frame_only"]["found"]
 
 
-def faint(picture: Array, number: int) -> Array:  # noqa: ARG001
-    return (89 + 0.3 * picture).astype(np.uint8)
+def faint(image: Array, number: int) -> Array:  # noqa: ARG001
+    return (89 + 0.3 * image).astype(np.uint8)
 
 
-def test_blocks_that_turn_with_the_picture_are_used_and_those_made_after_turning_are_not() -> None:
-    pictures = noise_pictures(faint, size=(44, 44))  # the last blocks are filled in part
-    answers = {name: examine(name, pictures, QUICK) for name in ("encoded_turned", "turned_encoded")}
+def test_blocks_that_turn_with_the_image_are_used_and_those_made_after_turning_are_not() -> None:
+    images = noise_images(faint, size=(44, 44))  # the last blocks are filled in part
+    answers = {name: examine(name, images, QUICK) for name in ("encoded_turned", "turned_encoded")}
     assert judge(answers)["encoded_turned"]["found"]
     assert mean_interval(answers["turned_encoded"].rotation.mean(axis=1), STRICT)[0] < CHANCE
 
 
-def test_letterboxed_pictures_are_found_apart_from_the_others() -> None:
-    def barred(picture: Array, number: int) -> Array:
+def test_letterboxed_images_are_found_apart_from_the_others() -> None:
+    def barred(image: Array, number: int) -> Array:
         if number % 4 < 2:
-            picture[:6] = picture[-6:] = 0
-        return picture
+            image[:6] = image[-6:] = 0
+        return image
 
-    pictures = noise_pictures(barred)
-    bars = np.array([originals.letterboxed(data) for data in pictures.files()])
+    images = noise_images(barred)
+    bars = np.array([originals.letterboxed(data) for data in images.files()])
     assert (bars == (np.arange(len(bars)) % 4 < 2)).all()
-    figures = judge_letterboxed(examine("whole", pictures, QUICK), bars[pictures.test])
+    figures = judge_letterboxed(examine("whole", images, QUICK), bars[images.test])
     assert figures["found"]
     assert figures["letterboxed"] > 0.45  # upright and upside down look the same
     assert "found" not in judge_letterboxed(Answers(np.ones((30, 4), bool), np.ones(30, bool)), np.arange(30) < 3)
@@ -228,8 +228,8 @@ def test_a_class_that_the_file_tells_is_found(fact: str) -> None:
         table["bytes"] += 8_000 * classes
     else:
         pixels[classes == 1, :, :, 0] //= 2
-    pictures = Pictures(table, pixels, ["cat", "dog"], lambda _: b"")
-    figures = judge_file_facts(told_by_file(pictures), pictures.classes(pictures.labelled))
+    images = Images(table, pixels, ["cat", "dog"], lambda _: b"")
+    figures = judge_file_facts(told_by_file(images), images.classes(images.labelled))
     assert {name for name in FILE_FACTS if figures[name]["found"]} == {fact}
 
 
@@ -253,7 +253,7 @@ def test_what_is_taken_away_is_the_same_at_every_angle(change: Callable[[Pixels]
         assert np.abs(turned_first.astype(int) - turned_last).max() <= 1  # sums in another order round differently
 
 
-def test_a_blur_and_what_it_takes_away_make_the_picture() -> None:
+def test_a_blur_and_what_it_takes_away_make_the_image() -> None:
     pixels = np.stack([decode_square(encoded(scene(seed=seed)), 32, 3) for seed in range(3)])
     margin = round(ablations.BLUR_MARGIN * ablations.FINE)
     blurred = np.stack(
@@ -295,11 +295,11 @@ def test_the_sampling_is_read(data: bytes, name: str) -> None:
 def test_what_is_encoded_after_turning_is_what_is_encoded_where_it_was_not_turned() -> None:
     data = encoded(scene(48, 48))
     table = pd.DataFrame({"image": ["a"]})
-    pictures = Pictures(table, np.empty((1, SIDE, SIDE, 3), np.uint8), [], lambda _: data)
-    stores = originals.turned_then_encoded(pictures)
-    assert (stores[0] == pictures.decoded(originals.encoded)).all()
-    turned = Image.fromarray(np.rot90(np.asarray(originals.upright(data)), 1))
-    assert (np.rot90(stores[1][0], 1) == decode_square(originals.encoded(encoded(turned)), SIDE, 3)).all()
+    images = Images(table, np.empty((1, SIDE, SIDE, 3), np.uint8), [], lambda _: data)
+    stores = originals.turned_then_encoded(images)
+    assert (stores[0] == images.decoded(originals.encoded)).all()
+    rotated = Image.fromarray(np.rot90(np.asarray(originals.upright(data)), 1))
+    assert (np.rot90(stores[1][0], 1) == decode_square(originals.encoded(encoded(rotated)), SIDE, 3)).all()
 
 
 def test_intervals_are_students_and_welchs() -> None:
@@ -332,41 +332,41 @@ def test_one_answer_to_everything_is_no_finding_and_all_right_is_one(rights: lis
 
 
 @pytest.fixture(scope="module")
-def stamped_audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pictures, Path]:
-    """Pictures with a stamp, and the file of the classifier that has found it."""
-    pictures, path = noise_pictures(stamped), tmp_path_factory.mktemp("audit") / "whole.safetensors"
-    examine("whole", pictures, QUICK, path)
-    return pictures, path
+def stamped_audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Images, Path]:
+    """Images with a stamp, and the file of the classifier that has found it."""
+    images, path = noise_images(stamped), tmp_path_factory.mktemp("audit") / "whole.safetensors"
+    examine("whole", images, QUICK, path)
+    return images, path
 
 
-def test_covering_the_stamp_costs_most(stamped_audit: tuple[Pictures, Path]) -> None:
-    pictures, path = stamped_audit
+def test_covering_the_stamp_costs_most(stamped_audit: tuple[Images, Path]) -> None:
+    images, path = stamped_audit
     network, _ = load_network(path)
     peaks = []
-    for row in pictures.test[:10]:
-        probability, costs = occlusion(network, pictures.pixels, int(row), choose().exact())
+    for row in images.test[:10]:
+        probability, costs = occlusion(network, images.pixels, int(row), choose().exact())
         assert probability > 0.5
         peaks.append(np.unravel_index(costs.argmax(), costs.shape))
     places = costs.shape[0]
     assert (np.median(peaks, axis=0) >= places // 2).all()  # below, to the right
 
 
-def test_a_picture_stored_sideways_is_the_first_of_the_mistakes(
-    stamped_audit: tuple[Pictures, Path], tmp_path: Path
+def test_a_image_stored_sideways_is_the_first_of_the_mistakes(
+    stamped_audit: tuple[Images, Path], tmp_path: Path
 ) -> None:
-    pictures, path = stamped_audit
+    images, path = stamped_audit
     network, _ = load_network(path)
-    pixels = pictures.pixels.copy()
-    sideways = pictures.test[7]
+    pixels = images.pixels.copy()
+    sideways = images.test[7]
     pixels[sideways] = np.rot90(pixels[sideways], 1)
-    belief = believed_turns(network, pixels, pictures.test, choose().exact())
+    belief = believed_turns(network, pixels, images.test, choose().exact())
     assert belief.sum(axis=1) == pytest.approx(1)
     assert belief[7].argmax() == 1
-    before = draw_mistakes(network, pictures, tmp_path / "before.png", choose().exact())
-    turned = Pictures(pictures.table, pixels, pictures.labels, pictures.read)
-    after = draw_mistakes(network, turned, tmp_path / "after.png", choose().exact())
+    before = draw_mistakes(network, images, tmp_path / "before.png", choose().exact())
+    rotated = Images(images.table, pixels, images.labels, images.read)
+    after = draw_mistakes(network, rotated, tmp_path / "after.png", choose().exact())
     assert after - before == (belief[7].max() >= SURE)
-    draw_occlusion(network, turned, tmp_path / "occlusion.png", choose().exact())
+    draw_occlusion(network, rotated, tmp_path / "occlusion.png", choose().exact())
     with Image.open(tmp_path / "occlusion.png") as sheet:
         assert min(sheet.size) > 500
 
@@ -395,7 +395,7 @@ def test_the_table_is_put_between_its_marks(tmp_path: Path) -> None:
         assert "\n".join(lines) in written
     assert "1,000 train" in written
     assert "| 4 | the middle half of each side |" in written
-    assert "no such pictures" in written
+    assert "no such images" in written
     report.write_report(tmp_path)
     assert (tmp_path / "README.md").read_text("utf-8") == written
 
@@ -422,9 +422,9 @@ def test_facts_of_the_files_are_looked_up_once(tmp_path: Path) -> None:
         "b.jpg": encoded(scene(), "JPEG", subsampling="4:2:0"),
         "c.png": encoded(np.pad(np.asarray(scene()), ((6, 6), (0, 0), (0, 0)))),
     }
-    pictures = Pictures(pd.DataFrame({"image": list(files)}), np.empty(0, np.uint8), [], files.__getitem__)
-    facts = file_facts(pictures, tmp_path / "files.csv")
+    images = Images(pd.DataFrame({"image": list(files)}), np.empty(0, np.uint8), [], files.__getitem__)
+    facts = file_facts(images, tmp_path / "files.csv")
     assert facts["sampling"].tolist() == ["4:2:2", "4:2:0", "none"]
     assert facts["letterboxed"].tolist() == [False, False, True]
     files.clear()
-    assert file_facts(pictures, tmp_path / "files.csv").equals(facts)
+    assert file_facts(images, tmp_path / "files.csv").equals(facts)

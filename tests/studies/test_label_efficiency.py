@@ -1,4 +1,4 @@
-"""The study of label efficiency: its parts, its pipeline on made-up pictures, and the results that are committed."""
+"""The study of label efficiency: its parts, its pipeline on made-up images, and the results that are committed."""
 
 import json
 import re
@@ -18,11 +18,11 @@ from studies.code import code_digest
 from studies.label_efficiency import report, run
 from studies.label_efficiency.arms.cells import Cell, read_cells, write_cells
 from studies.label_efficiency.arms.config import Recipe, Study, load_study
-from studies.label_efficiency.arms.pictures import Pictures
+from studies.label_efficiency.arms.images import Images
 from studies.label_efficiency.scoring.curve import saved_words
 from studies.label_efficiency.scoring.results import cells_of, pack, summary
 from studies.label_efficiency.search import DRAWS, PENALTIES, STEPS, WORTH, best_probe, beyond, draws
-from tests.conftest import copy_project, make_pictures, shell
+from tests.conftest import copy_project, make_images, shell
 from tests.models import leaves
 from tests.rooms import ROOT, import_closure
 
@@ -31,26 +31,26 @@ STAGES: dict[str, Any] = YAML(typ="safe").load(FOLDER / "dvc.yaml")["stages"]
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
     folder = tmp_path_factory.mktemp("arrows")
-    make_pictures(folder / "arrows", {"cat": 43, "dog": 37, "": 20})
-    return Pictures(Data(path=str(folder / "arrows"), labels=["cat", "dog"], image_size=16, max_rejected=0.0))
+    make_images(folder / "arrows", {"cat": 43, "dog": 37, "": 20})
+    return Images(Data(path=str(folder / "arrows"), labels=["cat", "dog"], image_size=16, max_rejected=0.0))
 
 
-def test_seeds_take_turns_until_every_labelled_picture_is_tested_equally_often(pictures: Pictures) -> None:
-    tested = np.concatenate([pictures.part(seed, 5).held_out for seed in range(10)])
+def test_seeds_take_turns_until_every_labelled_image_is_tested_equally_often(images: Images) -> None:
+    tested = np.concatenate([images.part(seed, 5).held_out for seed in range(10)])
     rows, times = np.unique(tested, return_counts=True)
     assert (times == 2).all()
-    assert (rows == np.flatnonzero(pictures.targets >= 0)).all()
-    assert (pictures.fold_of(0, 5) != pictures.fold_of(1, 5)).any()
+    assert (rows == np.flatnonzero(images.targets >= 0)).all()
+    assert (images.fold_of(0, 5) != images.fold_of(1, 5)).any()
     for seed in range(5):
-        counts = np.bincount(pictures.targets[pictures.part(seed, 5).held_out])
+        counts = np.bincount(images.targets[images.part(seed, 5).held_out])
         assert set(counts) <= {7, 8, 9}
 
 
-def test_no_tested_picture_is_trained_on(pictures: Pictures) -> None:
+def test_no_tested_image_is_trained_on(images: Images) -> None:
     for seed in range(10):
-        part = pictures.part(seed, 5)
+        part = images.part(seed, 5)
         assert not set(part.training) & set(part.held_out)
         assert set(part.labelled(1.0)) | set(part.unlabelled) == set(part.training)
         tuning = part.for_tuning()
@@ -58,18 +58,18 @@ def test_no_tested_picture_is_trained_on(pictures: Pictures) -> None:
         assert set(tuning.held_out) <= set(part.labelled(1.0))
 
 
-def test_fractions_are_nested_stratified_and_of_the_seed(pictures: Pictures) -> None:
-    part = pictures.part(0, 5)
+def test_fractions_are_nested_stratified_and_of_the_seed(images: Images) -> None:
+    part = images.part(0, 5)
     before: set[int] = set()
     for fraction in (0.1, 0.25, 0.5, 1.0):
         rows = part.labelled(fraction)
         assert before < set(rows)
-        counts = np.bincount(pictures.targets[rows])
+        counts = np.bincount(images.targets[rows])
         assert all(
             abs(count - fraction * len(of_class)) <= 0.5 for count, of_class in zip(counts, part.ranked, strict=True)
         )
         before = set(rows)
-    assert set(part.labelled(0.25)) != set(pictures.part(5, 5).labelled(0.25))
+    assert set(part.labelled(0.25)) != set(images.part(5, 5).labelled(0.25))
     with pytest.raises(UserError, match="leaves a class without a label"):
         part.labelled(0.001)
 
@@ -86,7 +86,7 @@ def test_the_tables_give_back_who_was_right_on_what() -> None:
     folds = pd.DataFrame({"class": ["cat"] * 6, "tiling_0": [0, 1, 0, 1, 0, 1], "tiling_1": [1, 1, 1, 0, 0, 0]})
     rows = [(seed, "scratch", 0.1, 5, 0.5, pack([True, False, seed == 3])) for seed in range(4)]
     cells = cells_of(pd.DataFrame(rows, columns=["seed", "arm", "fraction", "labels", "accuracy", "right"]), folds)
-    assert {seed: rows.tolist() for seed, rows in cells.pictures.items()} == {
+    assert {seed: rows.tolist() for seed, rows in cells.images.items()} == {
         0: [0, 2, 4],
         1: [1, 3, 5],
         2: [3, 4, 5],
@@ -98,9 +98,9 @@ def test_the_tables_give_back_who_was_right_on_what() -> None:
 
 def test_a_recipe_is_at_least_as_many_steps_as_it_says() -> None:
     recipe = load_study(FOLDER).scratch.few
-    for pictures_used in (5, 31, 96, 1919):
-        plan = recipe.plan(pictures_used)
-        steps = max(1, min(-(-pictures_used // plan.batch_size), pictures_used // 2))
+    for images_used in (5, 31, 96, 1919):
+        plan = recipe.plan(images_used)
+        steps = max(1, min(-(-images_used // plan.batch_size), images_used // 2))
         assert recipe.steps <= plan.epochs * steps < recipe.steps + steps
 
 
@@ -164,9 +164,9 @@ TINY = Recipe(
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project that has run the study on made-up pictures, with two seeds."""
+    """A copy of the project that has run the study on made-up images, with two seeds."""
     folder = copy_project(tmp_path_factory.mktemp("study"))
-    make_pictures(folder / "data/arrows", {"cat": 40, "dog": 40, "": 10})
+    make_images(folder / "data/arrows", {"cat": 40, "dog": 40, "": 10})
     yaml = YAML()
     params = yaml.load(folder / "studies/label_efficiency/photos.yaml")
     params["data"]["image_size"], params["model"]["widths"], params["folds"] = 16, [4, 8], 2
@@ -201,11 +201,11 @@ def test_the_study_leaves_its_results_beside_itself(project: Path) -> None:
 
 
 @pytest.mark.parametrize("option", [["--seeds", "3"], ["--name", "mine"]])
-def test_seeds_or_a_name_without_pictures_are_not_taken_in_silence(
+def test_seeds_or_a_name_without_images_are_not_taken_in_silence(
     option: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["run", "", *option])
-    with pytest.raises(UserError, match="NAME and SEEDS are for other pictures"):
+    with pytest.raises(UserError, match="NAME and SEEDS are for other images"):
         run.main()
 
 
@@ -229,7 +229,7 @@ def test_one_thread_or_two_give_the_same_predictions(project: Path, monkeypatch:
 
 
 def test_every_number_is_made_of_the_tables(project: Path) -> None:
-    """Of the run on made-up pictures, and of all results that are committed."""
+    """Of the run on made-up images, and of all results that are committed."""
     home = project / "studies/label_efficiency"
     for path in [home / "arrows-folds.csv", *FOLDER.glob("*-folds.csv")]:
         name = path.name.removesuffix("-folds.csv")
@@ -279,7 +279,7 @@ def test_what_the_studys_page_says_of_auxiliary_losses_and_untrained_features_is
     assert most.startswith("scratch_s4l_labelled")
     assert most.endswith("_25")
     assert f"(at 25 %, {100 * photos[f'{most}_difference']:+.1f} points of the one with the labelled" in text
-    assert f"pictures turned have p = {photos[f'{most}_p_holm']:.2g})" in text
+    assert f"images rotated have p = {photos[f'{most}_p_holm']:.2g})" in text
     for percent in (10, 25):
         assert photos[f"fine_tuned_s4l_{percent}_accuracy"] < photos[f"fine_tuned_{percent}_accuracy"]
     assert all(photos[f"frozen_minus_random_{percent}_p_holm"] < 0.05 for percent in (5, 10, 25, 50, 100))

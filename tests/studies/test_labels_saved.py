@@ -23,24 +23,24 @@ LABELS = {0.1: 100.0, 0.4: 400.0, 0.8: 800.0, 1.0: 1000.0}
 
 
 def exact(arm: float, *scratch: float, at: float = 0.1) -> Cells:
-    """Three seeds that agree, on 1000 pictures each: as many are right as the accuracies say."""
+    """Three seeds that agree, on 1000 images each: as many are right as the accuracies say."""
     accuracies: dict[Cell, float] = {("arm", at): arm}
     accuracies |= {("scratch", fraction): value for fraction, value in zip(LABELS, scratch, strict=True)}
-    pictures = {seed: np.arange(1000) + 1000 * seed for seed in range(3)}
+    images = {seed: np.arange(1000) + 1000 * seed for seed in range(3)}
     right = {cell: dict.fromkeys(range(3), np.arange(1000) < 1000 * value) for cell, value in accuracies.items()}
-    return Cells(pictures, right, LABELS)
+    return Cells(images, right, LABELS)
 
 
 def noisy(seeds: int, folds: int, random: np.random.Generator, tested: int = 40) -> Cells:
-    """Answers by coins, more often right with more labels; every fold is ``tested`` pictures and a few."""
-    pictures = {seed: np.arange(tested + seed % folds) + 1000 * (seed % folds) for seed in range(seeds)}
+    """Answers by coins, more often right with more labels; every fold is ``tested`` images and a few."""
+    images = {seed: np.arange(tested + seed % folds) + 1000 * (seed % folds) for seed in range(seeds)}
     chances: dict[Cell, float] = {("arm", 0.1): 0.7}
     chances |= {("scratch", fraction): value for fraction, value in zip(LABELS, (0.6, 0.7, 0.75, 0.8), strict=True)}
     right = {
-        cell: {seed: random.random(len(ids)) < chance for seed, ids in pictures.items()}
+        cell: {seed: random.random(len(ids)) < chance for seed, ids in images.items()}
         for cell, chance in chances.items()
     }
-    return Cells(pictures, right, LABELS)
+    return Cells(images, right, LABELS)
 
 
 def by_seed(cells: Cells, cell: Cell) -> np.ndarray:
@@ -131,7 +131,7 @@ def test_metrics_are_flat_numbers() -> None:
 
 
 @pytest.mark.parametrize("seeds", [2, 5, 10])
-def test_if_no_picture_is_tested_twice_it_is_the_paired_t_interval_of_the_seeds(seeds: int) -> None:
+def test_if_no_image_is_tested_twice_it_is_the_paired_t_interval_of_the_seeds(seeds: int) -> None:
     cells = noisy(seeds, seeds, np.random.default_rng(5))
     result = compare(cells, ("arm", 0.1), ("scratch", 0.1))
     reference = ttest_rel(by_seed(cells, ("arm", 0.1)), by_seed(cells, ("scratch", 0.1)))
@@ -141,29 +141,29 @@ def test_if_no_picture_is_tested_twice_it_is_the_paired_t_interval_of_the_seeds(
 
 
 @pytest.mark.parametrize(("seeds", "folds"), [(4, 2), (5, 3), (6, 2)])
-def test_the_covariance_is_of_all_pairs_of_answers_by_one_seed_or_about_one_picture(seeds: int, folds: int) -> None:
+def test_the_covariance_is_of_all_pairs_of_answers_by_one_seed_or_about_one_image(seeds: int, folds: int) -> None:
     cells = noisy(seeds, folds, np.random.default_rng(6), tested=6)
     which = list(cells.right)
     result = cell_means(cells, which)
     means = np.array([by_seed(cells, cell).mean() for cell in which])
     answers = [
         (seed, ids[number], [cells.right[cell][seed][number] for cell in which] - means, 1 / (seeds * len(ids)))
-        for seed, ids in cells.pictures.items()
+        for seed, ids in cells.images.items()
         for number in range(len(ids))
     ]
     expected = np.zeros((len(which), len(which)))
-    for (seed, picture, residual, weight), (seed2, picture2, residual2, weight2) in product(answers, repeat=2):
-        if seed == seed2 or picture == picture2:
+    for (seed, image, residual, weight), (seed2, image2, residual2, weight2) in product(answers, repeat=2):
+        if seed == seed2 or image == image2:
             expected += weight * weight2 * np.outer(residual, residual2)
     np.testing.assert_allclose(result.means, means)
-    np.testing.assert_allclose(result.by_seed + result.by_picture, expected * seeds / (seeds - 1), atol=1e-15)
+    np.testing.assert_allclose(result.by_seed + result.by_image, expected * seeds / (seeds - 1), atol=1e-15)
 
 
-@pytest.mark.parametrize(("of_pictures", "variance"), [(0.05, 0.09), (0.0, 0.04), (-0.03, 0.04)])
-def test_shared_pictures_make_it_less_sure_and_never_surer(of_pictures: float, variance: float) -> None:
-    # Of the difference: 0.03 + 0.03 − 2 × 0.01 by seed, and of_pictures on top.
-    seeds, pictures = np.array([[0.03, 0.01], [0.01, 0.03]]), np.array([[of_pictures, 0.0], [0.0, 0.0]])
-    value, half = CellMeans(np.array([0.5, 0.3]), seeds, pictures, 5).contrast(np.array([1.0, -1.0]))
+@pytest.mark.parametrize(("of_images", "variance"), [(0.05, 0.09), (0.0, 0.04), (-0.03, 0.04)])
+def test_shared_images_make_it_less_sure_and_never_surer(of_images: float, variance: float) -> None:
+    # Of the difference: 0.03 + 0.03 − 2 × 0.01 by seed, and of_images on top.
+    seeds, images = np.array([[0.03, 0.01], [0.01, 0.03]]), np.array([[of_images, 0.0], [0.0, 0.0]])
+    value, half = CellMeans(np.array([0.5, 0.3]), seeds, images, 5).contrast(np.array([1.0, -1.0]))
     assert (value, half) == (pytest.approx(0.2), pytest.approx(student.ppf(0.975, 4) * variance**0.5))
 
 
@@ -193,10 +193,10 @@ def test_seeds_that_agree_are_sure() -> None:
 
 
 def test_as_many_right_in_every_seed_is_no_difference_whichever_they_are() -> None:
-    pictures = {seed: np.arange(7 + seed) + 100 * seed for seed in range(3)}
+    images = {seed: np.arange(7 + seed) + 100 * seed for seed in range(3)}
     first = {seed: np.arange(7 + seed) < 3 for seed in range(3)}
     last = {seed: answers[::-1] for seed, answers in first.items()}
-    result = compare(Cells(pictures, {("first", 1): first, ("last", 1): last}, {1: 100}), ("first", 1), ("last", 1))
+    result = compare(Cells(images, {("first", 1): first, ("last", 1): last}, {1: 100}), ("first", 1), ("last", 1))
     assert (result.difference, result.p) == (0, 1)
     assert (result.low, result.high) == pytest.approx((0, 0), abs=1e-9)
 
@@ -204,7 +204,7 @@ def test_as_many_right_in_every_seed_is_no_difference_whichever_they_are() -> No
 def test_cells_are_compared_on_the_seeds_that_both_have() -> None:
     cells = noisy(10, 5, np.random.default_rng(9))
     half = {seed: answers for seed, answers in cells.right["arm", 0.1].items() if seed < 5}
-    fewer = Cells(cells.pictures, {**cells.right, ("arm", 0.1): half}, cells.labels)
+    fewer = Cells(cells.images, {**cells.right, ("arm", 0.1): half}, cells.labels)
     reference = ttest_rel(by_seed(fewer, ("arm", 0.1)), by_seed(cells, ("scratch", 0.1))[:5])
     result = compare(fewer, ("arm", 0.1), ("scratch", 0.1))
     assert (result.p, result.seeds) == (pytest.approx(reference.pvalue), 5)
@@ -215,7 +215,7 @@ def test_too_little_to_compare_is_refused() -> None:
     cells = noisy(2, 2, np.random.default_rng(10))
     one = {0: cells.right["arm", 0.1][0]}
     with pytest.raises(ValueError, match="1 seeds in common"):
-        compare(Cells(cells.pictures, {**cells.right, ("arm", 0.1): one}, LABELS), ("arm", 0.1), ("scratch", 0.1))
+        compare(Cells(cells.images, {**cells.right, ("arm", 0.1): one}, LABELS), ("arm", 0.1), ("scratch", 0.1))
     with pytest.raises(ValueError, match="1 label counts"):
         labels_saved(cells, "scratch", 0.1, reference="arm")
 
@@ -236,38 +236,38 @@ def test_holm_does_not_depend_on_the_order() -> None:
 
 FRACTIONS = np.array([0.05, 0.1, 0.25, 0.5, 1.0])
 SCRATCH = np.array([0.68, 0.74, 0.81, 0.85, 0.89])
-PICTURES = 2400
+IMAGES = 2400
 
 
 def simulated(
-    seeds: int, folds: int, of_seeds: float, of_pictures: float, at: float, factor: float, random: np.random.Generator
+    seeds: int, folds: int, of_seeds: float, of_images: float, at: float, factor: float, random: np.random.Generator
 ) -> Cells:
     """An arm that is worth ``factor`` times the labels; an answer is right where a sum of normal effects is positive.
 
-    Half the variance of one answer is in how hard the picture is for every model, and ``of_pictures`` of it in how hard
+    Half the variance of one answer is in how hard the image is for every model, and ``of_images`` of it in how hard
     it is for one arm. Trainings differ by a standard deviation of ``of_seeds`` in accuracy.
     """
     needed = np.interp(np.log(at * factor), np.log(FRACTIONS), SCRATCH)
     expected = ndtri(np.array([needed, *SCRATCH]))
     spread = of_seeds / norm.pdf(expected)
     expected *= np.sqrt(1 + spread**2)
-    hard = np.sqrt(0.5 - of_pictures) * random.standard_normal((PICTURES, 1))
-    hard_for_arm = np.sqrt(of_pictures) * random.standard_normal((PICTURES, 2))
+    hard = np.sqrt(0.5 - of_images) * random.standard_normal((IMAGES, 1))
+    hard_for_arm = np.sqrt(of_images) * random.standard_normal((IMAGES, 2))
     hard = hard + hard_for_arm[:, [0, 1, 1, 1, 1, 1]]
-    fold = random.permutation(PICTURES) % folds
-    pictures = {seed: np.flatnonzero(fold == seed % folds) for seed in range(seeds)}
+    fold = random.permutation(IMAGES) % folds
+    images = {seed: np.flatnonzero(fold == seed % folds) for seed in range(seeds)}
     cells: list[Cell] = [("arm", at), *(("scratch", float(fraction)) for fraction in FRACTIONS)]
     right: dict[Cell, dict[int, np.ndarray]] = {cell: {} for cell in cells}
-    for seed, ids in pictures.items():
+    for seed, ids in images.items():
         chance = expected + spread * random.standard_normal(6) + hard[ids]
         answers = chance + np.sqrt(0.5) * random.standard_normal((len(ids), 6), dtype=np.float32) > 0
         for cell, column in zip(cells, answers.T, strict=True):
             right[cell][seed] = column
-    return Cells(pictures, right, dict(zip(FRACTIONS.tolist(), (1900 * FRACTIONS).tolist(), strict=True)))
+    return Cells(images, right, dict(zip(FRACTIONS.tolist(), (1900 * FRACTIONS).tolist(), strict=True)))
 
 
 @pytest.mark.parametrize(
-    ("seeds", "folds", "of_seeds", "of_pictures", "at", "factor"),
+    ("seeds", "folds", "of_seeds", "of_images", "at", "factor"),
     [
         (10, 5, 0.01, 0.1, 0.05, 8),
         (10, 10, 0.02, 0.1, 0.05, 5),
@@ -276,11 +276,11 @@ def simulated(
     ],
 )
 def test_the_interval_covers_the_true_factor(
-    seeds: int, folds: int, of_seeds: float, of_pictures: float, at: float, factor: float
+    seeds: int, folds: int, of_seeds: float, of_images: float, at: float, factor: float
 ) -> None:
     random, covered = np.random.default_rng(12), 0
     for _ in range(1000):
-        result = labels_saved(simulated(seeds, folds, of_seeds, of_pictures, at, factor, random), "arm", at)
+        result = labels_saved(simulated(seeds, folds, of_seeds, of_images, at, factor, random), "arm", at)
         below, above = result.low_censored or result.low <= factor, result.high_censored or result.high >= factor
         covered += below and above
     print(f"covered {covered} of 1000")

@@ -15,7 +15,7 @@ def loss(solution: torch.Tensor, x: torch.Tensor, y: torch.Tensor, penalty: floa
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_each_head_reaches_the_minimum_on_its_own_pictures(classes: int) -> None:
+def test_each_head_reaches_the_minimum_on_its_own_images(classes: int) -> None:
     random = np.random.default_rng(0)
     y = random.integers(classes, size=300)
     x = random.normal(size=(300, 40)) @ np.diag(np.geomspace(0.05, 3, 40)) @ random.normal(size=(40, 40))
@@ -42,7 +42,7 @@ def test_each_head_reaches_the_minimum_on_its_own_pictures(classes: int) -> None
         assert loss(found[head], features[chosen], targets[chosen], penalty) == pytest.approx(best, rel=1e-3)
 
 
-def test_a_picture_that_does_not_count_changes_nothing() -> None:
+def test_a_image_that_does_not_count_changes_nothing() -> None:
     torch.manual_seed(0)
     features, targets = torch.randn(50, 5), torch.arange(50) % 2
     used = (torch.arange(50) < 30).float()[None]

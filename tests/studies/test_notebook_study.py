@@ -31,7 +31,7 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Notebook:
 
 
 def small_params() -> Params:
-    """The recipe, on pictures of 16 pixels, with fewer epochs."""
+    """The recipe, on images of 16 pixels, with fewer epochs."""
     values = load_params(ROOT / "params.yaml").model_dump()
     for section, changed in load_recipe().items():
         values[section].update(changed)
@@ -47,19 +47,19 @@ def load_recipe() -> dict[str, dict[str, object]]:
 
 
 def small_store(folder: Path) -> Store:
-    """48 pictures of two classes for training, 8 to validate and 40 to test: bright above, or bright below."""
-    random, rows, pictures = np.random.default_rng(0), [], []
+    """48 images of two classes for training, 8 to validate and 40 to test: bright above, or bright below."""
+    random, rows, images = np.random.default_rng(0), [], []
     for number, part in enumerate([TRAIN] * 48 + [VAL] * 8 + [TEST] * 40):
         label = ("cat", "dog")[number % 2]
         blank = dict.fromkeys(COLUMNS, "") | dict.fromkeys(("width", "height", "channels", "bytes"), 3)
         rank = number // 2 if part == TRAIN else -1
         rows.append(blank | {"image": f"{label}.{number}.png", "label": label, "part": part, "rank": rank})
-        picture = random.integers(0, 100, (16, 16, 3), dtype=np.uint8)
-        picture[(8 if label == "cat" else 0) : (16 if label == "cat" else 8)] += 120
-        pictures.append(picture)
+        image = random.integers(0, 100, (16, 16, 3), dtype=np.uint8)
+        image[(8 if label == "cat" else 0) : (16 if label == "cat" else 8)] += 120
+        images.append(image)
     (folder / "split").mkdir()
     write_table(pd.DataFrame(rows), folder / "split/images.csv")
-    write_store(folder / "rotate-augment/pixels.npy", pictures, (len(pictures), 16, 16, 3))
+    write_store(folder / "rotate-augment/pixels.npy", images, (len(images), 16, 16, 3))
     return Store(folder, 16)
 
 
@@ -72,7 +72,7 @@ def test_the_labels_and_steps_of_each_way_to_halve(notebook: Notebook) -> None:
     assert published["rotation"].steps == 2 * 3
 
 
-def test_longer_is_as_many_steps_as_with_the_notebooks_pictures(notebook: Notebook) -> None:
+def test_longer_is_as_many_steps_as_with_the_notebooks_images(notebook: Notebook) -> None:
     plan = notebook._params.pretrain.model_copy(update={"epochs": 48})
     assert notebook._lasting(plan, longer=True).epochs == 2500
     assert notebook._lasting(plan, longer=False).epochs == 48
@@ -159,7 +159,7 @@ def test_each_row_of_the_results_agrees_with_itself() -> None:
     assert (results.groupby("variant")["seed"].nunique() >= 3).all()
 
 
-def test_squeezing_keeps_all_of_a_picture_and_cropping_its_middle(tmp_path: Path) -> None:
+def test_squeezing_keeps_all_of_a_image_and_cropping_its_middle(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     pixels = np.zeros((16, 48, 3), dtype=np.uint8)
     pixels[:, :16], pixels[:, 32:] = (250, 0, 0), (0, 0, 250)  # red, black, blue, from left to right

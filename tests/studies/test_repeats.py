@@ -1,4 +1,4 @@
-"""Intervals of means over seeds and pictures: known values, and how often they cover the truth."""
+"""Intervals of means over seeds and images: known values, and how often they cover the truth."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from scipy.stats import t as student
 from studies.repeats import crossed_mean, predicted_accuracy
 
 
-def test_without_an_effect_of_pictures_it_is_the_t_interval_of_the_seeds() -> None:
+def test_without_an_effect_of_images_it_is_the_t_interval_of_the_seeds() -> None:
     by_seed = np.array([0.1, 0.3, 0.2, 0.6])
     result = crossed_mean(np.tile(by_seed[:, None], 50))
     half = student.ppf(0.975, 3) * by_seed.std(ddof=1) / 2
@@ -15,10 +15,10 @@ def test_without_an_effect_of_pictures_it_is_the_t_interval_of_the_seeds() -> No
     assert result.high - result.low == pytest.approx(2 * half)
 
 
-def test_without_an_effect_of_seeds_it_is_the_t_interval_of_the_pictures() -> None:
-    by_picture = np.random.default_rng(0).normal(size=40)
-    result = crossed_mean(np.tile(by_picture, (5, 1)))
-    half = student.ppf(0.975, 39) * by_picture.std(ddof=1) / np.sqrt(40)
+def test_without_an_effect_of_seeds_it_is_the_t_interval_of_the_images() -> None:
+    by_image = np.random.default_rng(0).normal(size=40)
+    result = crossed_mean(np.tile(by_image, (5, 1)))
+    half = student.ppf(0.975, 39) * by_image.std(ddof=1) / np.sqrt(40)
     assert result.high - result.low == pytest.approx(2 * half)
 
 
@@ -29,17 +29,17 @@ def test_values_that_never_differ_are_sure() -> None:
     assert not crossed_mean(np.zeros((3, 4))).clear_of_zero
 
 
-@pytest.mark.parametrize(("of_seeds", "of_pictures"), [(0.02, 0.3), (0.1, 0.1), (0.0, 0.3), (0.05, 0.0)])
-def test_the_interval_covers_the_mean_of_all_seeds_and_pictures(of_seeds: float, of_pictures: float) -> None:
+@pytest.mark.parametrize(("of_seeds", "of_images"), [(0.02, 0.3), (0.1, 0.1), (0.0, 0.3), (0.05, 0.0)])
+def test_the_interval_covers_the_mean_of_all_seeds_and_images(of_seeds: float, of_images: float) -> None:
     random, covered = np.random.default_rng(1), 0
     for _ in range(1000):
         values = random.normal(0.7, 0.3, (5, 200)) + random.normal(0, of_seeds, (5, 1))
-        result = crossed_mean(values + random.normal(0, of_pictures, 200))
+        result = crossed_mean(values + random.normal(0, of_images, 200))
         covered += result.low <= 0.7 <= result.high
     assert 930 <= covered <= 1000
 
 
-def test_the_prediction_covers_another_run_on_other_pictures() -> None:
+def test_the_prediction_covers_another_run_on_other_images() -> None:
     random, covered = np.random.default_rng(2), 0
     for _ in range(2000):
         chances = np.clip(random.normal(0.7, 0.02, 6), 0, 1)

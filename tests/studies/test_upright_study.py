@@ -1,4 +1,4 @@
-"""The study of `quarterturn upright`: its figures against counting, on made-up answers and on made-up pictures."""
+"""The study of `quarterturn upright`: its figures against counting, on made-up answers and on made-up images."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 import studies.upright.run as study
 from quarterturn.app.upright import SURE
-from tests.conftest import make_pictures
+from tests.conftest import make_images
 from tests.rooms import ROOT
 
 
@@ -18,7 +18,7 @@ def test_precision_and_recall_are_those_of_a_folder_in_which_a_share_was_turned(
     count, share, sure = 400, 0.1, 0.6
     answers = random.dirichlet([0.4] * 4, (count, 4)) * 0.8 + np.eye(4) * 0.2
     found = study.judge(answers, 0, sure, share)
-    hits = alarms = turned = rightly = 0
+    hits = alarms = rotated = rightly = 0
     for _ in range(300):  # folders, drawn
         true = np.where(random.random(count) < share, random.integers(1, 4, count), 0)
         said, top = answers[np.arange(count), true].argmax(1), answers[np.arange(count), true].max(1)
@@ -26,9 +26,9 @@ def test_precision_and_recall_are_those_of_a_folder_in_which_a_share_was_turned(
         hits += int((listed & (true != 0)).sum())
         rightly += int((listed & (true != 0) & (said == true)).sum())
         alarms += int((listed & (true == 0)).sum())
-        turned += int((true != 0).sum())
+        rotated += int((true != 0).sum())
     assert alarms > 100
-    assert found["recall"] == pytest.approx(hits / turned, abs=0.02)
+    assert found["recall"] == pytest.approx(hits / rotated, abs=0.02)
     assert found["precision"] == pytest.approx(hits / (hits + alarms), abs=0.02)
     assert found["right_angle"] == pytest.approx(rightly / hits, abs=0.02)
 
@@ -38,8 +38,8 @@ def test_where_nothing_is_listed_nothing_is_wrong() -> None:
     assert study.judge(answers, 0, 0.9) == {"recall": 0.0, "precision": 1.0, "right_angle": 1.0}
 
 
-def test_it_runs_on_made_up_pictures(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_pictures(workspace / "given", {"cat": 2})
+def test_it_runs_on_made_up_images(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_images(workspace / "given", {"cat": 2})
     monkeypatch.setattr(study, "cloned", lambda _: workspace)
     monkeypatch.setattr(study, "set_params", lambda *_: None)
     monkeypatch.setattr(study, "HERE", workspace)
@@ -60,7 +60,7 @@ def test_what_was_found_on_photos_stands_on_both_pages(page: str) -> None:
     text = " ".join((ROOT / page).read_text("utf-8").split())
     for name in ("recall", "precision"):
         assert f"{name} {of_default[name]:.2f}" in text
-    assert f"{figures['pictures']} test pictures" in text
+    assert f"{figures['pictures']} test images" in text
 
 
 def test_the_table_of_the_how_to_is_made_of_the_figures() -> None:

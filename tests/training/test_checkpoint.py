@@ -17,7 +17,7 @@ from quarterturn.core.params import TrainingPlan
 from quarterturn.training import checkpoint
 from quarterturn.training.checkpoint import EVERY, Checkpoint, checkpoints
 from quarterturn.training.device import choose
-from quarterturn.training.loop import Best, Job, cross_entropy_of, fit, fit_to_the_end
+from quarterturn.training.loop import Best, Job, cross_entropy_of, fit, fit_all_epochs
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network
 from tests.models import sized
@@ -96,14 +96,14 @@ def test_a_training_without_validation_goes_on_too(tmp_path: Path) -> None:
         training = examples(90, 0)
         steps = 0
 
-        def loss_of(chosen: Any, randomly: Any) -> Any:
+        def loss_of(chosen: Any, augmentation: Any) -> Any:
             nonlocal steps
             steps += 1
             if steps > killed_at:
                 raise Killed
-            return cross_entropy_of(network, training, choose())(chosen, randomly)
+            return cross_entropy_of(network, training, choose())(chosen, augmentation)
 
-        fit_to_the_end(
+        fit_all_epochs(
             network, loss_of, 90, Job("test", PLAN, AUGMENTATION, 0, choose(), Checkpoint(path and (lambda: path)), 0.7)
         )
         return network

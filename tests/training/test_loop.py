@@ -8,7 +8,7 @@ import torch
 
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Augmentation, TrainingPlan
-from quarterturn.data.datasets import LabelledPictures, TurnedPictures
+from quarterturn.data.datasets import LabelledImages, RotatedImages
 from quarterturn.training.device import choose
 from quarterturn.training.loop import (
     Best,
@@ -19,7 +19,7 @@ from quarterturn.training.loop import (
     fit,
     predict,
     scheduled,
-    warmed_cosine,
+    warmup_cosine,
 )
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network
@@ -30,14 +30,14 @@ AUGMENTATION = Augmentation(crop=0.8, mirror=True, color=0.1)
 PLAN = TrainingPlan(epochs=6, batch_size=16, learning_rate=0.01, weight_decay=0.01, schedule="cosine", averaging=0.5)
 
 
-def examples(count: int, seed: int) -> LabelledPictures:
+def examples(count: int, seed: int) -> LabelledImages:
     """Class 0: horizontal stripes; class 1: vertical ones; both in noise."""
     random = np.random.default_rng(seed)
     targets = np.arange(count) % 2
     stripes = np.where(np.arange(16) // 2 % 2 == 0, 160, 90)
     pixels = np.where(targets[:, None, None] == 0, stripes[None, :, None], stripes[None, None, :])
     noisy = (pixels + random.normal(0, 25, (count, 16, 16))).clip(0, 255).astype(np.uint8)
-    return LabelledPictures(noisy[..., None], np.arange(count), targets)
+    return LabelledImages(noisy[..., None], np.arange(count), targets)
 
 
 def trained(seed: int = 0, plan: TrainingPlan = PLAN) -> tuple[Network, Best, list[Any]]:
@@ -70,12 +70,12 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
-def test_every_picture_is_seen_once_an_epoch_in_batches_of_nearly_equal_size() -> None:
-    class Counting(LabelledPictures):
-        def batch(self, chosen, randomly=None):
-            if randomly is not None:
+def test_every_image_is_seen_once_an_epoch_in_batches_of_nearly_equal_size() -> None:
+    class Counting(LabelledImages):
+        def batch(self, chosen, augmentation=None):
+            if augmentation is not None:
                 batches.append(chosen)
-            return super().batch(chosen, randomly)
+            return super().batch(chosen, augmentation)
 
     batches: list[Any] = []
     whole = examples(65, 0)
@@ -99,12 +99,12 @@ def test_prediction_is_in_order_and_in_evaluation_mode() -> None:
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-4)
 
 
-def test_turned_pictures_have_every_angle_or_the_drawn_one() -> None:
+def test_turned_images_have_every_angle_or_the_drawn_one() -> None:
     pixels = examples(6, 0).pixels
     rows = np.array([5, 2, 4])
-    _, targets = TurnedPictures(pixels, rows, [0, 90, 180]).batch(np.array([0, 2]))
+    _, targets = RotatedImages(pixels, rows, [0, 90, 180]).batch(np.array([0, 2]))
     assert targets.tolist() == [0, 0, 1, 1, 2, 2]
-    images, targets = TurnedPictures(pixels, rows, [0, 90], torch.tensor([0, 1, 1])).batch(np.array([2, 0]))
+    images, targets = RotatedImages(pixels, rows, [0, 90], torch.tensor([0, 1, 1])).batch(np.array([2, 0]))
     assert targets.tolist() == [1, 0]
     np.testing.assert_array_equal((images[0, 0] * 255).round().numpy(), np.rot90(pixels[4, :, :, 0]))
 
@@ -119,12 +119,12 @@ def test_validation_is_seldom_enough_and_ends_with_the_last_epoch(epochs: int) -
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 1000])
 def test_the_learning_rate_rises_then_falls_to_zero(steps: int) -> None:
-    factors = [warmed_cosine(step, steps) for step in range(steps)]
+    factors = [warmup_cosine(step, steps) for step in range(steps)]
     peak = factors.index(max(factors))
     assert all(0 < factor <= 1 for factor in factors)
     assert factors[: peak + 1] == sorted(factors[: peak + 1])
     assert factors[peak:] == sorted(factors[peak:], reverse=True)
-    assert abs(warmed_cosine(steps, steps)) < 1e-9
+    assert abs(warmup_cosine(steps, steps)) < 1e-9
 
 
 def test_a_constant_learning_rate_stays() -> None:
@@ -164,7 +164,7 @@ def test_a_training_that_diverges_is_told_not_kept() -> None:
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(3, 2), (2, 2), (5, 2), (65, 32), (1, 8)])
-def test_no_step_has_only_one_picture(count: int, batch_size: int) -> None:
+def test_no_step_has_only_one_image(count: int, batch_size: int) -> None:
     sizes = [len(step) for step in batches(count, batch_size, 0, 1)]
     assert sum(sizes) == count
     assert min(sizes) >= min(count, 2)

@@ -14,8 +14,10 @@ def main() -> None:
     study = seed.study
     cells = [
         cell
-        for turned in ("none", "labelled", "all")
-        for cell in seed.curve(f"scratch-s4l-{turned}", study.beside_auxiliary, None, study.auxiliary.fractions, turned)
+        for rotated in ("none", "labelled", "all")
+        for cell in seed.curve(
+            f"scratch-s4l-{rotated}", study.beside_auxiliary, None, study.auxiliary.fractions, rotated
+        )
     ]
     write_cells(cells, folder / f"runs/auxiliary-{number}.csv")
 

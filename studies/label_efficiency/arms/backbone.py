@@ -10,26 +10,26 @@ from quarterturn.data.datasets import images_at
 from quarterturn.training.loop import evaluation_batches
 from quarterturn.training.model_file import load_network
 from quarterturn.training.network import Network, pooled
-from studies.label_efficiency.arms.pictures import Pictures, Rows
+from studies.label_efficiency.arms.images import Images, Rows
 from studies.label_efficiency.arms.seed import Seed
 
 
 def given_features(seed: Seed, name: str) -> tuple[Tensor, Tensor]:
     """Features of all labelled training rows and of the held-out rows, (n, width) float32 each.
 
-    Pictures are decoded anew, at the size that the backbone was trained at.
+    Images are decoded anew, at the size that the backbone was trained at.
     """
     backbone, side = load_backbone(name)
-    data, pictures = seed.study.data, seed.pictures
+    data, images = seed.study.data, seed.images
     if side != data.image_size:
-        pictures = Pictures(data.model_copy(update={"image_size": side}))
+        images = Images(data.model_copy(update={"image_size": side}))
 
     @torch.no_grad()
     def features(rows: Rows) -> Tensor:
         parts = []
         for chosen in evaluation_batches(len(rows), side * side):
             with seed.compute.autocast():
-                parts.append(backbone(seed.compute.move(images_at(pictures.pixels, rows[chosen]))).float().cpu())
+                parts.append(backbone(seed.compute.move(images_at(images.pixels, rows[chosen]))).float().cpu())
         return torch.cat(parts)
 
     seed.compute.place(backbone).eval()
@@ -74,7 +74,7 @@ class LastBlock(nn.Module):
 
 
 class Standard(nn.Module):
-    """What a torchvision classifier gives its last layer, of pictures standardised as it was trained."""
+    """What a torchvision classifier gives its last layer, of images standardised as it was trained."""
 
     mean: Tensor
     std: Tensor

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 from quarterturn.core.files import atomic
-from studies.label_efficiency.arms.pictures import Rows
+from studies.label_efficiency.arms.images import Rows
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # one for each class
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm at one fraction: how many labels it had, and the class index it gives each held-out picture, (n,)."""
+    """One arm at one fraction: how many labels it had, and the class index it gives each held-out image, (n,)."""
 
     arm: str
     fraction: float
@@ -24,7 +24,7 @@ class Cell:
 
 
 def write_cells(cells: Sequence[Cell], path: Path) -> None:
-    """Write `arm,fraction,labels,predicted`, the last as a string of one digit a picture."""
+    """Write `arm,fraction,labels,predicted`, the last as a string of one digit an image."""
     rows = [
         (cell.arm, cell.fraction, cell.labels, "".join(DIGITS[answer] for answer in cell.predicted)) for cell in cells
     ]

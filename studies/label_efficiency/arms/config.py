@@ -18,11 +18,11 @@ class Recipe(Section):
     """How one network is trained: a fixed number of steps, no validation."""
 
     steps: int = Field(ge=1, description="of the optimizer")
-    batch_size: int = Field(ge=2, description="pictures per step")
+    batch_size: int = Field(ge=2, description="images per step")
     learning_rate: float = Field(gt=0, description="of AdamW, at its peak")
     weight_decay: float = Field(ge=0, description="AdamW's decoupled decay")
     averaging: float = Field(ge=0, lt=1, description="decay per step of the weights' moving average")
-    crop: float = Field(gt=0, le=1, description="side of the smallest random crop, share of the side")
+    crop: float = Field(gt=0, le=1, description="side of the smallest random crop, fraction of the side")
     color: float = Field(ge=0, lt=1, description="largest relative change of brightness and contrast")
     layer_decay: float = Field(
         default=1.0, gt=0, le=1, description="factor of the learning rate per block from the head"
@@ -33,9 +33,9 @@ class Recipe(Section):
         """Crops and colours as searched for; mirrored always."""
         return Augmentation(crop=self.crop, mirror=True, color=self.color)
 
-    def plan(self, pictures: int) -> TrainingPlan:
-        """As many epochs over so many pictures as make up the steps, or a few more."""
-        per_epoch = max(1, min(-(-pictures // self.batch_size), pictures // 2))
+    def plan(self, images: int) -> TrainingPlan:
+        """As many epochs over so many images as make up the steps, or a few more."""
+        per_epoch = max(1, min(-(-images // self.batch_size), images // 2))
         return TrainingPlan(
             epochs=-(-self.steps // per_epoch),
             batch_size=self.batch_size,
@@ -85,7 +85,7 @@ class Study(Section):
     data: Data
     model: Model
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=2, description="repetitions")
-    folds: int = Field(ge=2, description="test parts that together are all labelled pictures")
+    folds: int = Field(ge=2, description="test parts that together are all labelled images")
     fractions: list[Fraction] = Field(min_length=2, description="of the labels outside the test part")
     primary: Fraction = Field(description="fraction of the one comparison that was named beforehand")
     pretrain: Recipe

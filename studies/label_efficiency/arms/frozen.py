@@ -15,7 +15,7 @@ from studies.label_efficiency.arms.seed import Seed
 
 def frozen_blocks(seed: Seed, network: Network, name: str) -> list[Cell]:
     """A cell for each block and fraction: arm NAME-block-1 and so on, and NAME for the block that was chosen."""
-    pixels, rows = seed.pictures.pixels, seed.part.labelled(1.0)
+    pixels, rows = seed.images.pixels, seed.part.labelled(1.0)
     image = torch.zeros(1, pixels.shape[3], *pixels.shape[1:3])
     with torch.no_grad():
         grids = [min(GRID, *block.shape[2:]) for block in network.cpu().eval().features(image)]
@@ -43,8 +43,8 @@ def frozen(seed: Seed, features: Tensor, held_out: Tensor, names: Sequence[str])
     weights = torch.stack([torch.isin(rows, torch.from_numpy(chosen)).float() for chosen in used])
     few = torch.tensor([fraction <= study.probe.few_up_to for fraction in study.fractions])
     penalties = torch.where(few, study.probe.few, study.probe.many)
-    scale, targets = Standardised(features), torch.from_numpy(seed.pictures.targets[rows.numpy()])
-    heads = fit_logistic(scale(features), targets, weights, penalties, seed.pictures.classes)
+    scale, targets = Standardised(features), torch.from_numpy(seed.images.targets[rows.numpy()])
+    heads = fit_logistic(scale(features), targets, weights, penalties, seed.images.classes)
     logits = torch.einsum("nw,hwc->hnc", scale(held_out), heads[:, :-1]) + heads[:, None, -1]
     return [
         Cell(name, fraction, len(chosen), answers)

@@ -1,4 +1,4 @@
-"""Many linear heads at once: logistic regressions on the same features, each on its own share of the pictures."""
+"""Many linear heads at once: logistic regressions on the same features, each on its own fraction of the images."""
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ def fit_logistic(features: Tensor, targets: Tensor, weights: Tensor, penalties: 
     Args:
         features: (n, width) float32, standardised.
         targets: (n,) int64 class indices.
-        weights: (heads, n) ≥ 0; how much each picture counts for each head, 0 where it is not used.
+        weights: (heads, n) ≥ 0; how much each image counts for each head, 0 where it is not used.
         penalties: (heads,) > 0.
         classes: number of classes.
 

@@ -1,4 +1,4 @@
-"""One seed of the study: its pictures, and the networks trained on them, on one thread, so that several seeds at once
+"""One seed of the study: its images, and the networks trained on them, on one thread, so that several seeds at once
 give what one after the other does."""
 
 from collections.abc import Iterable
@@ -14,15 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from quarterturn.classify.finetuning import with_new_head
-from quarterturn.data.datasets import LabelledPictures, Randomly, TurnedPictures
+from quarterturn.data.datasets import Augmenter, LabelledImages, RotatedImages
 from quarterturn.data.pixel_store import channel_statistics
 from quarterturn.training.device import Compute, choose
-from quarterturn.training.loop import Job, LossOf, cross_entropy_of, fit_to_the_end, predict
+from quarterturn.training.loop import Job, LossOf, cross_entropy_of, fit_all_epochs, predict
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network, pooled
 from studies.label_efficiency.arms.cells import Cell
 from studies.label_efficiency.arms.config import Arm, Recipe, Study, load_study
-from studies.label_efficiency.arms.pictures import Part, Pictures, Rows
+from studies.label_efficiency.arms.images import Images, Part, Rows
 
 ANGLES = (0, 90, 180, 270)
 
@@ -39,31 +39,31 @@ class Seed:
 
     number: int
     study: Study
-    pictures: Pictures
+    images: Images
     part: Part
     compute: Compute
 
     @classmethod
     def open(cls, folder: Path, number: int) -> Self:
-        """Read the study's params in ``folder``, and its pictures."""
+        """Read the study's params in ``folder``, and its images."""
         study = load_study(folder)
-        pictures = Pictures(study.data)
-        return cls(number, study, pictures, pictures.part(number, study.folds), single_threaded())
+        images = Images(study.data)
+        return cls(number, study, images, images.part(number, study.folds), single_threaded())
 
     def blank(self, rows: Rows, outputs: int) -> Network:
         """An untrained network, whose input is standardised by the given rows."""
-        pixels = self.pictures.pixels
+        pixels = self.images.pixels
         return blank_network(self.study.model, pixels.shape[3], outputs, *channel_statistics(pixels, rows), self.number)
 
     def rotation(self) -> Network:
-        """A rotation classifier, trained on all of the part's training pictures at every angle."""
-        training, recipe = TurnedPictures(self.pictures.pixels, self.part.training, ANGLES), self.study.pretrain
+        """A rotation classifier, trained on all of the part's training images at every angle."""
+        training, recipe = RotatedImages(self.images.pixels, self.part.training, ANGLES), self.study.pretrain
         network = self.blank(training.rows, len(ANGLES))
         self._fit(network, cross_entropy_of(network, training, self.compute), len(training), recipe, "rotation")
         return network
 
     def classifier(
-        self, rows: Rows, recipe: Recipe, start: Network | None, name: str, turned: Rows | None = None
+        self, rows: Rows, recipe: Recipe, start: Network | None, name: str, rotated: Rows | None = None
     ) -> Network:
         """A classifier trained on the given labelled rows.
 
@@ -72,15 +72,15 @@ class Seed:
             recipe: how it is trained.
             start: whose backbone it starts from; None: from scratch.
             name: for the progress lines.
-            turned: rows whose rotation is learnt at the same time, as an auxiliary loss (S4L: Zhai et al., ICCV 2019).
+            rotated: rows whose rotation is learnt at the same time, as an auxiliary loss (S4L: Zhai et al., ICCV 2019).
         """
         if start is None:
-            network = self.blank(rows, self.pictures.classes)
+            network = self.blank(rows, self.images.classes)
         else:
-            network = with_new_head(start, self.study.model, self.pictures.classes, self.number)
-        training = LabelledPictures(self.pictures.pixels, rows, self.pictures.targets[rows])
+            network = with_new_head(start, self.study.model, self.images.classes, self.number)
+        training = LabelledImages(self.images.pixels, rows, self.images.targets[rows])
         said = f"{name}, {len(rows)} labels"
-        if turned is None:
+        if rotated is None:
             self._fit(network, cross_entropy_of(network, training, self.compute), len(rows), recipe, said)
             return network
         width = network.widths[network.block - 1] * network.grid**2
@@ -88,50 +88,52 @@ class Seed:
             torch.manual_seed(self.number)
             second_head = nn.Linear(width, len(ANGLES))
         network.add_module("second_head", second_head)  # trained with the network, then dropped
-        pool = TurnedPictures(self.pictures.pixels, turned, ANGLES)
+        pool = RotatedImages(self.images.pixels, rotated, ANGLES)
         self._fit(network, self._with_rotation(network, second_head, training, pool), len(rows), recipe, said)
         del network.second_head
         return network
 
     def curve(
-        self, name: str, arm: Arm, start: Network | None, fractions: Iterable[float], turned: str = "none"
+        self, name: str, arm: Arm, start: Network | None, fractions: Iterable[float], rotated: str = "none"
     ) -> list[Cell]:
-        """A cell of arm ``name`` for every fraction; ``turned`` (none, labelled or all) says whose rotation helps."""
+        """A cell of arm ``name`` for every fraction; ``rotated`` (none, labelled or all) says whose rotation helps."""
         cells = []
         for fraction in fractions:
             rows = self.part.labelled(fraction)
-            pool = {"none": None, "labelled": rows, "all": self.part.training}[turned]
+            pool = {"none": None, "labelled": rows, "all": self.part.training}[rotated]
             network = self.classifier(rows, arm.recipe(fraction), start, name, pool)
             cells.append(Cell(name, fraction, len(rows), self.predictions(network)))
         return cells
 
     def predictions(self, network: Network) -> Rows:
         """Class index for each held-out row, in fp32; targets are not looked at."""
-        blind = LabelledPictures(self.pictures.pixels, self.part.held_out, self.part.held_out * 0)
+        blind = LabelledImages(self.images.pixels, self.part.held_out, self.part.held_out * 0)
         return predict(network, blind, self.compute.exact())[0].argmax(dim=1).numpy()
 
     def _fit(self, network: Network, loss_of: LossOf, count: int, recipe: Recipe, name: str) -> None:
         plan, decay = recipe.plan(count), recipe.layer_decay
         job = Job(name, plan, recipe.augmentation, self.number, self.compute, layer_decay=decay)
-        fit_to_the_end(network, loss_of, count, job)
+        fit_all_epochs(network, loss_of, count, job)
 
     def _with_rotation(
-        self, network: Network, second_head: nn.Module, training: LabelledPictures, pool: TurnedPictures
+        self, network: Network, second_head: nn.Module, training: LabelledImages, pool: RotatedImages
     ) -> LossOf:
         """The classes' cross-entropy plus, weighted, that of the angles of as many images, in one batch."""
 
-        def loss_of(chosen: npt.NDArray[np.int64], randomly: Randomly) -> tuple[Tensor, int]:
-            images, targets = training.batch(chosen, randomly)
-            others = torch.randint(len(pool), (-(-len(chosen) // len(ANGLES)),), generator=randomly.generator).numpy()
-            turned, angles = pool.batch(others, randomly)
+        def loss_of(chosen: npt.NDArray[np.int64], augmentation: Augmenter) -> tuple[Tensor, int]:
+            images, targets = training.batch(chosen, augmentation)
+            others = torch.randint(
+                len(pool), (-(-len(chosen) // len(ANGLES)),), generator=augmentation.generator
+            ).numpy()
+            rotated, angles = pool.batch(others, augmentation)
             with self.compute.autocast():
-                features = network.features(self.compute.move(torch.cat([images, turned])))
+                features = network.features(self.compute.move(torch.cat([images, rotated])))
                 flat = pooled(next(islice(features, network.block - 1, None)), network.grid)
                 logits = network.head(flat[: len(images)]).float()
                 turns = second_head(flat[len(images) :]).float()
             device = self.compute.device
             loss = F.cross_entropy(logits, targets.to(device))
             loss = loss + self.study.auxiliary.weight * F.cross_entropy(turns, angles.to(device))
-            return loss, len(images) + len(turned)
+            return loss, len(images) + len(rotated)
 
         return loss_of

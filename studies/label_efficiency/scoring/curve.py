@@ -1,4 +1,4 @@
-"""The study's picture: accuracy over the number of labels, and how many of them pretraining saves."""
+"""The study's image: accuracy over the number of labels, and how many of them pretraining saves."""
 
 from pathlib import Path
 
@@ -53,9 +53,9 @@ def draw_curve(values: dict[str, float], fractions: list[float], primary: float,
         figure.savefig(temporary, format="png", dpi=120, metadata={"Software": None})
 
 
-def tested_words(seeds: int, pictures: int, folds: int) -> str:
-    """How many labelled pictures there are, and that they are tested equally often, where seeds fill whole rounds."""
-    return f"{pictures:,} labelled pictures" + ", each tested equally often" * (seeds % folds == 0)
+def tested_words(seeds: int, images: int, folds: int) -> str:
+    """How many labelled images there are, and that they are tested equally often, where seeds fill whole rounds."""
+    return f"{images:,} labelled images" + ", each tested equally often" * (seeds % folds == 0)
 
 
 def saved_words(values: dict[str, float]) -> str:

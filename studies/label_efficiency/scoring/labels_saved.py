@@ -1,7 +1,7 @@
-"""How many labels does an arm save? Paired comparisons over seeds, each with test pictures and training of its own.
+"""How many labels does an arm save? Paired comparisons over seeds, each with test images and training of its own.
 
-The answers are crossed: two seeds may test the same pictures, and are then alike as far as these are hard for both.
-So the variance is clustered both ways, by seed and by picture (Cameron, Gelbach and Miller, Journal of Business &
+The answers are crossed: two seeds may test the same images, and are then alike as far as these are hard for both.
+So the variance is clustered both ways, by seed and by image (Cameron, Gelbach and Miller, Journal of Business &
 Economic Statistics 29:238, 2011).
 """
 
@@ -29,15 +29,15 @@ POINTS_BETWEEN_COUNTS = 100
 
 @dataclass(frozen=True)
 class Cells:
-    """Which of its seed's test pictures each model got right.
+    """Which of its seed's test images each model got right.
 
     Attributes:
-        pictures: seed -> (tested,) ids, each once; a picture has the same id in every seed that tests it.
-        right: (arm, label fraction) -> seed -> (tested,), in the order of ``pictures``. A cell may lack seeds.
+        images: seed -> (tested,) ids, each once; an image has the same id in every seed that tests it.
+        right: (arm, label fraction) -> seed -> (tested,), in the order of ``images``. A cell may lack seeds.
         labels: label fraction -> number of labels, the mean over the seeds if theirs differ.
     """
 
-    pictures: Mapping[int, npt.NDArray[np.int64]]
+    images: Mapping[int, npt.NDArray[np.int64]]
     right: Mapping[Cell, Mapping[int, npt.NDArray[np.bool_]]]
     labels: Mapping[float, float]
 
@@ -48,30 +48,30 @@ class CellMeans:
 
     Attributes:
         means: (cells,), every seed counting the same.
-        by_seed: (cells, cells), the covariance of the means if no two seeds shared a picture.
-        by_picture: (cells, cells), what the shared pictures add to it.
+        by_seed: (cells, cells), the covariance of the means if no two seeds shared an image.
+        by_image: (cells, cells), what the shared images add to it.
         seeds: number of seeds.
     """
 
     means: Floats
     by_seed: Floats
-    by_picture: Floats
+    by_image: Floats
     seeds: int
 
     def contrast(self, weights: Floats) -> tuple[Floats, Floats]:
         """Weighted sums of the means and half the width of their 95 % intervals, for (..., cells) weights.
 
-        t has one degree of freedom fewer than seeds. What shared pictures add cannot be negative, only its estimate.
+        t has one degree of freedom fewer than seeds. What shared images add cannot be negative, only its estimate.
         """
         of_seeds = np.einsum("...i,ij,...j", weights, self.by_seed, weights)
-        of_pictures = np.einsum("...i,ij,...j", weights, self.by_picture, weights)
-        error = np.sqrt(np.maximum(of_seeds, 0) + np.maximum(of_pictures, 0))
+        of_images = np.einsum("...i,ij,...j", weights, self.by_image, weights)
+        error = np.sqrt(np.maximum(of_seeds, 0) + np.maximum(of_images, 0))
         return weights @ self.means, float(student.ppf((1 + LEVEL) / 2, self.seeds - 1)) * error
 
 
 @dataclass(frozen=True)
 class Difference:
-    """First minus second, of two accuracies on the same pictures, by the same seeds.
+    """First minus second, of two accuracies on the same images, by the same seeds.
 
     Attributes:
         difference: in [-1, 1].
@@ -129,7 +129,7 @@ def cell_means(cells: Cells, which: Sequence[Cell]) -> CellMeans:
     """Accuracies of the cells ``which``, on the seeds that all of them have, with their covariance.
 
     All sums of squares are scaled by seeds / (seeds − 1). Then the variance of a difference is that of the seeds' means
-    if no picture is tested twice, and nearly unbiased if every fold has as many seeds and pictures as any other.
+    if no image is tested twice, and nearly unbiased if every fold has as many seeds and images as any other.
 
     Raises:
         ValueError: fewer than two seeds are common.
@@ -138,17 +138,17 @@ def cell_means(cells: Cells, which: Sequence[Cell]) -> CellMeans:
     count = len(seeds)
     if count < 2:
         raise ValueError(f"{which} have {count} seeds in common, and an interval needs 2")
-    ids = np.concatenate([cells.pictures[seed] for seed in seeds])
+    ids = np.concatenate([cells.images[seed] for seed in seeds])
     right = np.stack([np.concatenate([cells.right[cell][seed] for seed in seeds]) for cell in which], axis=1)
-    tested = [len(cells.pictures[seed]) for seed in seeds]
+    tested = [len(cells.images[seed]) for seed in seeds]
     weight = np.repeat([1 / (count * number) for number in tested], tested)
     means = weight @ right
     scores = weight[:, None] * (right - means)  # (answers, cells)
     of_seeds = _sums(scores, np.repeat(np.arange(count), tested))
-    of_pictures = _sums(scores, np.unique(ids, return_inverse=True)[1])
+    of_images = _sums(scores, np.unique(ids, return_inverse=True)[1])
     scale = count / (count - 1)
-    by_picture = scale * (of_pictures.T @ of_pictures - scores.T @ scores)
-    return CellMeans(means, scale * of_seeds.T @ of_seeds, by_picture, count)
+    by_image = scale * (of_images.T @ of_images - scores.T @ scores)
+    return CellMeans(means, scale * of_seeds.T @ of_seeds, by_image, count)
 
 
 def compare(cells: Cells, first: Cell, second: Cell) -> Difference:

@@ -1,4 +1,4 @@
-"""The study's numbers, all made of two tables: results, a row for each cell, and folds, a row for each picture."""
+"""The study's numbers, all made of two tables: results, a row for each cell, and folds, a row for each image."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from studies.label_efficiency.scoring.labels_saved import Cells, cell_means, com
 SCRATCH, FINE_TUNED, FROZEN, RANDOM = "scratch", "fine-tuned", "frozen", "random"
 AUXILIARY = "scratch-s4l"  # and -none, -labelled or -all
 # Pairs that are compared with one another; all other arms are compared with scratch, those of AUXILIARY not.
-PAIRS = [(FROZEN, RANDOM), *((f"{AUXILIARY}-{turned}", f"{AUXILIARY}-none") for turned in ("labelled", "all"))]
+PAIRS = [(FROZEN, RANDOM), *((f"{AUXILIARY}-{rotated}", f"{AUXILIARY}-none") for rotated in ("labelled", "all"))]
 
 
 def pack(right: Sequence[bool]) -> str:
-    """Right or wrong of each held-out picture, in the order of the folds table, as hexadecimal."""
+    """Right or wrong of each held-out image, in the order of the folds table, as hexadecimal."""
     return np.packbits(np.asarray(right, dtype=bool)).tobytes().hex()
 
 
@@ -23,20 +23,20 @@ def cells_of(results: pd.DataFrame, folds: pd.DataFrame) -> Cells:
 
     Args:
         results: `seed,arm,fraction,labels,accuracy,right`.
-        folds: a row for each labelled picture; column `tiling_T` has its test part in the seeds of tiling T.
+        folds: a row for each labelled image; column `tiling_T` has its test part in the seeds of tiling T.
     """
     tilings = [folds[name].to_numpy() for name in folds.columns if name.startswith("tiling_")]
     parts = int(tilings[0].max()) + 1
-    pictures = {
+    images = {
         int(seed): np.flatnonzero(tilings[seed // parts] == seed % parts) for seed in sorted(results["seed"].unique())
     }
     right: dict[tuple[str, float], dict[int, np.ndarray]] = {}
     for seed, arm, fraction, text in results[["seed", "arm", "fraction", "right"]].itertuples(index=False):
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=len(pictures[seed]))
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=len(images[seed]))
         right.setdefault((arm, fraction), {})[seed] = bits.astype(bool)
     each = results.drop_duplicates(["seed", "fraction"]).groupby("fraction")["labels"].mean()  # not by number of arms
     labels = {float(fraction): float(mean) for fraction, mean in zip(each.index, each, strict=True)}
-    return Cells(pictures, right, labels)
+    return Cells(images, right, labels)
 
 
 def summary(results: pd.DataFrame, folds: pd.DataFrame, primary: float) -> dict[str, float]:
@@ -48,7 +48,7 @@ def summary(results: pd.DataFrame, folds: pd.DataFrame, primary: float) -> dict[
     are, together.
     """
     cells = cells_of(results, folds)
-    values: dict[str, float] = {"seeds": len(cells.pictures), "pictures": len(folds)}
+    values: dict[str, float] = {"seeds": len(cells.images), "pictures": len(folds)}
     raw: dict[str, float] = {}
     for arm, fraction in sorted(cells.right):
         key = key_of(arm, fraction)

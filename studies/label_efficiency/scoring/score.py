@@ -1,4 +1,4 @@
-"""Stage score: FOLDER. Only here are the classes of test pictures looked at: tables, metrics and curve of all seeds."""
+"""Stage score: FOLDER. Only here are the classes of test images looked at: tables, metrics and curve of all seeds."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from quarterturn.core.errors import run
 from quarterturn.core.files import atomic, write_json
 from studies.label_efficiency.arms.cells import read_cells
 from studies.label_efficiency.arms.config import ROOT, load_study
-from studies.label_efficiency.arms.pictures import Pictures
+from studies.label_efficiency.arms.images import Images
 from studies.label_efficiency.scoring.curve import draw_curve, saved_words, tested_words
 from studies.label_efficiency.scoring.results import pack, summary
 
@@ -18,17 +18,17 @@ from studies.label_efficiency.scoring.results import pack, summary
 def main() -> None:
     folder = Path(sys.argv[1])
     study = load_study(folder)
-    pictures = Pictures(study.data)
-    labelled = np.flatnonzero(pictures.targets >= 0)
-    folds = pd.DataFrame({"class": [study.data.labels[target] for target in pictures.targets[labelled]]})
+    images = Images(study.data)
+    labelled = np.flatnonzero(images.targets >= 0)
+    folds = pd.DataFrame({"class": [study.data.labels[target] for target in images.targets[labelled]]})
     for tiling in range(max(study.seeds) // study.folds + 1):
-        folds[f"tiling_{tiling}"] = pictures.fold_of(tiling, study.folds)[labelled]
+        folds[f"tiling_{tiling}"] = images.fold_of(tiling, study.folds)[labelled]
     rows = []
     for seed in study.seeds:
-        held_out = pictures.part(seed, study.folds).held_out
+        held_out = images.part(seed, study.folds).held_out
         for path in sorted((folder / "runs").glob(f"*-{seed}.csv")):
             for cell in read_cells(path):
-                right = cell.predicted == pictures.targets[held_out]
+                right = cell.predicted == images.targets[held_out]
                 rows.append((seed, cell.arm, cell.fraction, cell.labels, round(right.mean(), 6), pack(right)))
     results = pd.DataFrame(rows, columns=["seed", "arm", "fraction", "labels", "accuracy", "right"])
     for table, name in ((results, study.name), (folds, f"{study.name}-folds")):

@@ -1,4 +1,4 @@
-"""What is audited: the pictures as files, as stored squares, and as rows of the table."""
+"""What is audited: the images as files, as stored squares, and as rows of the table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from quarterturn.ingest.decoding import decode_square
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The used pictures.
+class Images:
+    """The used images.
 
     Attributes:
         table: one row each, with their parts; as the split stage leaves it.

@@ -1,4 +1,4 @@
-"""Pictures for tests, drawn as they are needed."""
+"""Images for tests, drawn as they are needed."""
 
 import io
 import zipfile
@@ -17,7 +17,7 @@ from quarterturn.data.manifest import COLUMNS
 
 
 def scene(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
-    """Clouds of all sizes, the larger the stronger, as in photos (amplitude about 1/frequency); one picture a seed."""
+    """Clouds of all sizes, the larger the stronger, as in photos (amplitude about 1/frequency); one image a seed."""
     random = np.random.default_rng(seed)
     total = np.zeros((height, width, 3))
     for cells in (3, 6, 12, 24, 48):
@@ -32,7 +32,7 @@ def noise(width: int, height: int, seed: int = 0) -> npt.NDArray[np.uint8]:
 
 
 def plain(color: Any, mode: str = "RGB", size: tuple[int, int] = (16, 16)) -> Image.Image:
-    """A picture of one colour."""
+    """An image of one colour."""
     return Image.new(mode, size, color)
 
 

@@ -1,4 +1,4 @@
-"""Made-up pictures with what photos have, so that anyone can measure: clouds, brighter above, and grain."""
+"""Made-up images with what photos have, so that anyone can measure: clouds, brighter above, and grain."""
 
 import io
 import zipfile
@@ -14,7 +14,7 @@ from quarterturn.core.files import atomic
 from quarterturn.data.pixel_store import Pixels, write_store
 
 CLASSES = ("cat", "dog")  # told apart by a tint
-PHOTO = (500, 375)  # pixels: width and height of most pictures of the Kaggle set
+PHOTO = (500, 375)  # pixels: width and height of most images of the Kaggle set
 FULL_SIZE = (4000, 3000)  # of a camera
 GRAIN = 6  # deviation in grey levels
 QUALITY = 90  # of the JPEGs
@@ -22,7 +22,7 @@ AT_ONCE = 1024
 
 
 def made_up(number: int, size: tuple[int, int]) -> Image.Image:
-    """One picture, ``size`` is (width, height); its number decides it, and its class."""
+    """One image, ``size`` is (width, height); its number decides it, and its class."""
     random = np.random.default_rng(number)
     total = np.zeros((size[1], size[0], 3), dtype=np.float32)
     for cells in (3, 6, 12, 24):
@@ -35,7 +35,7 @@ def made_up(number: int, size: tuple[int, int]) -> Image.Image:
 
 
 def small_cloud(number: int, size: tuple[int, int]) -> Image.Image:
-    """A picture that is made in a millisecond, and no near-duplicate of another."""
+    """An image that is made in a millisecond, and no near-duplicate of another."""
     grid = np.random.default_rng(number).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     return Image.fromarray(grid).resize(size, Image.Resampling.BILINEAR)
 

@@ -1,4 +1,4 @@
-"""The study's pictures in memory, and which of them a seed trains on and tests."""
+"""The study's images in memory, and which of them a seed trains on and tests."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Part:
-    """What one seed uses: rows of the pictures, (n,) int64 each.
+    """What one seed uses: rows of the images, (n,) int64 each.
 
     Attributes:
         ranked: for each class the rows of its training labels, in the order in which fractions take them.
@@ -40,22 +40,22 @@ class Part:
         return np.sort(np.concatenate([*self.ranked, self.unlabelled]))
 
     def labelled(self, fraction: float) -> Rows:
-        """Stratified share of the training labels, sorted; the smaller inside the larger."""
+        """Stratified fraction of the training labels, sorted; the smaller inside the larger."""
         chosen = [rows[: round(fraction * len(rows))] for rows in self.ranked]
         if min(map(len, chosen)) == 0:
             raise UserError(f"a fraction of {fraction} leaves a class without a label; take a larger one")
         return np.sort(np.concatenate(chosen))
 
     def for_tuning(self, share: float = 0.2) -> Self:
-        """The same without its test part: instead, a share of every class's training labels is held out."""
+        """The same without its test part: instead, a fraction of every class's training labels is held out."""
         counts = [round(share * len(rows)) for rows in self.ranked]
         held_out = np.sort(np.concatenate([rows[:count] for rows, count in zip(self.ranked, counts, strict=True)]))
         ranked = [rows[count:] for rows, count in zip(self.ranked, counts, strict=True)]
         return type(self)(ranked, self.unlabelled, held_out)
 
 
-class Pictures:
-    """Every usable picture, decoded: `pixels`, (n, side, side, channels) uint8, and `targets`, (n,), -1 unlabelled."""
+class Images:
+    """Every usable image, decoded: `pixels`, (n, side, side, channels) uint8, and `targets`, (n,), -1 unlabelled."""
 
     def __init__(self, data: Data) -> None:
         source = ImageSource(data.path)
@@ -77,7 +77,7 @@ class Pictures:
         self._hashes = np.frombuffer(bytes.fromhex("".join(table["perceptual_hash"])), np.uint8).reshape(-1, 32)
 
     def fold_of(self, tiling: int, folds: int) -> Rows:
-        """The test part, 0 to ``folds`` - 1, that each labelled picture is in, (n,); -1 for unlabelled ones.
+        """The test part, 0 to ``folds`` - 1, that each labelled image is in, (n,); -1 for unlabelled ones.
 
         Every class is shuffled by content and dealt out, so parts are stratified and of nearly equal size.
         """
@@ -89,9 +89,9 @@ class Pictures:
         return fold
 
     def part(self, seed: int, folds: int) -> Part:
-        """Seeds take turns: ``folds`` of them test every picture once, the next ``folds`` in another tiling.
+        """Seeds take turns: ``folds`` of them test every image once, the next ``folds`` in another tiling.
 
-        Pictures that are nearly one of the test pictures are left out of training.
+        Images that are nearly one of the test images are left out of training.
         """
         held_out = self.fold_of(seed // folds, folds) == seed % folds
         free = ~held_out & ~near(self._hashes, held_out)

@@ -24,24 +24,24 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from benchmarks.pictures import CLASSES
+from benchmarks.images import CLASSES
 from benchmarks.settings import Setting, recipe
 from benchmarks.timing import alternating
 from quarterturn.classify.finetuning import GRID, probe_frozen
 from quarterturn.core.params import Params
-from quarterturn.data.datasets import LabelledPictures
+from quarterturn.data.datasets import LabelledImages
 from quarterturn.ingest.decoded_store import decode_all
 from quarterturn.ingest.parallel import cores
 from quarterturn.ingest.source import ImageSource, labels_by_path
 from quarterturn.training.device import Compute, choose
-from quarterturn.training.loop import Job, LossOf, cross_entropy_of, descend
+from quarterturn.training.loop import Job, LossOf, cross_entropy_of, train_epochs
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network, pooled
 
 ROUNDS = 3
-PICTURES = 512
+IMAGES = 512
 PROBE_EPOCHS = 10  # lightly's own benchmarks take 90
-VALIDATION = 0.25  # share of the pictures
+VALIDATION = 0.25  # fraction of the images
 
 
 def items(setting: Setting) -> dict[str, Callable[[], Any]]:
@@ -64,14 +64,12 @@ def against_data_loader(setting: Setting) -> dict[str, Any]:
     def training(loss: Callable[[Network], LossOf]) -> Callable[[], object]:
         network = blank(params)
         job = Job("baseline", plan, params.augmentation, params.seed, compute)
-        return partial(next, descend(network, loss(network), len(examples), job))
+        return partial(next, train_epochs(network, loss(network), len(examples), job))
 
-    pictures = ImageFolder(folder, augmenting(params))
+    images = ImageFolder(folder, augmenting(params))
     sides = {"store": training(lambda network: cross_entropy_of(network, examples, compute))}
     for name, workers in (("data loader, workers", cores()), ("data loader, none", 0)):
-        loader = DataLoader(
-            pictures, plan.batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0
-        )
+        loader = DataLoader(images, plan.batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
         sides[name] = training(partial(from_loader, batches=endless(loader), compute=compute))
     return {"seconds": alternating(sides, rounds), "pictures": len(examples)}
 
@@ -93,16 +91,16 @@ def against_lightly(setting: Setting) -> dict[str, Any]:
         probe_frozen(blank(params), training, validation, params.model, 2, job, lambda *_: None, last)
 
     def lightlys() -> None:
-        pictures = ImageFolder(folder, squaring(params))
+        images = ImageFolder(folder, squaring(params))
         loaders = [
             DataLoader(
-                torch.utils.data.Subset(pictures, rows.tolist()),
+                torch.utils.data.Subset(images, rows.tolist()),
                 plan.batch_size,
                 shuffle=number == 0,
                 num_workers=cores(),
                 persistent_workers=True,
             )
-            for number, rows in enumerate(split(len(pictures)))
+            for number, rows in enumerate(split(len(images)))
         ]
         width = params.model.widths[-1] * GRID**2
         classifier = LinearClassifier(
@@ -134,20 +132,20 @@ class Backbone(nn.Module):
 
 
 def image_folder(setting: Setting) -> Path:
-    """The first pictures of each class, one folder a class, as `ImageFolder` wants them."""
+    """The first images of each class, one folder a class, as `ImageFolder` wants them."""
     source, folder = ImageSource(setting.photos()), setting.work / "image-folder"
     names = source.names()
-    shutil.rmtree(folder, ignore_errors=True)  # of other pictures
+    shutil.rmtree(folder, ignore_errors=True)  # of other images
     for label in CLASSES:
         of_class = [name for name, of in zip(names, labels_by_path(names, CLASSES), strict=True) if of == label]
         (folder / label).mkdir(parents=True, exist_ok=True)
-        for number, name in enumerate(of_class[: (16 if setting.small else PICTURES) // len(CLASSES)]):
+        for number, name in enumerate(of_class[: (16 if setting.small else IMAGES) // len(CLASSES)]):
             (folder / label / f"{number:05d}.jpg").write_bytes(source.read(name))
     return folder
 
 
-def from_store(folder: Path, params: Params) -> LabelledPictures:
-    """Decode all pictures as the pipeline does, in the order of `ImageFolder`."""
+def from_store(folder: Path, params: Params) -> LabelledImages:
+    """Decode all images as the pipeline does, in the order of `ImageFolder`."""
     source = ImageSource(folder)
     names = source.names()
     table = pd.DataFrame({"image": names, "sha256": [hashlib.sha256(source.read(name)).hexdigest() for name in names]})
@@ -155,12 +153,12 @@ def from_store(folder: Path, params: Params) -> LabelledPictures:
     decode_all(source, table, path, params.data.image_size, 3)
     pixels = np.load(path)
     targets = np.array([CLASSES.index(Path(name).parent.name) for name in names])
-    return LabelledPictures(pixels, np.arange(len(names)), targets)
+    return LabelledImages(pixels, np.arange(len(names)), targets)
 
 
-def chosen(examples: LabelledPictures, rows: npt.NDArray[np.int64]) -> LabelledPictures:
+def chosen(examples: LabelledImages, rows: npt.NDArray[np.int64]) -> LabelledImages:
     """Some of them."""
-    return LabelledPictures(examples.pixels, examples.rows[rows], examples.targets[rows])
+    return LabelledImages(examples.pixels, examples.rows[rows], examples.targets[rows])
 
 
 def split(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
