@@ -95,7 +95,7 @@ def judge_letterboxed(answers: Answers, letterboxed: Correct) -> Figures:
     groups = {"letterboxed": letterboxed, "others": ~letterboxed}
     figures: Figures = {}
     for name, chosen in groups.items():
-        figures[f"{name}_test_images"] = int(chosen.sum())
+        figures[f"{name}_test_pictures"] = int(chosen.sum())
         if chosen.any():
             low, high = clustered_interval(answers.rotation[chosen])
             figures |= {name: float(shares[chosen].mean()), f"{name}_low": low, f"{name}_high": high}
