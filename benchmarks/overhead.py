@@ -1,4 +1,4 @@
-"""What a stage costs before it does anything useful, and DVC when nothing, little or everything is to be done.
+"""Measure what DVC costs when nothing, little or everything is to be done.
 
 All on the default images, silhouettes, in a clone of the project.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.settings import STAGES, Setting
+from benchmarks.settings import Setting
 from benchmarks.timing import alternating, run_python, seconds
 from studies.clone import ROOT, cloned, set_params, shell
 
@@ -24,7 +24,6 @@ def items(setting: Setting) -> dict[str, Callable[[], Any]]:
     """What is measured, by name; the first leaves a finished pipeline for the others."""
     return {
         "from nothing": partial(from_nothing, setting),
-        "first step": partial(first_step, setting),
         "nothing to do": partial(nothing_to_do, setting),
         "one change": partial(one_change, setting),
     }
@@ -44,16 +43,6 @@ def from_nothing(setting: Setting) -> list[float]:
             set_params(clone, "quick", {})
         taken.append(seconds(repro))
     return taken
-
-
-def first_step(setting: Setting) -> dict[str, list[float]]:
-    """Seconds of each stage before its first useful step, beside those of `import torch`."""
-    clone = cloned(CLONE)
-    code = "import os, torch; os._exit(0)"  # ends as stages do
-    sides: dict[str, Callable[[], object]] = {"import torch": partial(run_python, clone, "-c", code)}
-    for stage in STAGES:
-        sides[stage] = partial(run_python, clone, "-m", "benchmarks.firststep", stage)
-    return alternating(sides, 1 if setting.small else ROUNDS)
 
 
 def nothing_to_do(setting: Setting) -> dict[str, list[float]]:

@@ -28,7 +28,6 @@ ROWS: list[tuple[str, str, str]] = [
     ("time_exponent", "exponent of the time by number of images, the worst stage", "≤ 1.05"),
     ("memory_per_picture", "anonymous memory an image, bytes, the worst stage", "≤ 1024"),
     ("memory_per_picture_in_a_zip", "the same of a .zip that is open, which is Python's zipfile, in bytes", ""),
-    ("overhead_ratio", "a stage before its first useful step / `import torch`, the worst stage", "≤ 1.5"),
     ("noop_ratio", "`dvc repro` with nothing to do / `dvc status`", "≤ 2"),
     ("one_change_ratio", "`dvc repro` after one change / the stages that it runs, alone", ""),
     ("repro_seconds", "`make repro` from nothing, seconds", "≤ 90"),

@@ -12,7 +12,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from benchmarks import firststep, growth, report
+from benchmarks import growth, report
 from benchmarks.figures import FIGURES, figures
 from benchmarks.images import CLASSES, as_jpeg, made_up, make_folder, make_zip
 from benchmarks.reference import Example, load, make_head, make_trunk
@@ -72,7 +72,6 @@ RAW: dict[str, dict[str, Any]] = {
     },
     "overhead": {
         "from nothing": [80.0, 60.0, 70.0],
-        "first step": {"import torch": [4.0, 4.0], "split": [2.0, 2.0], "pretrain": [5.0, 7.0]},
         "nothing to do": {"repro": [3.0], "status": [2.0]},
         "one change": {"repro": [30.0], "stages alone": [20.0]},
     },
@@ -100,8 +99,6 @@ def test_figures_are_what_the_timings_say() -> None:
         "memory_per_picture": 2000,
         "memory_per_picture_split": 10,
         "memory_per_picture_in_a_zip": 3000,
-        "overhead_ratio": 1.5,
-        "overhead_ratio_split": 0.5,
         "noop_ratio": 1.5,
         "one_change_ratio": 1.5,
         "repro_seconds": 70,
@@ -267,11 +264,3 @@ def test_growth_runs_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(growth, "run_python", run)
     assert [*growth.grown(Setting(tmp_path, small=True), 3)] == [*STAGES, "transfer, frozen", "open archive"]
     assert [name for _, name in asked[:-1]] == [f"stages.{stage}" for stage in (*STAGES, "transfer")]
-
-
-def test_a_stage_is_stopped_at_its_first_useful_step(workspace: Path) -> None:
-    for stage in STAGES:
-        results = [path for path in (workspace / "outputs").rglob("*.*") if path.is_file() and path.suffix != ".lock"]
-        before = {path: path.stat().st_mtime_ns for path in results}
-        run_python(workspace, "-m", firststep.__name__, stage)
-        assert {path: path.stat().st_mtime_ns for path in before} == before
