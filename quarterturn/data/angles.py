@@ -1,4 +1,4 @@
-"""The rotation task's file: which angle is which class."""
+"""The file of the rotation task, which maps class indices to angles."""
 
 import json
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from quarterturn.core.files import write_json
 
 
 def write_angles(angles: Sequence[int], path: str | Path) -> None:
-    """Write the task: the class index of each angle in degrees."""
+    """Write the angles, in degrees, as JSON: {"angles": {class index: angle}}."""
     write_json({"angles": {str(index): angle for index, angle in enumerate(angles)}}, path)
 
 
 def read_angles(path: str | Path) -> list[int]:
-    """Angles in degrees, in the order of their class index.
+    """Return the angles, in degrees, in the order of their class indices.
 
     Raises:
-        UserError: no such file, or not what `write_angles` writes.
+        UserError: the file is missing, or was not written by `write_angles`.
     """
     try:
         angles = json.loads(Path(path).read_text("utf-8"))["angles"]

@@ -1,7 +1,7 @@
-"""Random changes of training images, on whole batches, before they are rotated.
+"""Random augmentation of batches of training images, before they are rotated.
 
-All are the same for every angle of an image, and none tells up from left: crops are square, and mirroring comes
-before the turn (after it, 90° and 270° would swap).
+An image gets the same augmentation at every angle. None of the operations reveals the orientation: crops are square,
+and mirroring comes before the rotation (after it, mirroring would swap 90° and 270°).
 """
 
 import torch
@@ -16,11 +16,11 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) 
 
     Args:
         images: (n, channels, side, side) float32 in [0, 1].
-        settings: strengths; with crop 1, mirror off and color 0 the images come back as they are.
-        generator: of the random numbers, on the CPU.
+        settings: strengths; crop 1, mirror off and color 0 leave the images unchanged.
+        generator: source of the random numbers, on the CPU.
 
     Returns:
-        Same shape and dtype, in [0, 1].
+        Images of the same shape and dtype, in [0, 1].
     """
     count, device = len(images), images.device
     if settings.crop < 1 or settings.mirror:
@@ -32,7 +32,7 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) 
         if settings.crop < 1:
             grid = F.affine_grid(affine.to(device), list(images.shape), align_corners=False)
             images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        else:  # mirroring alone needs no interpolation
+        else:  # flipping pixels is exact; grid_sample would interpolate
             images = torch.where((sign < 0).to(device)[:, None, None, None], images.flip(3), images)
     if settings.color > 0:
         draws = settings.color * (2 * torch.rand(2, count, 1, 1, 1, generator=generator).to(device) - 1)

@@ -1,4 +1,4 @@
-"""Images for people: sheets of tiles with captions."""
+"""Contact sheets: rows of captioned tiles in one PNG."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,13 +9,19 @@ from PIL import Image, ImageDraw, ImageFont
 from quarterturn.core.files import atomic
 from quarterturn.data.pixel_store import Pixels
 
-TILE = 112  # side of a tile, pixels
-CAPTION = 20  # height of its caption
-MARGIN = 8
+TILE = 112  # pixels, side of a tile
+CAPTION = 20  # pixels, height of a caption
+MARGIN = 8  # pixels between tiles
 
 
 def draw_sheet(title: str, rows: Sequence[Sequence[tuple[Pixels, str]]], path: str | Path) -> None:
-    """Draw rows of tiles, each a (height, width, 1 or 3) uint8 image and its caption, as a PNG."""
+    """Draw rows of tiles under a title and write them as a PNG.
+
+    Args:
+        title: first line of the sheet.
+        rows: for each row its tiles: a (height, width, 1 or 3) uint8 image and a caption, which is shortened to fit.
+        path: where to write the PNG.
+    """
     columns = max((len(row) for row in rows), default=1)
     width = max(columns * (TILE + MARGIN), round(_font(14).getlength(title)) + MARGIN)
     size = (MARGIN + width, 2 * MARGIN + 20 + max(len(rows), 1) * (TILE + CAPTION + MARGIN))
@@ -27,7 +33,7 @@ def draw_sheet(title: str, rows: Sequence[Sequence[tuple[Pixels, str]]], path: s
         for column, (pixels, caption) in enumerate(row):
             left, top = MARGIN + column * (TILE + MARGIN), 2 * MARGIN + 20 + line * (TILE + CAPTION + MARGIN)
             tile = as_image(pixels)
-            # Small images keep their pixels visible; large ones are reduced smoothly.
+            # Enlarge small images without smoothing, so that their pixels stay visible.
             method = Image.Resampling.NEAREST if tile.width < TILE else Image.Resampling.BICUBIC
             sheet.paste(tile.convert("RGB").resize((TILE, TILE), method), (left, top))
             while small.getlength(caption) > TILE + MARGIN - 2:
@@ -38,10 +44,10 @@ def draw_sheet(title: str, rows: Sequence[Sequence[tuple[Pixels, str]]], path: s
 
 
 def as_image(pixels: Pixels) -> Image.Image:
-    """A (height, width, 1 or 3) uint8 image, grey or RGB."""
+    """Return a (height, width, 1 or 3) uint8 array as a grey or RGB image."""
     return Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and has arrows and most alphabets; Pillow's own font has not."""
+    """Return DejaVu Sans, which matplotlib ships; unlike Pillow's own font it covers arrows and most alphabets."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)

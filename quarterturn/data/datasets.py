@@ -1,4 +1,4 @@
-"""What a training learns from: rows of the pixel store, and a target for each."""
+"""Training examples: rows of the pixel store, with a target for each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,29 +19,38 @@ from quarterturn.data.rotation import rotate_all, rotate_each
 
 @dataclass(frozen=True)
 class Augmenter:
-    """How training images are changed, and where the random numbers come from."""
+    """Bundle the augmentation settings with the generator of their random numbers."""
 
     settings: Augmentation
     generator: torch.Generator
 
 
 class Examples(Protocol):
-    """Images with targets, asked for a batch at a time."""
+    """Define the interface of images with targets that are read in batches."""
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
 
     @property
     def pixels_each(self) -> int:
-        """How many pixels an image takes in a batch, all its angles together."""
+        """Return the number of pixels that one image adds to a batch, over all its angles."""
 
     def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:
-        """Images, (m, channels, side, side) float32 in [0, 1], and targets, (m,) int64, for the chosen images."""
+        """Return the examples of the chosen images.
+
+        Args:
+            chosen: (m,) int64 indices of the images.
+            augmentation: how to augment them; None: not at all.
+
+        Returns:
+            Images, (k, channels, side, side) float32 in [0, 1], and targets, (k,) int64, where k = m · examples per
+            image.
+        """
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images with their class. ``rows`` and ``targets`` are (n,) int64."""
+    """Pair stored images with their classes; ``rows`` and ``targets`` are (n,) int64."""
 
     pixels: Pixels
     rows: npt.NDArray[np.int64]
@@ -61,9 +70,10 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class RotatedImages:
-    """Images with the angle they are rotated by: every angle of ``angles``, or the one that ``drawn`` says.
+    """Pair stored images with the angle they are rotated by.
 
-    A batch of m images has len(angles)·m examples, or m where ``drawn``, (n,) int64, indexes the angles.
+    A batch of m images holds m·len(angles) examples: every image at every angle. With ``drawn``, (n,) int64 indices
+    into ``angles``, it holds m examples: each image at its own angle.
     """
 
     pixels: Pixels
@@ -89,11 +99,11 @@ class RotatedImages:
 def labelled_images(
     pixels: Pixels, table: pd.DataFrame, rows: npt.NDArray[np.int64], labels: Sequence[str]
 ) -> LabelledImages:
-    """The given rows of the store with their classes, as indices into ``labels``."""
+    """Return the given rows of the store with their classes, as indices into ``labels``."""
     return LabelledImages(pixels, rows, class_indices(table, rows, labels))
 
 
 def images_at(pixels: Pixels, rows: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> Tensor:
-    """Stored images as (n, channels, side, side) float32 in [0, 1], augmented if ``randomly`` says how."""
+    """Return stored images as (n, channels, side, side) float32 in [0, 1], augmented if ``augmentation`` is given."""
     images = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).to(torch.float32) / 255
     return images if augmentation is None else augment(images, augmentation.settings, augmentation.generator)

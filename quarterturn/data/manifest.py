@@ -1,4 +1,4 @@
-"""The table of images: one row a file, and which rows a step may use."""
+"""The table of images: one row per file, and the rows that each step may use."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ from quarterturn.core.files import atomic
 TRAIN, VAL, TEST, UNLABELLED = "train", "val", "test", "unlabelled"
 PARTS = (TRAIN, VAL, TEST, UNLABELLED)
 REJECTED, DUPLICATE, NEAR_DUPLICATE = "rejected", "duplicate", "near-duplicate"
-# What `outputs/split/images.csv` holds: path in the source, class ("" if unlabelled), part, order of the training
-# labels, reason for being left out; stored width, height and channels; size of the file, SHA-256 and perceptual hash.
+# The columns of `outputs/split/images.csv`: path in the source, class ("" if unlabelled), part, order of the training
+# labels, reason for exclusion; stored width, height and channels; file size in bytes, SHA-256 and perceptual hash.
 COLUMNS = (
     "image",
     "label",
@@ -28,27 +28,27 @@ COLUMNS = (
     "sha256",
     "perceptual_hash",
 )
-# With few labels there is one column more: the fold that a labelled image is tested in, at each repeat, as "2 0 4".
-# Classifiers then go by it, and the part only says what pretraining does with the image.
+# Additional column under cross-validation: the fold that a labelled image is tested in at each repeat, as "2 0 4". It
+# replaces the part for classifiers; the part then applies to pretraining only.
 FOLDS = "folds"
 _INTEGERS = ("rank", "width", "height", "channels", "bytes")
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
-    """Write the columns of `COLUMNS`, and the folds if there are any, as CSV."""
+    """Write the columns in `COLUMNS`, and `FOLDS` if present, as CSV."""
     columns = [*COLUMNS, FOLDS] if FOLDS in table else list(COLUMNS)
     with atomic(path) as temporary:
         table.to_csv(temporary, columns=columns, index=False, lineterminator="\n")
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """Read what `write_table` wrote; text stays text, also "NA".
+    """Return the table that `write_table` wrote; text such as "NA" is not taken for a missing value.
 
     Raises:
-        UserError: there is no such table, or it is damaged.
+        UserError: the table is missing or damaged.
     """
     types = {column: "int64" if column in _INTEGERS else "str" for column in (*COLUMNS, FOLDS)}
-    try:  # a lone carriage return in a name ends no line
+    try:  # lineterminator: a lone carriage return in a name must not end the line
         table = pd.read_csv(path, dtype=types, usecols=types.__contains__, keep_default_na=False, lineterminator="\n")
         fold_numbers(table)
         return table[[*COLUMNS, FOLDS] if FOLDS in table else list(COLUMNS)]
@@ -58,25 +58,25 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
 
 def used_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """The images in a part, in order; their position is their row in the pixel store."""
+    """Return the images that belong to a part, in order; their positions are their rows in the pixel store."""
     return table[table["part"].isin(PARTS)].reset_index(drop=True)
 
 
 def rows_of(table: pd.DataFrame, *parts: str) -> npt.NDArray[np.int64]:
-    """Positions of the images in the given parts, (n,) int64, ascending."""
+    """Return the positions of the images in the given parts, (n,) int64, ascending."""
     return np.flatnonzero(table["part"].isin(parts))
 
 
 def class_indices(table: pd.DataFrame, rows: npt.NDArray[np.int64], labels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Index of each row's class in ``labels``, (n,) int64."""
+    """Return the index in ``labels`` of each row's class, (n,) int64."""
     index = {label: number for number, label in enumerate(labels)}
     return np.array([index[label] for label in table["label"].to_numpy()[rows]], dtype=np.int64)
 
 
 def fold_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Which fold each image is tested in, from 0, at each repeat: (n, repeats) int64; -1 for images in none.
+    """Return the fold, from 0, in which each image is tested at each repeat: (n, repeats) int64; -1 for no fold.
 
-    Without cross-validation there are no repeats: (n, 0).
+    Without cross-validation there are no repeats: the shape is (n, 0).
 
     Raises:
         ValueError: the table is damaged.
@@ -91,7 +91,7 @@ def fold_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
 
 
 def rows_to_test(table: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Positions of the images that the classifiers are tested on: those in folds, else the test part; ascending."""
+    """Return the positions of the images that classifiers are tested on: those in folds, else the test part."""
     in_folds = (fold_numbers(table) >= 0).any(axis=1)
     return np.flatnonzero(in_folds) if in_folds.any() else rows_of(table, TEST)
 
@@ -104,15 +104,15 @@ def label_subset(
     among: npt.NDArray[np.bool_] | None = None,
     begin: float = 0.0,
 ) -> npt.NDArray[np.int64]:
-    """Rows of the training labels that a share leaves: stratified, fixed, the smaller inside the larger.
+    """Return the rows of a fixed, stratified subset of the training labels; smaller fractions are nested in larger.
 
     Args:
-        table: of used images, with `label` and `rank`, which is -1 for all but training labels.
-        fraction: share in (0, 1].
+        table: used images with `label` and `rank`; the rank is -1 for all images except training labels.
+        fraction: fraction of each class to keep, in (0, 1].
         labels: class names.
-        key: the parameter that holds the fraction, for the error.
-        among: (n,) bool, to take the fraction of these training labels only.
-        begin: in [0, 1), where in the order of the ranks the share begins; it goes on with the first after the last.
+        key: name of the parameter that sets the fraction, for error messages.
+        among: (n,) bool; only these training labels are considered.
+        begin: in [0, 1), position in the order of ranks where the subset begins; it wraps around at the end.
 
     Returns:
         (n,) int64, sorted row positions in ``table``.

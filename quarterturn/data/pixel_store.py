@@ -20,12 +20,12 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class NewStore:
-    """A pixel store that is being written; several processes may do so.
+    """Represent a pixel store under construction; several processes may write to it.
 
     Attributes:
-        path: of the file, which has its header already.
+        path: file, which already has its header.
         shape: (images, height, width, channels).
-        start: where the first image begins, bytes.
+        start: offset of the first image, bytes.
     """
 
     path: Path
@@ -33,13 +33,13 @@ class NewStore:
     start: int
 
     def write(self, row: int, square: Pixels) -> None:
-        """Put a uint8 square of shape (height, width, channels) into its row.
+        """Write a uint8 square of shape (height, width, channels) into its row.
 
-        Not through a map: where the disk is full, that ends the process without a word.
+        Uses file writes instead of a memory map: on a full disk a map kills the process without an error message.
         """
         if square.dtype != np.uint8 or square.shape != self.shape[1:]:
             raise ValueError(f"a square is {square.dtype} {square.shape}, not uint8 {self.shape[1:]}")
-        with self.path.open("r+b", buffering=0) as file:  # making a buffer would take longer than writing the square
+        with self.path.open("r+b", buffering=0) as file:  # allocating a buffer takes longer than the write
             file.seek(self.start + row * square.nbytes)
             rest = memoryview(square.tobytes())
             while rest:
@@ -48,7 +48,7 @@ class NewStore:
 
 @contextmanager
 def new_store(path: str | Path, shape: tuple[int, int, int, int]) -> Iterator[NewStore]:
-    """A store to be written row by row; when the block ends well, it takes its place at ``path``."""
+    """Yield a store to be written row by row; it is moved to ``path`` when the block ends without an error."""
     with atomic(path) as temporary:
         with temporary.open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -58,18 +58,18 @@ def new_store(path: str | Path, shape: tuple[int, int, int, int]) -> Iterator[Ne
 
 
 def write_store(path: str | Path, squares: Iterable[Pixels], shape: tuple[int, int, int, int]) -> None:
-    """Write uint8 squares one after another; ``shape`` is (images, height, width, channels)."""
+    """Write uint8 squares in order; ``shape`` is (images, height, width, channels)."""
     with new_store(path, shape) as store:
         for row, square in zip(range(shape[0]), squares, strict=True):
             store.write(row, square)
 
 
 class Store:
-    """The used images: `table`, one row each, and `pixels`, (n, height, width, channels) uint8, mapped.
+    """Hold the used images: `table`, one row each, and `pixels`, (n, height, width, channels) uint8, memory-mapped.
 
     Args:
-        folder: outputs folder, holding split/images.csv and rotate-augment/pixels.npy.
-        image_size: side that the pixels must have.
+        folder: outputs folder with split/images.csv and rotate-augment/pixels.npy.
+        image_size: expected side of the squares, pixels.
 
     Raises:
         UserError: the store is missing, damaged, or does not fit the table or ``image_size``.
@@ -79,7 +79,7 @@ class Store:
         path = Path(folder, "rotate-augment", "pixels.npy")
         self.table: pd.DataFrame = used_rows(read_table(Path(folder, "split", "images.csv")))
         try:
-            pixels = np.lib.format.open_memmap(path, mode="r")  # np.load would also take an .npz
+            pixels = np.lib.format.open_memmap(path, mode="r")  # np.load would also accept an .npz
         except (OSError, ValueError, TypeError, OverflowError, TokenError) as error:
             reason = one_line(error)
             raise UserError(
@@ -100,26 +100,29 @@ class Store:
 
     @property
     def fingerprint(self) -> str:
-        """Of the images and of the part that each is in: a model says by it what it was trained on."""
-        digest = sha256()  # line by line: all at once would take as much memory as the table
+        """Return 16 hex digits that identify the images and their parts.
+
+        Model files record it, to identify the images they were trained on.
+        """
+        digest = sha256()  # row by row: one joined string would take as much memory as the table
         for row, line in enumerate(map(" ".join, zip(self.table["sha256"], self.table["part"], strict=True))):
             digest.update(f"\n{line}".encode() if row > 0 else line.encode())
         return digest.hexdigest()[:16]
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for RGB."""
+        """Return 1 for grey, 3 for RGB."""
         return int(self.pixels.shape[3])
 
 
 def channel_statistics(
     pixels: Pixels, rows: npt.NDArray[np.int64], most: int = 4096
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel over the given rows, in units of full scale (0 to 1).
+    """Return mean and standard deviation of each channel over the given rows, as fractions of full scale (0 to 1).
 
-    More than ``most`` rows are thinned out evenly: the figures only centre the network's input.
+    At most ``most`` evenly spaced rows are read, which is enough to standardize the network's input.
     """
-    counts = np.zeros((pixels.shape[3], 256), dtype=np.int64)  # how often each value occurs: exact, and small
+    counts = np.zeros((pixels.shape[3], 256), dtype=np.int64)  # a histogram is exact and small
     for row in rows[:: max(1, -(-len(rows) // most))]:
         for channel in range(len(counts)):
             counts[channel] += np.bincount(pixels[row, :, :, channel].ravel(), minlength=256)

@@ -1,6 +1,7 @@
-"""The rotation task (Gidaris, Singh and Komodakis, ICLR 2018): by which angle was an image rotated?
+"""The rotation task: predict the angle by which an image was rotated (Gidaris, Singh and Komodakis, ICLR 2018).
 
-Turns are exact quarter turns of stored pixels. Any interpolation, padding or re-encoding after the turn would be a cue.
+Rotations are exact quarter turns of stored pixels. Any interpolation, padding or re-encoding after the rotation would
+be a cue that reveals the angle.
 """
 
 from collections.abc import Sequence
@@ -10,12 +11,12 @@ from torch import Tensor
 
 
 def rotate(images: Tensor, angle: int) -> Tensor:
-    """Turn (n, channels, side, side) counter-clockwise by ``angle`` degrees, a multiple of 90."""
+    """Rotate (n, channels, side, side) counter-clockwise by ``angle`` degrees, a multiple of 90."""
     return torch.rot90(images, angle // 90, (2, 3))
 
 
 def rotate_all(images: Tensor, angles: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Every image by every angle: all by the first, then all by the second, …
+    """Rotate every image by every angle: all images by the first angle, then all by the second, …
 
     Returns:
         (len(angles)·n, channels, side, side) of the input's dtype, and (len(angles)·n,) int64 indices into ``angles``.
@@ -25,7 +26,7 @@ def rotate_all(images: Tensor, angles: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def rotate_each(images: Tensor, angles: Sequence[int], targets: Tensor) -> Tensor:
-    """Image i by ``angles[targets[i]]``; same shape and dtype as ``images``."""
+    """Rotate image i by ``angles[targets[i]]``; shape and dtype are those of ``images``."""
     rotated = torch.empty_like(images)
     for index, angle in enumerate(angles):
         chosen = targets == index
@@ -34,5 +35,5 @@ def rotate_each(images: Tensor, angles: Sequence[int], targets: Tensor) -> Tenso
 
 
 def draw_targets(count: int, angles: Sequence[int], seed: int) -> Tensor:
-    """One angle for each of ``count`` images, drawn once: (count,) int64 indices into ``angles``."""
+    """Draw one angle for each of ``count`` images, reproducibly: (count,) int64 indices into ``angles``."""
     return torch.randint(len(angles), (count,), generator=torch.Generator().manual_seed(seed))
