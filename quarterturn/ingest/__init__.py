@@ -1,1 +1,1 @@
-"""From files as users have them to a table of images: finding, decoding, de-duplicating, splitting."""
+"""From image files to a table of images: finding, decoding, removing duplicates, splitting."""

@@ -1,35 +1,37 @@
-"""What JPEG leaves in an image that turns with it, and would tell by which angle it was rotated; and its removal."""
+"""Traces of JPEG compression that rotate with an image and would reveal its rotation, and their removal."""
 
 from PIL import Image, JpegImagePlugin
 
 
 def color_cell(image: Image.Image) -> tuple[int, int] | None:
-    """How many pixels share one value of colour, across and down as stored: (2, 2) for 4:2:0, (2, 1) for 4:2:2.
+    """Return how many pixels share one chroma value, across and down as stored: (2, 2) for 4:2:0, (2, 1) for 4:2:2.
 
-    None for what is no JPEG of three channels. Source: ITU-T T.81, A.1.1.
+    Return None for anything but a JPEG with three channels. Source: ITU-T T.81, A.1.1.
     """
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or len(image.layer) != 3:
         return None
-    (_, across, down, _), (_, color_across, color_down, _) = image.layer[:2]  # identifier, samples, table; Y and Cb
+    # Identifier, samples across and down, quantization table: of Y and Cb.
+    (_, across, down, _), (_, color_across, color_down, _) = image.layer[:2]
     if not color_across or not color_down or across % color_across or down % color_down:
         return None  # damaged, or a pattern that no camera writes
     return across // color_across, down // color_down
 
 
 def without_traces(image: Image.Image, side: int) -> Image.Image:
-    """Decode an image that has not been loaded yet; if it is a JPEG, without what tells its width from its height.
+    """Decode an image that is not loaded yet; remove the traces by which JPEG distinguishes width from height.
 
-    - The last row and column of blocks may be filled in part only; a scaled decoding shows some of the rest.
-    - Colour that is stored more finely in one direction than in the other, as in 4:2:2, is made as coarse in both. That
-      is done at full size: a reduced one has already lost colour in another way than encoders lose it.
+    - The last row and column of blocks may be partly filled; a scaled decoding shows some of the padding. It is cropped
+      off.
+    - Chroma that is subsampled more strongly in one direction than in the other, as in 4:2:2, is subsampled equally in
+      both. This happens at full size, since decoding at a reduced scale reduces chroma in another way than encoders do.
 
     Args:
-        image: as `PIL.Image.open` gives it.
-        side: a JPEG is decoded at the smallest DCT scale that leaves no side below it, in pixels.
+        image: result of `PIL.Image.open`.
+        side: a JPEG is decoded at the smallest DCT scale at which no side is shorter than this, in pixels.
     """
     cell = color_cell(image)
     uneven = cell is not None and cell[0] != cell[1]
-    # Gives the box that the image fills.
+    # The returned box is the region that the image fills.
     draft = image.draft("YCbCr", None) if uneven else image.draft(None, (side, side))
     image.load()
     if draft is None:
@@ -40,13 +42,13 @@ def without_traces(image: Image.Image, side: int) -> Image.Image:
 
 
 def _evened(image: Image.Image, cell: tuple[int, int]) -> Image.Image:
-    """Colour as coarse in the finer direction as it is in the other: averaged, as encoders do, and interpolated."""
+    """Subsample chroma equally in both directions: average the finer one, as encoders do, and interpolate."""
     across, down = (max(cell) // each for each in cell)
     luma, *colors = image.convert("YCbCr").split()
     width, height = image.size
-    # A last cell that the image fills in part ends beyond it: `box` keeps the others where they are.
+    # A partly filled last cell ends beyond the image: `box` keeps the other cells aligned.
     box = (0, 0, width / across, height / down)
     coarse = [color.reduce((across, down)).resize(image.size, Image.Resampling.BILINEAR, box) for color in colors]
     merged = Image.merge("YCbCr", (luma, *coarse)).convert("RGB")
-    merged.info = image.info  # its EXIF says which side is up
+    merged.info = image.info  # keeps the EXIF orientation, which is applied later
     return merged

@@ -1,4 +1,4 @@
-"""From files to the pixel store: every image is decoded once."""
+"""Decoding of all image files into the pixel store."""
 
 import hashlib
 from functools import partial
@@ -14,7 +14,14 @@ from quarterturn.ingest.source import ImageSource
 
 
 def decode_all(source: ImageSource, table: pd.DataFrame, path: Path, size: int, channels: int) -> None:
-    """Write the squares of all images, (rows, ``size``, ``size``, ``channels``) uint8, in the table's order.
+    """Decode each image once and write (rows, ``size``, ``size``, ``channels``) uint8 squares, in the table's order.
+
+    Args:
+        source: image files.
+        table: one row per image, with the columns `image` and `sha256`.
+        path: pixel store to write.
+        size: side of the squares, pixels.
+        channels: 1 (grey) or 3 (RGB).
 
     Raises:
         UserError: an image has changed since the table was made, or can no longer be read.
@@ -26,7 +33,7 @@ def decode_all(source: ImageSource, table: pd.DataFrame, path: Path, size: int, 
 
 
 def decode_into(store: NewStore, source: ImageSource, item: tuple[int, str, str]) -> None:
-    """Write the square of one image into its row; ``item`` is the row, the name and the SHA-256 of its file."""
+    """Write the square of one image into its row; ``item`` is (row, name, SHA-256 of the file)."""
     row, name, sha256 = item
     _, size, _, channels = store.shape
     try:

@@ -1,4 +1,4 @@
-"""Opening and squaring images: from a file's bytes to upright pixels."""
+"""Decoding of image files: from bytes to upright, square pixels."""
 
 import io
 import struct
@@ -14,16 +14,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from quarterturn.core.errors import UnreadableImage, one_line
 from quarterturn.ingest.chroma import without_traces
 
-# What is decoded: nothing that Pillow hands to an outside program, as EPS, and nothing that hardly anyone photographs
-# in. MPO, phones' JPEG with a second image inside, counts as JPEG.
+# Pillow's formats for photos and graphics; formats that Pillow decodes with an external program, such as EPS, are left
+# out for safety. Pillow opens MPO, a JPEG with further images inside, as JPEG.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
-MAX_PIXELS = 200_000_000  # 0.6 GB as RGB; the largest phone sensors have this many
-MIN_SIDE = 8  # pixels; what is smaller shows nothing
-HASH_SIDE = 16  # a 16×16 perceptual hash: 256 bits
-DRAFT_MARGIN = 2  # JPEGs are decoded at no less than this many times the wanted side, then resized
-COARSE = ("JPEG", "MPO", "WEBP", "AVIF")  # formats that store colour more coarsely than brightness
-EDGE = 1  # pixels cut off where their decoder had no neighbours to interpolate colour from
-# What Pillow's readers raise on damaged files.
+MAX_PIXELS = 200_000_000  # pixels; 0.6 GB as RGB; the resolution of the largest phone sensors
+MIN_SIDE = 8  # pixels; smaller images show nothing recognizable
+HASH_SIDE = 16  # side of the perceptual hash, 16 × 16 = 256 bits
+DRAFT_MARGIN = 2  # JPEGs are decoded at this multiple of the wanted side or more, then resized
+COARSE = ("JPEG", "MPO", "WEBP", "AVIF")  # formats with subsampled chroma
+EDGE = 1  # pixels cut off at each edge, where the decoder had no neighbours to interpolate chroma from
+# Exceptions that Pillow's readers raise on damaged files.
 DAMAGED = (
     OSError,
     SyntaxError,
@@ -39,7 +39,14 @@ DAMAGED = (
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What `examine` finds: stored width and height in pixels, 1 (grey) or 3 channels, hash as 64 hex digits."""
+    """Describe an image file.
+
+    Attributes:
+        width: stored width, pixels.
+        height: stored height, pixels.
+        channels: 1 (grey) or 3 (RGB).
+        perceptual_hash: 256 bits as 64 hex digits.
+    """
 
     width: int
     height: int
@@ -48,7 +55,7 @@ class ImageFacts:
 
 
 def examine(data: bytes) -> ImageFacts:
-    """Open an image's bytes, decode all of them, and say what is in them.
+    """Decode an image completely and return its facts.
 
     Raises:
         UnreadableImage: with the reason.
@@ -60,11 +67,16 @@ def examine(data: bytes) -> ImageFacts:
 
 
 def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8]:
-    """Decode to the centred square, resized with antialiasing.
+    """Decode an image to its centred square, resized with antialiasing.
 
-    JPEGs are decoded at the smallest DCT scale that leaves at least twice the wanted side. Where colour is coarse, the
-    outermost pixels are cut off: the square of a wide image would have such edges above and below only, and that
-    tells by which angle it was rotated.
+    JPEGs are decoded at the smallest DCT scale that leaves at least `DRAFT_MARGIN` times the wanted side. For formats
+    with subsampled chroma, the outermost pixels are cut off: only two sides of the square of an oblong image are edges
+    of the image, and edges are decoded differently, which would reveal the rotation.
+
+    Args:
+        data: bytes of the file.
+        size: side of the square, pixels.
+        channels: 1 (grey) or 3 (RGB).
 
     Returns:
         uint8 array of shape (size, size, channels).
@@ -75,15 +87,15 @@ def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8
     image, coarse = _open(data, size * DRAFT_MARGIN)[:2]
     side = min(image.size) - (2 * EDGE if coarse else 0)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    # Cropped first: `resize` with a box would look over its edges, where there is something, so on two sides only. On
-    # noise, that alone told landscape images that lie on their side from upright ones in four of five cases.
+    # Crop before resizing: `resize` with a box also reads pixels beyond the box, which exist on two sides only. On
+    # images of noise, a classifier separated rotated from upright landscape images by this alone in four of five cases.
     square = _in_mode("L" if channels == 1 else "RGB", image).crop((left, top, left + side, top + side))
     resized = square.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(resized, dtype=np.uint8).reshape(size, size, channels)
 
 
 class _Opened(NamedTuple):
-    """The first frame, upright, in mode L or RGB; whether its colour may be coarse; stored width and height."""
+    """Hold the first frame, upright, in mode L or RGB; whether its chroma may be subsampled; its stored size."""
 
     image: Image.Image
     coarse: bool
@@ -92,7 +104,7 @@ class _Opened(NamedTuple):
 
 
 def _open(data: bytes, side: int) -> _Opened:
-    """Decode; a JPEG may be reduced, but no side below ``side``."""
+    """Decode an image; a JPEG may be decoded at a reduced scale, with no side shorter than ``side`` pixels."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
@@ -113,8 +125,8 @@ def _open(data: bytes, side: int) -> _Opened:
 
 
 def _without_alpha(image: Image.Image) -> Image.Image:
-    """Mode L for grey images, else RGB; what is transparent becomes white."""
-    if image.mode.startswith("I"):  # 16 bits a pixel, in 16 or 32
+    """Return mode L for grey images, else RGB; transparent pixels become white."""
+    if image.mode.startswith("I"):  # 16-bit values, stored in 16 or 32 bits
         values = np.asarray(image).astype(np.int64) >> 8
         return Image.fromarray(values.clip(0, 255).astype(np.uint8))
     if image.mode == "F":
@@ -127,12 +139,12 @@ def _without_alpha(image: Image.Image) -> Image.Image:
 
 
 def _in_mode(mode: str, image: Image.Image) -> Image.Image:
-    """Converted where it has to be; `convert` would copy it in any case."""
+    """Convert only if needed, since `convert` always copies."""
     return image if image.mode == mode else image.convert(mode)
 
 
-# Pillow's own limit warns at once its value and refuses at twice it; ours refuses, at the size named above.
+# Pillow only warns above MAX_IMAGE_PIXELS and raises above twice that; the filter turns the warning into an error.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.simplefilter("error", Image.DecompressionBombWarning)
-# Of damaged metadata beside good pixels; the warning would not say in which file.
+# Warnings about damaged metadata of readable images do not name the file.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")

@@ -1,41 +1,42 @@
-"""Exact duplicates by content, near-duplicates by perceptual hash."""
+"""Exact duplicates by content hash, near-duplicates by perceptual hash."""
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-# Of 256 bits. On photos, saving again as JPEG (quality 50), halving the side or brightening by a tenth moves at most
-# 16; different photos are 80 apart. Of 9,716 distinct silhouettes, 4 have another within 16.
+# Bits of 256. Measured on photos: saving again as JPEG (quality 50), halving the side or brightening by a tenth changes
+# at most 16 bits; different photos are 80 bits apart. Of 9,716 distinct silhouettes, 4 have another within 16 bits.
 NEAR_DISTANCE = 16
 
 
 def exact_duplicates(sha256: pd.Series, label: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Find files with the same bytes.
+    """Find files with identical bytes.
 
     Args:
-        sha256: content hash of each file, as hex.
-        label: its class, "" for unlabelled.
+        sha256: content hash of each file, hex.
+        label: class of each file, "" for unlabelled.
 
     Returns:
-        Two boolean series: files that only repeat another, which is kept (a labelled one before an unlabelled, then
-        the first), and files whose copies have different labels, none of which is kept.
+        Two boolean series. The first marks repeats of another file, which is kept (a labelled file is preferred to an
+        unlabelled one, then the first). The second marks files whose copies have different labels; none of them is
+        kept.
     """
     labelled = label != ""
     classes = label.where(labelled).groupby(sha256).transform("nunique")
     contradictory = (classes > 1) & labelled
     order = (~labelled).sort_values(kind="stable").index
     repeated = sha256.loc[order].duplicated().reindex(sha256.index)
-    # An unlabelled copy of contradictory files is a fine unlabelled image; only its labels are in doubt.
+    # Keep an unlabelled copy of contradictory files: only the label is in doubt, not the image.
     first_unlabelled = ~labelled & ~sha256.where(~labelled).duplicated()
     repeated &= ~((classes > 1) & first_unlabelled)
     return repeated & ~contradictory, contradictory
 
 
 def near(hashes: npt.NDArray[np.uint8], marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Which images are nearly one of the marked, themselves or others (Hamming distance ≤ `NEAR_DISTANCE`).
+    """Mark the images within a Hamming distance of `NEAR_DISTANCE` of a marked image, including the marked ones.
 
-    Two hashes that differ in at most d bits agree in at least one of d + 1 blocks of bits, so only images that
-    share a block are compared (multi-index hashing: Norouzi, Punjani and Fleet, CVPR 2012).
+    Two hashes that differ in at most d bits agree in at least one of d + 1 blocks of bits, so only images that share a
+    block are compared (multi-index hashing: Norouzi, Punjani and Fleet, CVPR 2012).
 
     Args:
         hashes: (n, 32) uint8, 256 bits each.
@@ -50,7 +51,7 @@ def near(hashes: npt.NDArray[np.uint8], marked: npt.NDArray[np.bool_]) -> npt.ND
     result = group_marked.copy()
     words = np.ascontiguousarray(distinct).view(np.uint64)
     for block in np.array_split(np.arange(8 * distinct.shape[1]), NEAR_DISTANCE + 1):
-        begin, end = block[0] // 8, block[-1] // 8 + 1  # in bytes; all bits at once would take much memory
+        begin, end = block[0] // 8, block[-1] // 8 + 1  # bytes; unpacking all bits at once takes much memory
         bits = np.unpackbits(distinct[:, begin:end], axis=1)[:, block - 8 * begin]
         key = bits @ (1 << np.arange(len(block), dtype=np.int32))
         order = np.argsort(key, kind="stable")
@@ -67,9 +68,10 @@ def near(hashes: npt.NDArray[np.uint8], marked: npt.NDArray[np.bool_]) -> npt.ND
 
 
 def near_earlier(hashes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """For each image the first kept one that it is nearly, where every image is kept that is nearly no kept one.
+    """Return for each image the first kept image that it nearly duplicates, as an index; for a kept image its own.
 
-    The kept ones, which get their own number, are then all apart. Each is compared with all before it.
+    An image is kept if it nearly duplicates no kept image before it, so no two kept images are near-duplicates. Each
+    image is compared with all kept images before it.
 
     Args:
         hashes: (n, 32) uint8, 256 bits each.

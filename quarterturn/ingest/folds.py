@@ -1,4 +1,4 @@
-"""Few labels: no part for the test, but folds, in which every labelled image is tested."""
+"""Folds for cross-validation where labels are too few for a test split: every labelled image is tested."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,17 +27,17 @@ from quarterturn.ingest.splitting import (
     without_copies,
 )
 
-# Four fifths of the labels for each training, as is usual (Kohavi, 1995); three draws of the folds, which steady the
-# result at three times the cost.
+# Each training uses four fifths of the labels, as is usual (Kohavi, IJCAI 1995); three draws of the folds reduce the
+# variance of the result at three times the cost.
 FOLD_COUNT, REPEATS = 5, 3
 
 
 def draw_split(table: pd.DataFrame, labels: Sequence[str], split: Split) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Draw train, val and test, or folds where there are fewer labels than ``split.cross_validate_below``.
+    """Draw train, val and test, or folds if there are fewer labels than ``split.cross_validate_below``.
 
     Args:
         table: as for `assign`.
-        labels: names of the classes.
+        labels: class names.
         split: section of params.yaml.
 
     Returns:
@@ -57,28 +57,32 @@ def draw_split(table: pd.DataFrame, labels: Sequence[str], split: Split) -> tupl
 
 
 def usable_labels(table: pd.DataFrame) -> int:
-    """Number of labelled images that can be used, each content counted once; ``table`` as for `assign`."""
+    """Count the labelled images that can be used, identical files once; ``table`` is as for `assign`."""
     table = without_copies(table)
     return int(((table["part"] == UNLABELLED) & (table["label"] != "")).sum())
 
 
 def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "hash") -> pd.DataFrame:
-    """Draw the folds of the labelled images, and for every image what pretraining does with it.
+    """Assign the labelled images to folds, and every image to a part for pretraining.
 
-    Each class is cut into `FOLD_COUNT` folds of equal size, but for one image, in an order of its own for each of
-    `REPEATS` repeats: of a hash of the contents, or, by position, of the names, each time from another place on. A
-    further image moves the borders between folds by less than one image. Of labelled near-duplicates the first by
-    hash is kept, so that all tests are of different images.
+    For each of `REPEATS` repeats, each class is cut into `FOLD_COUNT` folds whose sizes differ by at most one image, in
+    a new order: by a hash of the contents, or, with ``by`` "position", by name with a shifted start. Adding an image
+    moves the borders between folds by less than one image. Of labelled near-duplicates only the first by hash is kept,
+    so that all tested images differ.
 
-    Parts are for pretraining only. If there are no fewer unlabelled images than labelled ones, it learns from the
-    former, with a fraction of them for validation, and is tested on the latter. Else it has to learn from labelled ones
-    too, without their labels: these are split as `assign` does it.
+    Parts apply to pretraining only. If there are at least as many unlabelled as labelled images, pretraining uses the
+    unlabelled ones, a fraction of them for validation, and is tested on the labelled ones. Otherwise it also uses
+    labelled images, without their labels, which are split as by `assign`.
 
     Args:
-        table, val, test, seed, by: as for `assign`.
+        table: as for `assign`.
+        val: as for `assign`.
+        test: as for `assign`.
+        seed: as for `assign`.
+        by: as for `assign`.
 
     Returns:
-        As `assign`, with `folds` (see `quarterturn.data.manifest.FOLDS`); all images with folds have a rank.
+        The result of `assign` with `folds` (see `quarterturn.data.manifest.FOLDS`); all images with folds have a rank.
     """
     table = without_copies(table)
     labelled = table[(table["part"] == UNLABELLED) & (table["label"] != "")]
@@ -110,9 +114,9 @@ def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: st
 
 
 def check_folds(table: pd.DataFrame, labels: Sequence[str]) -> None:
-    """Raise a `UserError` where a class has too few images for the folds, or pretraining too few at all."""
+    """Raise a `UserError` if a class has too few images for the folds, or pretraining too few images."""
     for label in labels:
-        parts_of_class(table, label)  # there are some
+        parts_of_class(table, label)  # raises if there are none
         count = int(((table["label"] == label) & (table[FOLDS] != "")).sum())
         if count < FOLD_COUNT:
             raise UserError(
@@ -129,7 +133,7 @@ def check_folds(table: pd.DataFrame, labels: Sequence[str]) -> None:
 
 
 def fold_summary(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
-    """Counts for metrics/split.json: as `summary`, but every image with folds is one of train and one of test."""
+    """Return the counts of `summary`, with every image that has folds counted in both train and test."""
     counts = summary(table, labels)
     for label in labels:
         count = int(((table["label"] == label) & (table[FOLDS] != "")).sum())
@@ -138,9 +142,9 @@ def fold_summary(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _cut(count: int, shift: int) -> npt.NDArray[np.int64]:
-    """The fold of each of ``count`` places in order, beginning ``shift`` / `REPEATS` of a fold after the first border.
+    """Return the fold of each of ``count`` places in order; borders are moved by ``shift`` / `REPEATS` of a fold.
 
-    In whole numbers: the centre of place i is at (i + 1/2) / count of all.
+    The arithmetic is in integers: the centre of place i lies at (i + 1/2) / count.
     """
     centres = (2 * np.arange(count) + 1) * FOLD_COUNT * REPEATS + 2 * count * shift
     return centres // (2 * count * REPEATS) % FOLD_COUNT

@@ -1,4 +1,4 @@
-"""The table of images, before it is split: what is in every file, and its label."""
+"""The table of images before the split: facts about every file, and its label."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from quarterturn.ingest.source import ImageSource, folded, labels_by_path, shown
 
 
 def read_images(source: ImageSource) -> pd.DataFrame:
-    """Examine every image of ``source`` and return one row a file, in the order of their names.
+    """Examine every image of ``source`` and return one row per file, in the order of their names.
 
     Columns: `image`, `reason` (why it cannot be used, "" if it can), `width`, `height`, `channels`, `bytes`, `sha256`
     and `perceptual_hash`.
@@ -24,7 +24,7 @@ def read_images(source: ImageSource) -> pd.DataFrame:
     names = source.names()
     if not names:
         raise UserError(f"data.path: there are no images in {source.path}")
-    columns: dict[str, list[object]] = {}  # rows would take twice the memory
+    columns: dict[str, list[object]] = {}  # a list of rows would take twice the memory
     for row in map_in_processes(partial(describe, source), names, "split"):
         for key, value in row.items():
             columns.setdefault(key, []).append(value)
@@ -32,7 +32,7 @@ def read_images(source: ImageSource) -> pd.DataFrame:
 
 
 def describe(source: ImageSource, name: str) -> dict[str, object]:
-    """Return one row of the table: what is in the file, or why it cannot be used."""
+    """Return one row of the table: the facts about a file, or the reason why it cannot be used."""
     row: dict[str, object] = {"image": shown(name), "reason": "", "width": 0, "height": 0, "channels": 0, "bytes": 0}
     row |= {"sha256": "", "perceptual_hash": ""}
     try:
@@ -47,8 +47,8 @@ def describe(source: ImageSource, name: str) -> dict[str, object]:
 def labels_of(source: ImageSource, labels: Sequence[str]) -> list[str]:
     """Return the label of each image of ``source``, in the order of their names; "" for an unlabelled one.
 
-    labels.csv decides if there is one, else the path does. A label that is not among ``labels`` counts as none, and is
-    printed.
+    Labels come from labels.csv if there is one, else from the paths. Labels in labels.csv that are not among ``labels``
+    are printed, and their images count as unlabelled.
     """
     names, given = source.names(), source.labels()
     if given is None:
@@ -61,7 +61,7 @@ def labels_of(source: ImageSource, labels: Sequence[str]) -> list[str]:
 
 
 def check_rejected(table: pd.DataFrame, max_rejected: float) -> None:
-    """Raise a `UserError` where a larger fraction of the files than ``max_rejected`` cannot be used."""
+    """Raise a `UserError` if more than the fraction ``max_rejected`` of the files cannot be used."""
     rejected = table[table["reason"] != ""]
     if len(rejected) / len(table) > max_rejected:
         first = rejected.iloc[0]

@@ -1,6 +1,6 @@
-"""Work on many images at a time, in a process for each core.
+"""Parallel work on many images, in one process per core.
 
-In threads, images would wait for each other: what surrounds Pillow's decoding holds the interpreter's lock.
+Threads would wait for each other, because the code around Pillow's decoders holds Python's global interpreter lock.
 """
 
 import multiprocessing
@@ -21,18 +21,20 @@ from quarterturn.core.progress import with_progress
 
 T = TypeVar("T")
 R = TypeVar("R")
-FEW = 4  # so many items are not worth a process
-CHUNK = 16  # items that a process is handed at a time: fewer where there are few, more where there are very many
-CHUNKS = 4  # of each process, at least, so that one of large images does not keep the others waiting
-MOST_CHUNKS = 1024  # all are queued at once
+FEW = 4  # items; starting processes for so few does not pay
+CHUNK = 16  # items per task; fewer if there are few items, more if there are very many
+CHUNKS = 4  # tasks per process, at least, so that a task with large images does not delay the end
+MOST_CHUNKS = 1024  # tasks; all are queued at once
 FEWER = "with QUARTERTURN_PROCESSES=1, one image is read at a time"
 
 
 def cores() -> int:
-    """Number of cores that this process may use; QUARTERTURN_PROCESSES, which changes no result, says another.
+    """Return the number of cores to use: QUARTERTURN_PROCESSES if set, else those available to this process.
+
+    The number changes no result.
 
     Raises:
-        UserError: QUARTERTURN_PROCESSES is no positive integer.
+        UserError: QUARTERTURN_PROCESSES is not a positive integer.
     """
     wanted = os.environ.get("QUARTERTURN_PROCESSES")
     if wanted is not None:
@@ -43,18 +45,19 @@ def cores() -> int:
 
 
 def map_in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Iterator[R]:
-    """``call`` of every item, in their order, while progress is shown under ``name``.
+    """Yield the results of ``call`` for every item, in order, and show progress under ``name``.
 
-    Few items, or any number on one core, are worked on in this process. Else ``call``, items and results are pickled.
+    With at most `FEW` items, or on one core, this process does the work. Otherwise ``call``, items and results are
+    pickled.
 
     Raises:
-        UserError: processes cannot be started, or one was ended; or what ``call`` raises.
+        UserError: processes cannot be started, or one was killed. Exceptions of ``call`` are passed on.
     """
     processes = cores()
     if processes == 1 or len(items) <= FEW:
         yield from with_progress(map(call, items), name, len(items))
         return
-    # A forked process is there at once. Elsewhere than on Linux, system libraries do not survive it.
+    # Forking is fastest, but only safe on Linux: system libraries elsewhere do not support it.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     others = multiprocessing.active_children()
     processes = min(processes, len(items))
@@ -62,14 +65,14 @@ def map_in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> I
     pool = ProcessPoolExecutor(processes, context, _begin)
     try:
         results = _handed_out(pool, call, items, chunk)
-    except (OSError, RuntimeError) as error:  # of a pool that is only half there, which cannot be shut down
+    except (OSError, RuntimeError) as error:  # from a partly started pool, which cannot be shut down
         for child in _ended_children(others):
             child.join()
         raise UserError(f"processes that read images cannot be started: {one_line(error)}; {FEWER}") from error
     try:
         yield from with_progress(results, name, len(items))
     except BaseException as error:
-        _ended_children(others)  # else they would first finish what they have been handed
+        _ended_children(others)  # without this they would first finish their tasks
         if isinstance(error, BrokenProcessPool):
             raise UserError(
                 f"a process that reads images has ended before its time, as it happens where memory runs out; {FEWER}"
@@ -80,11 +83,11 @@ def map_in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> I
 
 
 def _handed_out(pool: ProcessPoolExecutor, call: Callable[[T], R], items: Sequence[T], chunk: int) -> Iterator[R]:
-    """Start the processes; they leave Ctrl-C to the one that starts them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited
+    """Start the processes with SIGINT blocked, so that only the parent process handles Ctrl-C."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit the mask
     try:
         with warnings.catch_warnings():
-            # Since Python 3.12, of forking beside threads: none here holds a lock that decoding needs.
+            # Python 3.12 and later warn about forking with threads; no thread here holds a lock that decoding needs.
             warnings.simplefilter("ignore", DeprecationWarning)
             return pool.map(call, items, chunksize=chunk)
     finally:
@@ -92,7 +95,7 @@ def _handed_out(pool: ProcessPoolExecutor, call: Callable[[T], R], items: Sequen
 
 
 def _ended_children(others: Sequence[Process]) -> list[Process]:
-    """This process's children, but for others than the pool's, after telling them to end."""
+    """Terminate the children of this process that are not among ``others``, and return them."""
     children = [child for child in multiprocessing.active_children() if child not in others]
     for child in children:
         child.terminate()
@@ -104,7 +107,7 @@ def _begin() -> None:
 
 
 def _end_with_parent() -> None:
-    """End when the process that started this one does, however it ends: it would wait for work forever."""
+    """End this process when its parent ends for any reason; it would otherwise wait for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""Where images come from: a folder or a .zip, the files in it, and what their paths and labels.csv say of them."""
+"""Image sources: a folder or a .zip, the files in it, and their labels from paths or labels.csv."""
 
 import csv
 import io
@@ -16,23 +16,23 @@ from pathlib import Path, PurePosixPath
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.params import RESERVED_LABELS
 
-# What is looked for. Phones save .heic, which Pillow cannot read: it is listed so that it is reported, not ignored.
+# Endings of image files. Pillow cannot read phones' .heic: it is listed so that it is reported instead of ignored.
 SUFFIXES = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
 )
-MAX_BYTES = 500_000_000  # of one file, compressed or not
-# What zipfile and the decompressors raise on damaged, encrypted or unusual archives.
+MAX_BYTES = 500_000_000  # bytes of one file, after unpacking
+# Exceptions that zipfile and the decompressors raise on damaged, encrypted or unusual archives.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
 
 
 class ImageSource:
-    """The images in a folder, at any depth, or in one .zip of it.
+    """Read the images in a folder, at any depth, or in one .zip of it.
 
-    Folders behind symbolic links are not entered, so links cannot loop; linked files are read, since DVC may
-    link a tracked folder's files to its cache.
+    Symbolic links to folders are not followed, so that links cannot loop. Links to files are followed, since DVC may
+    link the files of a tracked folder to its cache.
 
     Raises:
-        UserError: no such path, or neither a folder nor a readable .zip.
+        UserError: the path does not exist, or is neither a folder nor a readable .zip.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -40,7 +40,7 @@ class ImageSource:
         self._zip: zipfile.ZipFile | None = None
         try:
             is_file, is_folder = self.path.is_file(), self.path.is_dir()
-        except OSError as error:  # such as a name that is too long
+        except OSError as error:  # for example, the name is too long
             raise UserError(f"data.path: {self.path} cannot be read: {error.strerror}") from error
         if is_file:
             try:
@@ -55,10 +55,10 @@ class ImageSource:
             )
 
     def __reduce__(self) -> tuple[Callable[[Path], "ImageSource"], tuple[Path]]:
-        return _of_process, (self.path,)  # an open archive has one position: each process opens it for itself, once
+        return _of_process, (self.path,)  # an open archive has one file position, so each process opens its own
 
     def names(self) -> list[str]:
-        """Paths of all images relative to the source, `/` between parts, sorted.
+        """Return the paths of all images relative to the source, `/` between parts, sorted.
 
         Raises:
             UserError: a folder in it cannot be read.
@@ -66,11 +66,11 @@ class ImageSource:
         return sorted(filter(_is_image, self._files()))
 
     def labels(self) -> dict[str, str] | None:
-        """Path → label as labels.csv has it (blank: unlabelled), or None where there is no such file.
+        """Return path → label from labels.csv (blank: unlabelled), or None if there is no such file.
 
         Raises:
-            UserError: more than one labels.csv, an unreadable one, no `path,label` columns, a path that is not there,
-                is no image, or has two labels.
+            UserError: there is more than one labels.csv; it is unreadable or lacks the columns `path,label`; or a path
+                in it is missing, is not an image, or has two labels.
         """
         files = self._files()
         tables = [name for name in files if PurePosixPath(name).name == "labels.csv"]
@@ -87,7 +87,7 @@ class ImageSource:
         if not rows or not {"path", "label"} <= rows[0].keys():
             raise UserError(f"{self.path}: {tables[0]} needs the columns path,label and at least one row")
         folder = PurePosixPath(tables[0]).parent
-        # Some archives have names that begin with `./`.
+        # Names in some archives begin with `./`, which PurePosixPath removes.
         composed = {_composed(str(PurePosixPath(name))): name for name in files} | {name: name for name in files}
         labels: dict[str, str] = {}
         for row in rows:
@@ -109,7 +109,7 @@ class ImageSource:
         return labels
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file.
+        """Return the bytes of one file.
 
         Raises:
             UnreadableImage: with the reason.
@@ -120,7 +120,7 @@ class ImageSource:
             if self._zip is None:
                 path = self.path / name
                 status = path.stat()
-                if not stat.S_ISREG(status.st_mode):  # a pipe or a device would be read without end
+                if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
                     raise UnreadableImage("not a regular file")
                 if status.st_size > MAX_BYTES:
                     raise UnreadableImage(f"larger than {MAX_BYTES:,} bytes")
@@ -161,22 +161,22 @@ def _is_image(name: str) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Files that systems leave behind: .DS_Store, ._x.jpg, .cache/…, and macOS's __MACOSX in archives."""
+    """Return whether a file is hidden or a system's by-product: .DS_Store, ._x.jpg, .cache/…, __MACOSX."""
     return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
 def shown(name: str) -> str:
-    """A path as text that can be written: bytes that are not UTF-8, which Linux admits in names, become `\\xff`."""
+    """Return a path as printable text: bytes that are not UTF-8, which Linux allows in names, become `\\xff`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def labels_by_path(names: Sequence[str], labels: Sequence[str]) -> list[str | None]:
-    """The class that each path tells, or None; case does not count.
+    """Return the class that each path indicates, or None; case is ignored.
 
-    Where any image lies in a folder named after a class, folders decide alone, the nearest first: `cat/7.jpg`. Else
-    the prefix of the file's name does, which ends where something other than a letter follows: `cat.0.jpg`,
-    `cat_12.png`, `Cat7.jpg`, or, after a digit, something other than a digit: `type1_0.jpg`; but not in a folder named
-    `unlabelled` or `unlabeled`.
+    If any image lies in a folder named after a class, only folders count, the nearest one first: `cat/7.jpg`. Otherwise
+    the prefix of the file name counts. A prefix ends before a character that is not a letter, or, if it ends in a
+    digit, before one that is not a digit either: `cat.0.jpg`, `cat_12.png`, `Cat7.jpg`, `type1_0.jpg`. Images in a
+    folder named `unlabelled` or `unlabeled` have no class.
     """
     classes = {folded(label): label for label in labels}
     paths = [PurePosixPath(folded(name)) for name in names]
@@ -197,17 +197,17 @@ def _prefix_label(path: PurePosixPath, classes: dict[str, str]) -> str | None:
     if RESERVED_LABELS.isdisjoint(path.parts[:-1]):
         for prefix in sorted(classes, key=len, reverse=True):
             rest = path.name.removeprefix(prefix)
-            number = prefix[-1:].isdigit() and rest[:1].isdigit()  # type1 is not the class of type10.jpg
+            number = prefix[-1:].isdigit() and rest[:1].isdigit()  # type1 is no prefix of type10.jpg
             if rest != path.name and not rest[:1].isalpha() and not number:
                 return classes[prefix]
     return None
 
 
 def folded(name: str) -> str:
-    """Without case, and with accents written in one way."""
+    """Return the name without case, and with accents in composed form, for comparisons."""
     return _composed(name).casefold()
 
 
 def _composed(name: str) -> str:
-    """With each accent and its letter as one character; macOS writes two."""
+    """Return the name with each accent and its letter as one character; macOS stores two."""
     return unicodedata.normalize("NFC", name)

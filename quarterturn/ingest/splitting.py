@@ -1,4 +1,4 @@
-"""Which image goes where: a stable split by content."""
+"""Train, validation and test split, stable because it depends on the content of each image only."""
 
 import hashlib
 import re
@@ -13,34 +13,35 @@ from quarterturn.core.errors import UserError
 from quarterturn.data.manifest import DUPLICATE, NEAR_DUPLICATE, PARTS, REJECTED, TEST, TRAIN, UNLABELLED, VAL
 from quarterturn.ingest.duplicates import exact_duplicates, near
 
-MIN_IMAGES = 2  # of a class in a part: with fewer there is neither an accuracy nor a spread to speak of
+MIN_IMAGES = 2  # per class and part; fewer give no meaningful accuracy or variance
 
 
 def position(sha256: str, seed: int, purpose: str) -> float:
-    """A number in [0, 1) that a file's content, a seed and a purpose decide, and nothing else."""
+    """Return a number in [0, 1) that depends only on a file's content, a seed and a purpose."""
     digest = hashlib.sha256(f"{purpose}:{seed}:{sha256}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def assign(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "hash") -> pd.DataFrame:
-    """Give every image a part, and every training label its rank.
+    """Assign every image to a part, and give every training label its rank.
 
-    By hash, a labelled image goes where a hash of its content falls between fixed thresholds, so no other image can
-    move it. By position, each class is cut in the order of its names, numbers by value: val first, then train, test
-    last; so that images taken one after the other stay together. Of near-duplicates on different sides, test keeps
-    its own, then validation; the others are left out, the unlabelled ones too.
+    By hash, the part of a labelled image depends on where a hash of its content falls between fixed thresholds, so
+    adding or removing images moves no other image. By position, each class is cut in the order of its names, with
+    numbers compared by value: val first, then train, test last; images taken one after the other stay together. Of
+    near-duplicates in different parts, test keeps its image, then validation; the others are left out, including
+    unlabelled ones.
 
     Args:
-        table: one row a file with `label` ("" for unlabelled), `sha256`, `perceptual_hash` and `reason` ("" for
-            readable ones).
+        table: one row per file with `label` ("" for unlabelled), `sha256`, `perceptual_hash` and `reason` ("" for
+            readable files).
         val: fraction of the labelled images for validation.
-        test: share for the test.
-        seed: of the split.
+        test: fraction of the labelled images for the test.
+        seed: seed of the split.
         by: "hash" or "position".
 
     Returns:
         A copy with `part` (one of `PARTS`, rejected, duplicate, near-duplicate), `reason` completed, and `rank`: the
-        order within its class in which a training label is used, from 0; -1 for other images.
+        order, from 0, in which the training labels of a class are used; -1 for other images.
     """
     table = without_copies(table)
     split_classes(table, val, test, seed, by)
@@ -50,7 +51,7 @@ def assign(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "h
 
 
 def without_copies(table: pd.DataFrame) -> pd.DataFrame:
-    """A copy with `part` (unlabelled for every image that can be used, else rejected or duplicate) and `reason`."""
+    """Return a copy with `part` (unlabelled for usable images, else rejected or duplicate) and `reason`."""
     table = table.copy()
     readable = table["reason"] == ""
     repeated, contradictory = exact_duplicates(table.loc[readable, "sha256"], table.loc[readable, "label"])
@@ -66,18 +67,18 @@ def without_copies(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def split_classes(table: pd.DataFrame, val: float, test: float, seed: int, by: str) -> None:
-    """Put the usable images of every class into train, val and test, in place."""
+    """Assign the usable images of every class to train, val and test, in place."""
     for _, rows in table[(table["part"] == UNLABELLED) & (table["label"] != "")].groupby("label"):
         table.loc[rows.index, "part"] = drawn_parts(rows, val, test, seed, by)
 
 
 def drawn_parts(rows: pd.DataFrame, val: float, test: float, seed: int, by: str) -> list[str]:
-    """For each of ``rows`` train, val or test, as `assign` says."""
+    """Return train, val or test for each of ``rows``, as described in `assign`."""
     return _by_position(rows, val, test) if by == "position" else _by_hash(rows, val, test, seed)
 
 
 def leave_out_near_duplicates(table: pd.DataFrame) -> None:
-    """Of near-duplicates on different sides leave out, in place, all but those of test, then of val."""
+    """Leave out, in place, near-duplicates of test images in other parts, then those of val images."""
     used = table.index[table["part"].isin(PARTS)]
     hashes = hash_matrix(table.loc[used, "perceptual_hash"])
     for holder, others in ((TEST, (VAL, TRAIN, UNLABELLED)), (VAL, (TRAIN, UNLABELLED))):
@@ -87,19 +88,19 @@ def leave_out_near_duplicates(table: pd.DataFrame) -> None:
 
 
 def rank_labels(table: pd.DataFrame, training: npt.NDArray[np.bool_], seed: int) -> None:
-    """Add `rank`, in place: for ``training`` images, (n,) bool, their order within the class, by hash."""
+    """Add `rank`, in place: the order by hash within its class for ``training`` images, (n,) bool; else -1."""
     table["rank"] = -1
     for _, rows in table[training].groupby("label"):
         table.loc[rows.index[hash_order(rows, seed, "label")], "rank"] = np.arange(len(rows))
 
 
 def hash_order(rows: pd.DataFrame, seed: int, purpose: str) -> npt.NDArray[np.int64]:
-    """Indices that put ``rows`` into the order of their `position`."""
+    """Return indices that sort ``rows`` by `position`."""
     return np.argsort([position(sha256, seed, purpose) for sha256 in rows["sha256"]], kind="stable")
 
 
 def name_order(rows: pd.DataFrame) -> list[int]:
-    """Indices that put ``rows`` into the order of their names, numbers by value."""
+    """Return indices that sort ``rows`` by name, with numbers compared by value."""
     keys = [
         [_by_value(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in rows["image"]
     ]
@@ -107,18 +108,18 @@ def name_order(rows: pd.DataFrame) -> list[int]:
 
 
 def _by_value(digits: str) -> tuple[int, str]:
-    """Puts numbers in order, also those that are too long for `int`."""
+    """Return a sort key for digits; unlike `int` it has no limit of length."""
     significant = digits.lstrip("0")
     return len(significant), significant
 
 
 def hash_matrix(hexadecimal: pd.Series) -> npt.NDArray[np.uint8]:
-    """Perceptual hashes as (n, 32) uint8."""
+    """Return perceptual hashes, 64 hex digits each, as (n, 32) uint8."""
     return np.frombuffer(bytes.fromhex("".join(hexadecimal)), dtype=np.uint8).reshape(-1, 32)
 
 
 def check_counts(table: pd.DataFrame, labels: Sequence[str]) -> None:
-    """Raise a `UserError` where a class has no images, or too few in train, val or test."""
+    """Raise a `UserError` if a class has no images, or too few in train, val or test."""
     for label in labels:
         parts = parts_of_class(table, label)
         for part in (TRAIN, VAL, TEST):
@@ -131,7 +132,7 @@ def check_counts(table: pd.DataFrame, labels: Sequence[str]) -> None:
 
 
 def parts_of_class(table: pd.DataFrame, label: str) -> pd.Series:
-    """The parts of a class's images; a `UserError` where none can be used."""
+    """Return the parts of the images of a class; raise a `UserError` if none can be used."""
     parts = table.loc[table["label"] == label, "part"]
     if parts.isin((TRAIN, VAL, TEST, NEAR_DUPLICATE)).sum() == 0:
         raise UserError(
@@ -142,7 +143,7 @@ def parts_of_class(table: pd.DataFrame, label: str) -> pd.Series:
 
 
 def summary(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
-    """Counts for metrics/split.json: images per class and part, and what was left out."""
+    """Return the counts for metrics/split.json: images per class and part, and those left out."""
     counts = table["part"].value_counts()
     per_class = {
         label: {part: int(((table["label"] == label) & (table["part"] == part)).sum()) for part in (TRAIN, VAL, TEST)}
