@@ -1,1 +1,1 @@
-"""Metrics, intervals and plots."""
+"""Metrics, confidence intervals, plots and the table of predictions."""

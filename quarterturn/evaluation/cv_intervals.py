@@ -1,8 +1,8 @@
-"""How sure is it, cross-validated? Intervals and the paired comparison where every image is tested several times.
+"""Confidence intervals and a paired comparison for cross-validation, where every image is tested several times.
 
-The trainings share most of their images, so their tests are not independent, and there is no unbiased estimate of how
-much they are alike (Bengio and Grandvalet, JMLR 5:1089, 2004). All is therefore computed as from fewer images, each
-tested once: `independent` says how many.
+The trainings share most of their images, so their tests are not independent, and there is no unbiased estimator of
+their covariance (Bengio and Grandvalet, JMLR 5:1089, 2004). All figures are therefore computed for a smaller number of
+images that are tested once each: the result of `independent`.
 """
 
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from scipy.stats import binomtest, norm
 
 from quarterturn.evaluation.intervals import LEVEL, PairedComparison, tango_interval
 
-POWER = 0.8  # how often a difference is to be told
-NEARLY_ZERO, WORTH_TELLING = 0.01, 0.05  # instead of a difference below the one, the other is to be told
+POWER = 0.8  # probability with which a true difference should be detected
+NEARLY_ZERO, WORTH_TELLING = 0.01, 0.05  # differences of accuracy; below the first, power is computed for the second
 
 
 def independent(images: int, folds: int, repeats: int) -> float:
-    """As how many images, each tested once, ``images`` count that are cross-validated.
+    """Return the number of images, tested once each, that are as informative as ``images`` cross-validated ones.
 
-    Nadeau and Bengio (Machine Learning 52:239, 2003) correct the variance of a mean over J trainings to
-    (1/J + tested/trained) times the variance of one, which tests images/folds of them; for repeated folds so do
-    Bouckaert and Frank (PAKDD 2004).
+    Nadeau and Bengio (Machine Learning 52:239, 2003) correct the variance of a mean over J trainings to (1/J +
+    tested/trained) times the variance of one training, which tests images/folds images; Bouckaert and Frank (PAKDD
+    2004) apply this to repeated folds.
     """
     return images / (folds * (1 / (folds * repeats) + 1 / (folds - 1)))
 
 
 def share_interval(share: float, count: float) -> tuple[float, float]:
-    """95 % interval of a share (Wilson, 1927) of ``count`` images, which need not be a whole number."""
+    """Return Wilson's 95 % interval (1927) of a proportion of ``count`` images; ``count`` may be fractional."""
     z = float(norm.ppf((1 + LEVEL) / 2))
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * float(np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)))
@@ -37,11 +37,11 @@ def share_interval(share: float, count: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class FoldComparison(PairedComparison):
-    """First minus second, cross-validated.
+    """Describe the difference first minus second, cross-validated.
 
     Attributes:
-        to_tell: the difference in question: the observed one, or `WORTH_TELLING` where that is below `NEARLY_ZERO`.
-        labels_needed: number of labelled images at which it would be told from zero with probability `POWER`.
+        to_tell: the difference to detect: the observed one, or `WORTH_TELLING` if that is below `NEARLY_ZERO`.
+        labels_needed: number of labelled images at which `to_tell` is detected with probability `POWER`.
     """
 
     to_tell: float
@@ -49,13 +49,19 @@ class FoldComparison(PairedComparison):
 
 
 def compare_folds(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], folds: int) -> FoldComparison:
-    """Compare two classifiers by which images, (images, repeats) bool each, they got right.
+    """Compare two classifiers by which images they classified correctly.
 
-    Interval and p are those of `compare_paired` (Tango's; McNemar's, exact) for `independent` images of which the
-    same shares were got right by one classifier only; for p, their numbers are rounded.
+    The interval and p are those of `compare_paired` (Tango's; McNemar's exact test) for `independent` images with the
+    same proportions of images that only one classifier classified correctly; for p, the counts are rounded.
 
-    The labels needed are those of a normal approximation: ((z₀.₉₇₅ + z₀.₈) · deviation / difference)², where deviation
-    is that between images, times images/independent. More labels also change both classifiers; that is left out.
+    `labels_needed` follows from a normal approximation: ((z₀.₉₇₅ + z₀.₈) · standard deviation / difference)², with the
+    standard deviation between images, times images/independent. It ignores that more labels also improve both
+    classifiers.
+
+    Args:
+        first: (images, repeats) bool, correct or not.
+        second: the same for the second classifier.
+        folds: number of folds.
     """
     images, repeats = first.shape
     count = independent(images, folds, repeats)
@@ -65,7 +71,8 @@ def compare_folds(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], f
     wins, losses = round(only_first * count), round(only_second * count)
     p = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     to_tell = abs(difference) if abs(difference) >= NEARLY_ZERO else WORTH_TELLING
-    variance = max(only_first + only_second, to_tell) - to_tell**2  # as many differ as make the difference, or more
+    # The discordant proportion is at least as large as the difference.
+    variance = max(only_first + only_second, to_tell) - to_tell**2
     z = float(norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER))
     needed = float(np.ceil(images / count * variance * (z / to_tell) ** 2))
     return FoldComparison(difference, low, high, p, to_tell, int(needed))

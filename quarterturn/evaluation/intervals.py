@@ -1,4 +1,4 @@
-"""How sure is it? Intervals for accuracies, and the paired comparison of two classifiers on the same images."""
+"""Metrics of one classifier with confidence intervals, and a paired comparison of two on the same images."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,18 +9,18 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
-LEVEL = 0.95
+LEVEL = 0.95  # confidence level of all intervals
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """First minus second, on the same images.
+    """Describe the difference of two accuracies on the same images, first minus second.
 
     Attributes:
-        difference: of the accuracies, in [-1, 1].
+        difference: difference of the accuracies, in [-1, 1].
         low: lower end of the 95 % interval.
-        high: upper end.
-        mcnemar_p: exact two-sided McNemar p.
+        high: upper end of the 95 % interval.
+        mcnemar_p: p of the exact two-sided McNemar test.
     """
 
     difference: float
@@ -30,21 +30,21 @@ class PairedComparison:
 
     @property
     def shown(self) -> bool:
-        """Whether there is a difference: the interval is clear of zero and the exact test agrees."""
+        """Return whether the difference is significant: the interval excludes zero and the exact test agrees."""
         return (self.low > 0 or self.high < 0) and self.mcnemar_p < 1 - LEVEL
 
 
 def accuracy_interval(correct: int, count: int) -> tuple[float, float]:
-    """95 % interval of an accuracy (Wilson, 1927), from ``correct`` of ``count`` images."""
+    """Return Wilson's 95 % interval (1927) of an accuracy, for ``correct`` of ``count`` images."""
     interval = binomtest(correct, count).proportion_ci(LEVEL, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def clustered_interval(correct: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """95 % interval of an accuracy over images that were each asked several times, (images, times) bool.
+    """Return a 95 % interval of an accuracy over images that were tested several times each, (images, times) bool.
 
-    Answers about one image are alike, so they count for less than as many images: Wilson's interval at the
-    effective sample size (Kish, 1965), which lies between the number of images and that of answers.
+    Results for one image are correlated. Wilson's interval is therefore computed for the effective sample size (Kish,
+    1965), limited to between the number of images and the number of results.
     """
     images, times = correct.shape
     accuracy = float(correct.mean())
@@ -55,10 +55,10 @@ def clustered_interval(correct: npt.NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def compare_paired(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> PairedComparison:
-    """Compare two classifiers by which images, (n,) bool each, they got right.
+    """Compare two classifiers by which images, (n,) bool each, they classified correctly.
 
-    The interval inverts Tango's score test (Statistics in Medicine 17:891, 1998); p is McNemar's, exact: the images
-    that only one got right, against a fair coin.
+    The interval inverts Tango's score test (Statistics in Medicine 17:891, 1998). McNemar's exact p is that of a
+    two-sided binomial test on the images that only one of the two classified correctly.
     """
     count = len(first)
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
@@ -70,19 +70,21 @@ def compare_paired(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) 
 
 
 def tango_interval(only_first: float, only_second: float, count: float) -> tuple[float, float]:
-    """95 % score interval of the difference of two paired proportions; the counts need not be whole numbers.
+    """Return the 95 % score interval of the difference of two paired proportions (Tango, 1998).
+
+    The counts need not be integers.
 
     Args:
-        only_first: pairs in which only the first succeeded.
-        only_second: pairs in which only the second did.
-        count: all pairs.
+        only_first: number of pairs in which only the first succeeded.
+        only_second: number of pairs in which only the second succeeded.
+        count: number of all pairs.
     """
     critical = float(norm.ppf((1 + LEVEL) / 2))
     difference = (only_first - only_second) / count
 
     def excess(delta: float, sign: int) -> float:
-        """Zero where the score statistic for ``delta`` is ``sign`` times the critical value."""
-        # The fraction of pairs that only the second wins, at its most likely under the hypothesis: a quadratic's root.
+        """Return zero where the score statistic for ``delta`` is ``sign`` times the critical value."""
+        # Maximum-likelihood proportion of pairs in which only the second succeeded, given delta: root of a quadratic.
         a = 2 * count
         b = (2 * count - only_first + only_second) * delta - only_first - only_second
         c = -only_second * delta * (1 - delta)
@@ -90,7 +92,7 @@ def tango_interval(only_first: float, only_second: float, count: float) -> tuple
         variance = count * (2 * share + delta * (1 - delta))
         return only_first - only_second - count * delta - sign * critical * float(np.sqrt(max(variance, 0.0)))
 
-    # Where no pair differs, or all do, the variance is zero at the difference itself: the root sought lies beyond.
+    # If no pair or every pair is discordant, the variance is zero at the difference itself; the root lies beyond it.
     beside = 1e-9
     low = -1.0 if difference <= -1 else float(brentq(excess, -1, difference - beside, args=(1,)))
     high = 1.0 if difference >= 1 else float(brentq(excess, difference + beside, 1, args=(-1,)))
@@ -100,7 +102,10 @@ def tango_interval(only_first: float, only_second: float, count: float) -> tuple
 def confusion(
     actual: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], names: list[str]
 ) -> dict[str, dict[str, int]]:
-    """Counts as {true: {predicted: count}}, from (n,) class indices each. (DVC drops lists from metrics files.)"""
+    """Return the counts as {true: {predicted: count}}, from (n,) class indices each.
+
+    DVC drops lists from metrics files, so a matrix cannot be used.
+    """
     counts = confusion_matrix(actual, predicted, labels=range(len(names)))
     return {
         name: {other: int(value) for other, value in zip(names, row, strict=True)}
@@ -111,16 +116,16 @@ def confusion(
 def classifier_metrics(
     actual: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64], names: list[str]
 ) -> dict[str, Any]:
-    """All that metrics/evaluate.json says of one classifier.
+    """Return the metrics of one classifier in metrics/evaluate.json.
 
     Args:
         actual: (n,) class indices; every class occurs.
-        probabilities: (n, classes), rows that add up to 1, or nearly.
-        names: of the classes.
+        probabilities: (n, classes); rows sum to 1 up to rounding.
+        names: class names.
 
     Returns:
-        accuracy with its 95 % interval, ROC AUC (of one class against the rest, averaged, if there are more than two),
-        precision and recall per class (precision is 0 for a class that is never predicted), confusion matrix.
+        Accuracy with its 95 % interval, ROC AUC (see `roc_auc`), precision and recall per class (precision is 0 for a
+        class that is never predicted), confusion matrix.
     """
     predicted = probabilities.argmax(axis=1)
     correct = int((predicted == actual).sum())
@@ -140,13 +145,13 @@ def classifier_metrics(
 
 
 def roc_auc(actual: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]) -> float:
-    """Area under the ROC curve; of one class against the rest, averaged, if there are more than two.
+    """Return the area under the ROC curve; with more than two classes, the mean over one-against-rest curves.
 
     Args:
         actual: (n,) class indices; every class occurs.
         probabilities: (n, classes).
     """
-    # Class by class, since sklearn's own average over several refuses rows that rounding keeps from adding up to 1.
+    # One class at a time: for several classes, sklearn rejects rows whose sum differs from 1 by rounding.
     classes = probabilities.shape[1]
     against_rest = [1] if classes == 2 else range(classes)
     areas = [roc_auc_score(actual == number, probabilities[:, number]) for number in against_rest]

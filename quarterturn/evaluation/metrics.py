@@ -1,4 +1,4 @@
-"""Every metric of the test, and the verdict, from predictions alone."""
+"""Test metrics and the verdict, computed from the predictions alone."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,10 +20,15 @@ from quarterturn.evaluation.intervals import (
 
 
 def metrics_of(predictions: pd.DataFrame, labels: Sequence[str], angles: Sequence[int]) -> dict[str, Any]:
-    """All of metrics/evaluate.json but the numbers of labels, from metrics/predictions.csv alone.
+    """Return the content of metrics/evaluate.json, except the numbers of labels, from metrics/predictions.csv.
 
-    With folds, every image and repeat counts; see `quarterturn.evaluation.cv_intervals` for the intervals. The ROC
-    AUC is then the mean of those within a fold: probabilities of different networks are not to be ranked together.
+    With folds, every image and repeat counts; see `quarterturn.evaluation.cv_intervals` for the intervals. The ROC AUC
+    is then the mean over folds, since probabilities of different networks must not be ranked together.
+
+    Args:
+        predictions: table as made by `predictions_table`.
+        labels: class names.
+        angles: degrees.
     """
     index = {label: number for number, label in enumerate(labels)}
     actual = np.array([index[label] for label in predictions["actual"]], dtype=np.int64)
@@ -53,7 +58,7 @@ def metrics_of(predictions: pd.DataFrame, labels: Sequence[str], angles: Sequenc
 
 
 def verdict(metrics: dict[str, Any]) -> str:
-    """What was shown, in words, from the contents of metrics/evaluate.json."""
+    """Return the result of the comparison as a sentence, from the content of metrics/evaluate.json."""
     compared, folded = metrics["comparison"], "folds" in metrics
     comparison = PairedComparison(
         compared["accuracy_difference"], compared["low"], compared["high"], compared["mcnemar_p"]
@@ -81,7 +86,7 @@ def verdict(metrics: dict[str, Any]) -> str:
 
 
 def _outlook(metrics: dict[str, Any], shown: bool) -> str:
-    """With folds: how many labels an answer would need, and whether pretraining saw tested images."""
+    """Describe, for folds, how many labels a significant result would need, and which images pretraining saw."""
     compared, sentences = metrics["comparison"], []
     if not shown:
         width, question = 100 * (compared["high"] - compared["low"]), f"{100 * compared['to_tell']:.1f} points"
@@ -99,7 +104,7 @@ def _outlook(metrics: dict[str, Any], shown: bool) -> str:
 
 
 def _two_digits_up(number: int) -> int:
-    """Rounded up to two significant digits."""
+    """Round up to two significant digits."""
     unit = int(10 ** max(len(str(number)) - 2, 0))
     return -(-number // unit) * unit
 
@@ -110,7 +115,7 @@ def _rotation_metrics(predictions: pd.DataFrame, angles: Sequence[int]) -> dict[
     asked = answers.notna().to_numpy()
     predicted = answers.fillna(-1).to_numpy(np.int64)
     true = np.broadcast_to(np.array(angles), predicted.shape)
-    # Every image was asked as often: at all angles, or at one.
+    # Every image was tested equally often: at all angles, or at one.
     right = (predicted == true)[asked].reshape(len(answers), -1)
     predicted, true = predicted[asked], true[asked]
     low, high = clustered_interval(right)

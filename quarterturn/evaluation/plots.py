@@ -1,4 +1,4 @@
-"""Drawings for people: numbered confusion matrices, the overview."""
+"""Plots of the evaluation: confusion matrices with counts, and the overview."""
 
 import textwrap
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from quarterturn.core.files import atomic
 
-MOST_COUNTED = 30  # classes; with more, a confusion matrix is shaded only
+MOST_COUNTED = 30  # classes; larger confusion matrices are shaded, without counts
 COLORS = {"rotation": "#8c6bb1", "transfer": "#1b7837", "baseline": "#636363"}
 
 
 def draw_confusion(matrix: Mapping[str, Mapping[str, int]], title: str, path: str | Path) -> None:
-    """Draw a confusion matrix with its counts as a PNG."""
+    """Draw a confusion matrix, {true: {predicted: count}}, with its counts as a PNG."""
     classes = min(max(len(matrix), 2), MOST_COUNTED)
     figure = Figure(figsize=(1.6 + 0.9 * classes, 1.5 + 0.8 * classes), layout="constrained")
     confusion_axes(figure.subplots(), matrix, title)
@@ -29,8 +29,8 @@ def draw_overview(sentence: str, metrics: Mapping[str, Mapping[str, Any]], path:
 
     Args:
         sentence: the verdict.
-        metrics: name → accuracy, accuracy_low, accuracy_high, confusion_matrix; and `labels`, if it used any.
-        path: of the PNG.
+        metrics: name → accuracy, accuracy_low, accuracy_high, confusion_matrix; and `labels` for a classifier.
+        path: where to write the PNG.
     """
     lines = textwrap.wrap(sentence, 130)
     figure = Figure(figsize=(12, 4.2 + 0.18 * max(len(lines) - 2, 0)), layout="constrained")
@@ -59,7 +59,7 @@ def draw_overview(sentence: str, metrics: Mapping[str, Mapping[str, Any]], path:
 
 
 def confusion_axes(axes: Axes, matrix: Mapping[str, Mapping[str, int]], title: str) -> None:
-    """Draw the counts of {true: {predicted: count}} into ``axes``, shaded by the fraction of the true class."""
+    """Draw the counts {true: {predicted: count}} into ``axes``, shaded by the fraction of the true class."""
     names = list(matrix)
     counts = np.array([[matrix[true][predicted] for predicted in names] for true in names])
     shares: npt.NDArray[np.float64] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -75,6 +75,6 @@ def confusion_axes(axes: Axes, matrix: Mapping[str, Mapping[str, int]], title: s
 
 
 def _save(figure: Figure, path: str | Path) -> None:
-    """PNG without matplotlib's version, which would make the bytes depend on it."""
+    """Write a PNG without the version of matplotlib, which would otherwise change the bytes."""
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
