@@ -1,4 +1,4 @@
-"""What dvc.lock says of the last run: with which params its results were made."""
+"""The parameters of the last run, from dvc.lock."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,22 +13,28 @@ LOCK, PARAMS = "dvc.lock", "params.yaml"
 
 
 def check_current() -> None:
-    """For what takes the pipeline's results without being one of its stages.
+    """Check that the results in the workspace were made with the present params.yaml.
+
+    For commands that use the pipeline's results without being a stage.
 
     Raises:
-        UserError: params.yaml says otherwise than when they were made, or one of the files cannot be read.
+        UserError: a parameter has changed since, or a file cannot be read.
     """
     if others := changed_params(_read(LOCK, stages_of), _read(PARAMS, as_mapping)):
         raise UserError(f"the last `dvc repro` had another {', '.join(others)} than params.yaml; run it first")
 
 
 def stages_of(lock: Any) -> Mapping[str, Any]:
-    """The stages by name of what was read of a dvc.lock; raises a `ValueError` where it is none."""
+    """Return the stages by name from the parsed dvc.lock.
+
+    Raises:
+        ValueError: the content is not that of a dvc.lock.
+    """
     return as_mapping(as_mapping(lock).get("stages"))
 
 
 def changed_params(stages: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
-    """Keys, such as transfer.epochs, whose value in the lock's stages is not that of params.yaml."""
+    """Return the keys, such as transfer.epochs, whose values differ between the lock's stages and params.yaml."""
     made_with = {
         key: value for stage in stages.values() for key, value in stage.get("params", {}).get(PARAMS, {}).items()
     }
@@ -36,7 +42,7 @@ def changed_params(stages: Mapping[str, Any], params: Mapping[str, Any]) -> list
 
 
 def param(params: Mapping[str, Any], key: str) -> Any:
-    """The value of a key such as transfer.epochs; None where there is none."""
+    """Return the value of a dotted key such as transfer.epochs; None if it is missing."""
     value: Any = params
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -44,7 +50,11 @@ def param(params: Mapping[str, Any], key: str) -> Any:
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
-    """What was read, if it is one, or nothing; anything else is a `ValueError`."""
+    """Return the parsed value if it is a mapping; an empty mapping for an empty file.
+
+    Raises:
+        ValueError: it is something else.
+    """
     if not isinstance(value or {}, Mapping):
         raise ValueError("keys and values are expected")
     return value or {}

@@ -1,4 +1,4 @@
-"""The typed model of params.yaml: every key, its unit and its range."""
+"""Typed model of params.yaml: every key with its unit and its range."""
 
 import difflib
 import reprlib
@@ -14,27 +14,27 @@ from quarterturn.core.errors import UserError, one_line
 Share = Annotated[float, Field(gt=0, lt=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-RESERVED_LABELS = frozenset({"unlabelled", "unlabeled"})  # what folders and metrics call images without a class
+RESERVED_LABELS = frozenset({"unlabelled", "unlabeled"})  # names of images without a class, in folders and metrics
 
 YAML_ERRORS = (YAMLError, ValueError, LookupError, RecursionError)  # LookupError: `!!int ""`, `!!bool maybe`
-CLASSIFIERS = ("transfer", "baseline")  # the sections, stages and models that tell classes, and are compared
+CLASSIFIERS = ("transfer", "baseline")  # sections, stages and models that are compared
 
 
 class Section(BaseModel):
-    """A mapping in params.yaml: unknown keys and wrong types are errors, values do not change."""
+    """Check one mapping in params.yaml: unknown keys and wrong types are errors, and values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Data(Section):
-    """The images."""
+    """Locate the images and name their classes."""
 
     path: str = Field(min_length=1, description="folder or .zip of images")
     labels: list[Annotated[str, Field(min_length=1)]] = Field(
         min_length=2, description="class names; their order is the class index"
     )
     image_size: int = Field(ge=8, le=1024, description="side of the stored square, pixels")
-    max_rejected: float = Field(ge=0, le=1, description="fraction of unreadable images that is tolerated")
+    max_rejected: float = Field(ge=0, le=1, description="largest tolerated fraction of unreadable images")
 
     @model_validator(mode="after")
     def labels_differ(self) -> Self:
@@ -49,21 +49,21 @@ class Data(Section):
 
 
 class Split(Section):
-    """Shares of the labelled images."""
+    """Divide the labelled images into training, validation and test."""
 
     val: Share = Field(
-        description="fraction of the labelled images for validation; cross-validated, only pretraining has any, of the"
-        " unlabelled images if there are as many of them as labelled ones"
+        description="fraction of the labelled images for validation; under cross-validation, only pretraining uses"
+        " validation images: unlabelled ones if there are at least as many of them as labelled ones"
     )
     test: Share = Field(
-        description="fraction of the labelled images for the test; cross-validated, every one is tested"
+        description="fraction of the labelled images for the test; under cross-validation, all are tested"
     )
-    seed: Seed = Field(description="which images go where, and which labels are used first")
+    seed: Seed = Field(description="seed of the split and of the order in which labels are used")
     by: Literal["hash", "position"] = Field(
-        description="hash: of each image's content; position: in the order of names, val first and test last"
+        description="hash: by a hash of each image's content; position: by name, val first, then train, test last"
     )
     cross_validate_below: int = Field(
-        ge=0, le=100_000, description="labelled images; with fewer, each is tested, in folds; 0: never"
+        ge=0, le=100_000, description="number of labelled images below which cross-validation is used; 0: never"
     )
 
     @model_validator(mode="after")
@@ -74,10 +74,10 @@ class Split(Section):
 
 
 class RotateAugment(Section):
-    """The rotation task."""
+    """Define the rotation task."""
 
     angles: list[Literal[0, 90, 180, 270]] = Field(
-        min_length=2, description="quarter turns to tell apart, degrees counter-clockwise"
+        min_length=2, description="angles to distinguish, degrees counter-clockwise"
     )
 
     @model_validator(mode="after")
@@ -88,88 +88,90 @@ class RotateAugment(Section):
 
 
 class Augmentation(Section):
-    """Random changes of training images, before they are rotated."""
+    """Change training images at random, before they are rotated."""
 
     crop: float = Field(gt=0, le=1, description="side of the smallest random crop, fraction of the side")
-    mirror: bool = Field(description="left and right swapped in half of the cases")
+    mirror: bool = Field(description="mirror half of the images horizontally")
     color: float = Field(ge=0, lt=1, description="largest relative change of brightness and contrast")
 
 
 class Model(Section):
-    """The network; the same for all three trainings."""
+    """Define the network, which is the same in all three trainings."""
 
     architecture: Literal["convnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
-        description="convnet, or a torchvision ResNet; either untrained"
+        description="convnet, or a ResNet of torchvision, with random initial weights"
     )
     widths: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
         min_length=1, max_length=8, description="channels of each convnet block; each block halves the side"
     )
     depth: int = Field(ge=1, le=8, description="convolutions in each convnet block")
-    normalization: Literal["batch", "none"] = Field(description="after each convolution of the convnet")
-    grid: int = Field(ge=1, le=64, description="cells a side that features are averaged over before the head")
+    normalization: Literal["batch", "none"] = Field(description="normalization after each convolution of the convnet")
+    grid: int = Field(
+        ge=1, le=64, description="side of the grid of cells over which features are averaged before the head"
+    )
     head: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
         max_length=4, description="hidden widths of the head; []: linear"
     )
-    dropout: float = Field(
-        ge=0, lt=1, description="fraction of each hidden layer of the head that is dropped in training"
-    )
+    dropout: float = Field(ge=0, lt=1, description="dropout probability in the hidden layers of the head")
     output: Literal["softmax", "sigmoid"] = Field(
-        description="of the head; sigmoid: a single output where two are told apart"
+        description="output of the head; sigmoid: a single output for two classes or two angles"
     )
 
     @property
     def minimum_size(self) -> int:
-        """Smallest image side that the network can halve as often as it does, in pixels."""
+        """Return the smallest image side, in pixels, that the network can halve at each of its blocks."""
         return 2 ** len(self.widths) if self.architecture == "convnet" else 32
 
 
 class TrainingPlan(Section):
-    """How long and how fast one training goes."""
+    """Set the length and the speed of one training."""
 
-    epochs: int = Field(ge=1, le=100_000, description="passes over its images")
+    epochs: int = Field(ge=1, le=100_000, description="passes over the training images")
     batch_size: int = Field(ge=2, le=65_536, description="images per step")
-    learning_rate: float = Field(gt=0, le=10, description="of AdamW, at its peak")
-    weight_decay: float = Field(ge=0, le=10, description="AdamW's decoupled decay")
+    learning_rate: float = Field(gt=0, le=10, description="peak learning rate of AdamW")
+    weight_decay: float = Field(ge=0, le=10, description="decoupled weight decay of AdamW")
     schedule: Literal["cosine", "constant"] = Field(
-        description="of the learning rate; cosine: a warm-up and half a cosine"
+        description="schedule of the learning rate; cosine: warm-up, then half a cosine"
     )
-    averaging: float = Field(ge=0, lt=1, description="decay per step of the weights' moving average; 0: none")
+    averaging: float = Field(
+        ge=0, lt=1, description="decay per step of the moving average of the weights; 0: no average"
+    )
 
 
 class Pretrain(TrainingPlan):
-    """Training of the rotation classifier; with angles_per_image: all, a step has its images at every angle."""
+    """Train the rotation classifier; with angles_per_image: all, each step sees its images at every angle."""
 
     angles_per_image: Literal["all", "one"] = Field(
-        description="all angles of an image in one batch, or one angle per image, drawn once"
+        description="all: every angle of an image in one batch; one: one angle per image, drawn once"
     )
 
 
 class Transfer(TrainingPlan):
-    """Training with the pretrained features; cross-validated, for 800 steps at least."""
+    """Train with the pretrained features; under cross-validation, for at least 800 steps."""
 
-    label_fraction: Fraction = Field(description="fraction of the training labels that is used")
+    label_fraction: Fraction = Field(description="fraction of the training labels to use")
     trainable: Literal["head", "all"] = Field(description="head: features frozen; all: fine-tuned")
     weights: str = Field(
-        min_length=1, description="model file whose features are transferred; its path from the project's folder"
+        min_length=1, description="model file whose features are transferred, relative to the project's folder"
     )
 
     @model_validator(mode="after")
     def weights_are_relative(self) -> Self:
-        if PurePosixPath(self.weights).is_absolute():  # final/dvc.yaml could not name it
+        if PurePosixPath(self.weights).is_absolute():  # final/dvc.yaml refers to it relative to the project
             raise ValueError(f"transfer.weights is {self.weights}; give its path from the project's folder")
         return self
 
 
 class Baseline(TrainingPlan):
-    """Training of the same network from scratch; cross-validated, for 800 steps at least."""
+    """Train the same network from scratch; under cross-validation, for at least 800 steps."""
 
-    label_fraction: Fraction = Field(description="fraction of the training labels that is used")
+    label_fraction: Fraction = Field(description="fraction of the training labels to use")
 
 
 class Params(Section):
-    """All of params.yaml."""
+    """Hold the content of params.yaml."""
 
-    seed: Seed = Field(description="initial weights, order of the batches, augmentation")
+    seed: Seed = Field(description="seed of initial weights, order of the batches and augmentation")
     data: Data
     split: Split
     rotate_augment: RotateAugment
@@ -193,7 +195,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and check params.yaml.
 
     Raises:
-        UserError: unreadable, not YAML, or a key that is unknown, missing, of the wrong type or out of range.
+        UserError: the file is unreadable or not YAML, or a key is unknown, missing, of the wrong type or out of range.
     """
     try:
         values = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
@@ -205,10 +207,12 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 
 def check_unchanged(params: Params, *sections: str) -> None:
-    """Of what a stage reads of params.yaml, when it has ended: DVC records what the file says then.
+    """Check, when a stage has ended, that params.yaml still has the values that the stage used.
+
+    DVC records the values that the file has when the stage ends.
 
     Raises:
-        UserError: a section is not what it was.
+        UserError: one of the sections has changed.
     """
     now = load_params()
     if changed := [name for name in sections if getattr(now, name) != getattr(params, name)]:
@@ -216,10 +220,10 @@ def check_unchanged(params: Params, *sections: str) -> None:
 
 
 def check_params(values: object, source: str = "params.yaml") -> Params:
-    """Turn the parsed YAML into `Params`; ``source`` names the file in errors.
+    """Return the parsed YAML as `Params`; ``source`` names the file in error messages.
 
     Raises:
-        UserError: with the key, its value and what is allowed.
+        UserError: with the key, its value and the allowed values.
     """
     if not isinstance(values, dict):
         raise UserError(f"{source} must be a mapping of sections, not {type(values).__name__}")
@@ -227,7 +231,7 @@ def check_params(values: object, source: str = "params.yaml") -> Params:
         return Params.model_validate(values)
     except ValidationError as error:
         problems = error.errors()
-        # A misspelt key is unknown, and the right one missing: the first says more.
+        # A misspelt key causes two errors, an unknown and a missing key: report the former, which allows a suggestion.
         first = min(problems, key=lambda problem: problem["type"] not in ("extra_forbidden", "invalid_key"))
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise UserError(f"{source}: {_explain(first)}{more}") from error
@@ -250,12 +254,12 @@ def _explain(problem: Any) -> str:
 
 
 def _short(value: object) -> str:
-    """The value in one line, without writing out all of what YAML's aliases can fold into a few bytes."""
+    """Return the value on one line, shortened: aliases in YAML can expand a few bytes to gigabytes."""
     short = reprlib.Repr()
     short.maxlevel, short.maxstring, short.maxother = 3, 80, 80
     try:
         return short.repr(value)[:80]
-    except ValueError:  # Python writes no integer of more than 4,300 digits
+    except ValueError:  # Python does not convert integers of more than 4,300 digits to text
         return "a number of thousands of digits"
 
 

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, plain lines elsewhere."""
+"""Progress reports: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 import time
@@ -9,16 +9,16 @@ from typing import Self, TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
-QUIET_SECONDS = 10.0  # between two plain lines that only say how far it is
+QUIET_SECONDS = 10.0  # least time between two plain lines that report progress
 
 
 class Progress:
-    """Counts steps; use it as a context manager.
+    """Count steps and report progress on stderr; a context manager.
 
     Args:
-        name: what goes on.
+        name: name of the task.
         total: number of steps.
-        done: those that were done before.
+        done: number of steps that an earlier run completed.
     """
 
     def __init__(self, name: str, total: int, done: int = 0) -> None:
@@ -37,20 +37,20 @@ class Progress:
         self._bar.close()
 
     def advance(self) -> None:
-        """One step is done."""
+        """Count one step."""
         self._done += 1
         self._bar.update()
         if self._bar.disable and time.monotonic() - self._spoke >= QUIET_SECONDS:
             self.note(f"{self._done}/{self._total}")
 
     def note(self, text: str) -> None:
-        """Say something: a line of its own, above the bar if there is one."""
+        """Print a line of its own, above the bar if there is one."""
         tqdm.write(f"{self._name}: {text}", file=sys.stderr)
         self._spoke = time.monotonic()
 
 
 def with_progress(items: Iterable[T], name: str, total: int) -> Iterator[T]:
-    """The items, while progress is shown."""
+    """Yield the items and report progress."""
     with Progress(name, total) as progress:
         for item in items:
             yield item
