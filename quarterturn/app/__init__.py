@@ -1,1 +1,1 @@
-"""The command `quarterturn` and what it offers."""
+"""The command line program `quarterturn` and the functions behind its commands."""

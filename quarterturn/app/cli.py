@@ -1,6 +1,6 @@
-"""The command `quarterturn`: what there is to do beside the pipeline.
+"""The command line program `quarterturn`, with commands besides the pipeline.
 
-Each subcommand imports what it needs when it is called, so that `--help` and `check` answer at once.
+Each command imports its modules when it is called, so that `--help` and `check` respond quickly.
 """
 
 import argparse
@@ -13,45 +13,48 @@ from quarterturn.core.errors import run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one subcommand; a `UserError` ends it with one line on stderr and exit code 1."""
+    """Run one command; a `UserError` ends it with one line on stderr and exit code 1."""
     options = parser().parse_args(arguments)
 
     def program() -> None:
         options.command(options)
-        sys.stdout.flush()  # here, as the disk behind it may be full
+        sys.stdout.flush()  # reports a full disk as an error of this command
 
     try:
         run(program, "quarterturn")
-    except BrokenPipeError:  # the reader has seen enough: `| head`
+    except BrokenPipeError:  # the reader has closed the pipe, for example `| head`
         _drop_output()
         sys.exit(1)
     except SystemExit:
         try:
             sys.stdout.flush()
-        except OSError:  # after a line that says what is wrong
+        except OSError:  # the error has been printed already
             _drop_output()
         raise
 
 
 def _drop_output() -> None:
-    """Leave what could not be written: Python would try once more when it ends."""
+    """Redirect stdout to the null device, so that Python does not try to flush it again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check(_: argparse.Namespace) -> None:
+    """Check params.yaml."""
     from quarterturn.core.params import load_params
 
     load_params()
 
 
 def mend(_: argparse.Namespace) -> None:
-    from quarterturn.app.repair import mend
+    """Repair half-written files of DVC and print what was done."""
+    from quarterturn.app.repair import repair
 
-    for line in mend(Path()):
+    for line in repair(Path()):
         print(f"quarterturn: {line}", file=sys.stderr)
 
 
 def recipe(options: argparse.Namespace) -> None:
+    """List the recipes, or write one into params.yaml and print the changes."""
     from quarterturn.app.recipes import apply, list_recipes
 
     if options.name is None:
@@ -65,12 +68,14 @@ def recipe(options: argparse.Namespace) -> None:
 
 
 def fetch(options: argparse.Namespace) -> None:
+    """Download a dataset."""
     from quarterturn.app.download import fetch_oxford_pets
 
     fetch_oxford_pets(options.folder)
 
 
 def compare(options: argparse.Namespace) -> None:
+    """Print the comparison of two revisions."""
     from quarterturn.app.compare import as_html, as_markdown, as_text, compare
 
     write = {"text": as_text, "md": as_markdown, "html": as_html}[options.format]
@@ -78,43 +83,49 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def report(options: argparse.Namespace) -> None:
+    """Write the report on the last run."""
     from quarterturn.app.report import report
 
     report(options.output, options.against)
 
 
 def offline(options: argparse.Namespace) -> None:
+    """Make the page of `dvc plots` open offline."""
     from quarterturn.app.offline import make_offline
 
     make_offline(options.page)
 
 
 def predict(options: argparse.Namespace) -> None:
+    """Print the classes of images."""
     from quarterturn.app.predict import predict
 
     predict(options.paths, options.model, options.format)
 
 
 def export(options: argparse.Namespace) -> None:
+    """Write the classifier as ONNX."""
     from quarterturn.app.export import export
 
     export(options.paths, options.model, options.output)
 
 
 def upright(options: argparse.Namespace) -> None:
+    """Print, and with --turn rotate, images that are not upright."""
     from quarterturn.app.upright import upright
 
     upright(options.paths, options.model, options.sure, options.turn)
 
 
 def completion(options: argparse.Namespace) -> None:
+    """Print the completion script for a shell."""
     import shtab
 
     print(shtab.complete(parser(), options.shell))
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the whole command line, subcommands with their help and examples included."""
+    """Return the parser of the whole command line, with the help and an example for each command."""
     whole = argparse.ArgumentParser(
         prog="quarterturn",
         description="Commands besides the pipeline, which `dvc repro` runs. Run it in the project's folder.",
@@ -130,18 +141,22 @@ def parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    add(check, "check params.yaml: unknown keys, types and ranges; say nothing if it is valid", "quarterturn check")
+    add(
+        check,
+        "check params.yaml for unknown keys, wrong types and values out of range; print nothing if it is valid",
+        "quarterturn check",
+    )
 
     add(
         mend,
-        "repair files that a killed DVC has left half written; print nothing if there are none (`make repro` does it)",
+        "repair files that a killed DVC left half-written; print nothing if there are none (`make repro` runs it)",
         "quarterturn mend",
     )
 
     added = add(recipe, "write a recipe's values into params.yaml and print what changed", "quarterturn recipe quick")
-    added.add_argument("name", nargs="?", metavar="NAME", help="recipes/NAME.yaml; without it, the recipes are listed")
+    added.add_argument("name", nargs="?", metavar="NAME", help="recipes/NAME.yaml; default: list the recipes")
 
-    added = add(fetch, "fetch a dataset from the internet into one .zip", "quarterturn fetch oxford-pets")
+    added = add(fetch, "download a dataset into one .zip", "quarterturn fetch oxford-pets")
     added.add_argument("dataset", choices=["oxford-pets"], help="oxford-pets: 7,349 photos of cats and dogs, 800 MB")
     added.add_argument(
         "--folder", default="data/oxford-pets", help="where to put oxford-pets.zip (default: %(default)s)"
@@ -149,27 +164,27 @@ def parser() -> argparse.ArgumentParser:
 
     added = add(
         compare,
-        "compare two revisions: params, metrics, and a paired test on the test images that both have",
+        "compare two revisions: params, metrics, and a paired test on the test images that both share",
         "quarterturn compare main my-experiment",
     )
     revision = "branch, tag, commit, name of a `dvc exp`, or workspace (default: %(default)s)"
     added.add_argument("old", nargs="?", default="HEAD", metavar="REV", help=revision)
     added.add_argument("new", nargs="?", default="workspace", metavar="REV", help=revision)
     formats = added.add_mutually_exclusive_group()
-    for name, use in (("md", "Markdown, for a pull request"), ("html", "a page")):
+    for name, use in (("md", "print Markdown, for a pull request"), ("html", "print a page")):
         formats.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="text", help=use)
 
     added = add(
         report,
-        "write the last run on one page that opens offline",
+        "write a report on the last run: one page that opens offline",
         "quarterturn report --against main --output report.html",
     )
     added.add_argument("--output", type=Path, default="report.html", metavar="FILE", help="default: %(default)s")
-    added.add_argument("--against", metavar="REV", help="a revision to compare with: branch, tag, commit, experiment")
+    added.add_argument("--against", metavar="REV", help="revision to compare with: branch, tag, commit or experiment")
 
     added = add(
         offline,
-        "make the page of `dvc plots` open without the network",
+        "make the page of `dvc plots` open offline",
         "dvc plots diff main && quarterturn offline",
     )
     page = "dvc_plots/index.html"
@@ -182,26 +197,34 @@ def parser() -> argparse.ArgumentParser:
 
     added = add(
         export,
-        "write the classifier as ONNX, if it gives the same probabilities",
+        "write the classifier as ONNX, after checking that it gives the same probabilities",
         "quarterturn export --output pets.onnx ~/Pictures/new",
     )
-    _add_paths(added, "*", "images to check it on, 500 at most (default: those of data.path)")
+    _add_paths(added, "*", "images for the check, at most 500 (default: those at data.path)")
     _add_model(added)
     added.add_argument("--output", default="model.onnx", metavar="FILE", help="default: %(default)s")
 
     added = add(
         upright,
-        "list images that lie on their side or upside down; no label is needed",
+        "list images that lie on their side or upside down; needs no labels",
         "quarterturn upright --sure 0.95 ~/Pictures",
     )
     _add_paths(added)
     _add_model(added, "outputs/pretrain/model.safetensors")
-    added.add_argument("--sure", type=float, default=0.9, metavar="P", help="least probability (default: %(default)s)")
-    added.add_argument("--turn", action="store_true", help="turn the files, without loss: JPEG by its EXIF, and PNG")
+    added.add_argument(
+        "--sure",
+        type=float,
+        default=0.9,
+        metavar="P",
+        help="least probability for an image to be listed (default: %(default)s)",
+    )
+    added.add_argument(
+        "--turn", action="store_true", help="rotate JPEG and PNG files without loss (JPEG by its EXIF orientation)"
+    )
 
     added = add(
         completion,
-        "print what makes a shell complete commands and options",
+        "print a script that completes commands and options in a shell",
         'eval "$(quarterturn completion bash)"',
     )
     added.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="your shell")

@@ -1,6 +1,6 @@
-"""Two revisions side by side: parameters, metrics, and a paired test on the test images that both were asked about.
+"""Comparison of two revisions: parameters, metrics, and a paired test on the test images that both share.
 
-What differs is found by DVC itself, so that this says what `dvc params diff` and `dvc metrics diff` say.
+DVC itself computes the differences, so that they agree with `dvc params diff` and `dvc metrics diff`.
 """
 
 import io
@@ -29,7 +29,14 @@ ABSENT = "–"
 
 @dataclass(frozen=True)
 class Change:
-    """A parameter or metric that differs: its name, and as text what it was, what it is, and by how much it grew."""
+    """Describe a parameter or metric that differs.
+
+    Attributes:
+        name: its name, with the file unless that is params.yaml.
+        old: old value as text.
+        new: new value as text.
+        difference: new minus old as text; "" if not numeric.
+    """
 
     name: str
     old: str
@@ -39,15 +46,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is said of two revisions.
+    """Hold the comparison of two revisions.
 
     Attributes:
         old: name of the first revision.
-        new: name of the second.
-        params: that differ.
-        metrics: that differ.
-        tests: one sentence a classifier, or none where no image is shared.
-        warnings: what the reader must know before believing a test.
+        new: name of the second revision.
+        params: parameters that differ.
+        metrics: metrics that differ.
+        tests: one sentence per classifier; none if no test image is shared.
+        warnings: reasons why a test may not be valid.
     """
 
     old: str
@@ -59,10 +66,10 @@ class Comparison:
 
 
 def compare(old: str = "HEAD", new: str = "workspace") -> Comparison:
-    """Compare two revisions: anything that Git or `dvc exp` has a name for, or "workspace".
+    """Compare two revisions: names known to Git or `dvc exp`, or "workspace".
 
     Raises:
-        UserError: no such revision, no project here, or its files are damaged.
+        UserError: a revision does not exist, this is not a project, or its files are damaged.
     """
     try:
         with Repo() as repo:
@@ -72,7 +79,7 @@ def compare(old: str = "HEAD", new: str = "workspace") -> Comparison:
 
 
 def compare_revisions(repo: Repo, first: "Revision", second: "Revision") -> Comparison:
-    """The same of two revisions of ``repo`` that have been read."""
+    """Compare two revisions of ``repo`` that have been read."""
     old, new = first.name, second.name
     params, metrics = _changes(repo.params.diff(old, new), (PARAMS,)), _changes(repo.metrics.diff(old, new))
     tests, warnings = paired_tests(first, second)
@@ -81,7 +88,15 @@ def compare_revisions(repo: Repo, first: "Revision", second: "Revision") -> Comp
 
 @dataclass(frozen=True)
 class Revision:
-    """What is read of a revision: name, params, dvc.lock, predictions if there are any, and metrics of the test."""
+    """Hold the files of a revision that are compared.
+
+    Attributes:
+        name: name of the revision.
+        params: content of params.yaml.
+        lock: stages of dvc.lock.
+        predictions: metrics/predictions.csv as text columns; None if missing.
+        evaluated: content of metrics/evaluate.json.
+    """
 
     name: str
     params: Mapping[str, Any]
@@ -91,7 +106,7 @@ class Revision:
 
     @classmethod
     def read(cls, repo: Repo, name: str) -> "Revision":
-        """Read it from Git, or from the folder if it is "workspace"."""
+        """Read a revision from Git, or from the folder if ``name`` is "workspace"."""
         with repo.switch(name):
 
             def text(path: str) -> str:
@@ -114,21 +129,25 @@ class Revision:
             )
 
     def stale(self) -> list[str]:
-        """A warning if the metrics were made with other parameters than params.yaml has."""
+        """Return a warning if the metrics were made with other parameters than those in params.yaml."""
         others = changed_params(self.lock, self.params)
         if not others:
             return []
         return [f"the metrics of {self.name} were made with another {', '.join(others)} than its {PARAMS}: `dvc repro`"]
 
     def data(self) -> list[str]:
-        """Hashes of the images, as far as dvc.lock has them."""
+        """Return the hashes of the images that dvc.lock records."""
         path = param(self.params, "data.path")
         deps = self.lock.get("split", {}).get("deps", [])
         return [dep["md5"] for dep in deps if dep["path"] == path and "md5" in dep]
 
 
 def paired_tests(first: Revision, second: Revision) -> tuple[list[str], list[str]]:
-    """A sentence for each classifier, second minus first on the images that both were tested on; and warnings."""
+    """Test both classifiers on the test images that the revisions share, second minus first.
+
+    Returns:
+        One sentence per classifier, and warnings.
+    """
     if first.predictions is None or second.predictions is None:
         without = [revision.name for revision in (first, second) if revision.predictions is None]
         return [], [f"{' and '.join(without)}: no {PREDICTIONS}, so no test; `dvc repro` makes it"]
@@ -164,7 +183,7 @@ def paired_tests(first: Revision, second: Revision) -> tuple[list[str], list[str
 
 
 def _sentence(name: str, found: PairedComparison, images: int, cross_validated: bool, same: bool) -> str:
-    """Such as "transfer: +1.8 points [+0.4, +3.1], 620 shared test images, McNemar p = 0.012"."""
+    """Return a sentence such as "transfer: +1.8 points [+0.4, +3.1], 620 shared test images, McNemar p = 0.012"."""
     if same:
         return f"{name}: the same answers on all {images:,} shared test images"
     points = [f"{100 * value:+.1f}" for value in (found.difference, found.low, found.high)]
@@ -183,10 +202,11 @@ def _differing_tests(shared: int, old: int, new: int) -> list[str]:
 
 
 def _table(text: str) -> pd.DataFrame:
-    """metrics/predictions.csv with all as text: names and classes such as "007" and "NA" stay what they are.
+    """Parse metrics/predictions.csv with text columns, so that names and classes such as "007" and "NA" are unchanged.
 
     Raises:
-        ValueError: it is no table of predictions, or lists an image too often or too rarely, as after a merge by hand.
+        ValueError: it is not a table of predictions, or rows are duplicated or missing, for example after a manual
+            merge.
     """
     table = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False, lineterminator="\n")
     missing = {"image", "actual", *CLASSIFIERS} - {*table.columns}
@@ -200,14 +220,14 @@ def _table(text: str) -> pd.DataFrame:
 
 
 def _folds_and_repeats(predictions: pd.DataFrame) -> tuple[int, int]:
-    """Of a cross-validated table; (0, 1) for one of a test part."""
+    """Return the numbers of folds and repeats; (0, 1) without cross-validation."""
     if "fold" not in predictions:
         return 0, 1
     return predictions["fold"].nunique(), predictions["repeat"].nunique()
 
 
 def _changes(result: Mapping[str, Any], without: tuple[str, ...] = ()) -> list[Change]:
-    """What DVC's diff found, by name, as its own order is by chance; files in ``without`` are not named."""
+    """Return the differences that DVC found, sorted by name; files in ``without`` are not named."""
     return [
         Change(
             key if path in without else f"{path.removesuffix('.json')}: {key}",
@@ -227,7 +247,7 @@ def _shown(value: object) -> str:
 
 
 def as_text(found: Comparison) -> str:
-    """For a terminal: aligned, the tests first."""
+    """Format the comparison for a terminal, with aligned tables after the tests."""
     parts = [f"{found.old} → {found.new}"]
     parts += [f"warning: {line}" for line in found.warnings]
     parts += found.tests
@@ -240,17 +260,17 @@ def as_text(found: Comparison) -> str:
 
 
 def as_markdown(found: Comparison) -> str:
-    """For a pull request: the long table of metrics is folded."""
+    """Format the comparison for a pull request; the table of metrics is collapsed."""
     return render("compare.md", found=found)
 
 
 def as_html(found: Comparison) -> str:
-    """One page that needs nothing else."""
+    """Format the comparison as a self-contained page."""
     return render("compare.html", found=found)
 
 
 def _tables(found: Comparison) -> list[tuple[str, list[tuple[str, ...]], bool]]:
-    """Title, rows, and whether the rows have differences."""
+    """Return title, rows, and whether the rows have a column of differences."""
     params: list[tuple[str, ...]] = [(each.name, each.old, each.new) for each in found.params]
     metrics: list[tuple[str, ...]] = [(each.name, each.old, each.new, each.difference) for each in found.metrics]
     return [("params", params, False), ("metrics", metrics, True)]

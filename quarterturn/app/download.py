@@ -1,4 +1,4 @@
-"""Fetching a dataset from the internet into one .zip, to be tracked with `dvc add`."""
+"""Download of a dataset into one .zip, to be tracked with `dvc add`."""
 
 import http.client
 import shlex
@@ -16,20 +16,23 @@ from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.files import atomic
 
 NAME = "oxford-pets"
-STALLED_SECONDS = 60.0  # without a byte from the server
-# All that the network, the disk and a wrong archive make torchvision raise; RuntimeError is its word for a wrong MD5.
+STALLED_SECONDS = 60.0  # time without a byte from the server before the download fails
+# Exceptions of torchvision for errors of network, disk and archive; it raises RuntimeError for a wrong MD5.
 FAILURES = (OSError, RuntimeError, http.client.HTTPException, tarfile.TarError, zlib.error, EOFError)
 
 
 def fetch_oxford_pets(folder: str | Path = "data/oxford-pets") -> None:
-    """Make ``folder``/oxford-pets.zip of the Oxford-IIIT Pet dataset, cat/NAME.jpg and dog/NAME.jpg; say what is next.
+    """Make ``folder``/oxford-pets.zip from the Oxford-IIIT Pet dataset, and print the next steps.
 
-    The 7,349 photos of its trainval and test parts together, files as they are (Parkhi et al., Cats and dogs,
-    CVPR 2012). The .zip has the same bytes whenever it is made. If it is there, nothing is done.
+    The .zip holds the 7,349 photos of its trainval and test parts, unchanged, as cat/NAME.jpg and dog/NAME.jpg (Parkhi
+    et al., Cats and dogs, CVPR 2012). Its bytes do not depend on the date. If it exists, nothing is done.
+
+    Args:
+        folder: where to put the .zip.
 
     Raises:
-        UserError: the download failed, is not the published one, or the disk is full. Archives that arrived whole stay
-            for the next try.
+        UserError: the download failed, has a wrong checksum, or the disk is full. Complete archives are kept for the
+            next attempt.
     """
     result = Path(folder, f"{NAME}.zip")
     if result.exists():
@@ -54,11 +57,11 @@ def fetch_oxford_pets(folder: str | Path = "data/oxford-pets") -> None:
 
 
 def _download(cache: Path) -> dict[str, Path]:
-    """Name in the .zip → file, of both parts."""
+    """Download both parts and return name in the .zip → file."""
     from torchvision.datasets import OxfordIIITPet
 
-    # torchvision takes folders that are there for whole ones; an interrupted run may have left half of them. The
-    # archives beside them are kept: their MD5 tells.
+    # torchvision takes existing folders to be complete, but an interrupted run may have left incomplete ones. Archives
+    # can be kept, since torchvision checks their MD5.
     for unpacked in ("images", "annotations"):
         shutil.rmtree(cache / "oxford-iiit-pet" / unpacked, ignore_errors=True)
     with _guarded():
@@ -72,20 +75,23 @@ def _download(cache: Path) -> dict[str, Path]:
 
 @contextmanager
 def _guarded() -> Iterator[None]:
-    """torchvision unpacks whatever an archive holds and waits for ever; for a while, it does neither."""
+    """Within the block, stop torchvision from unpacking unsafe archive members and from waiting forever.
+
+    It sets a default socket timeout and replaces `tarfile.TarFile.extractall`.
+    """
 
     def plain(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         for member in archive:
             name = PurePosixPath(member.name)
             within = not name.is_absolute() and ".." not in name.parts
-            if not within or not (member.isfile() or member.isdir()):  # links are a way out, too
+            if not within or not (member.isfile() or member.isdir()):  # links may also lead out of the folder
                 raise tarfile.ReadError(f"{member.name!r} in the archive would not stay in its folder")
             yield member
 
     def unpack_plain(archive: tarfile.TarFile, path: str | Path = ".", **options: Any) -> None:
         if hasattr(tarfile, "data_filter"):  # from Python 3.11.4
             options["filter"] = "data"
-        unpack(archive, path, plain(archive), **options)  # checked as they come: an archive is decompressed once
+        unpack(archive, path, plain(archive), **options)  # one pass checks and unpacks, so it is decompressed once
 
     timeout = socket.getdefaulttimeout()
     unpack: Callable[..., None] = tarfile.TarFile.extractall
@@ -103,5 +109,5 @@ def _pack(files: dict[str, Path], path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(files):
             info = zipfile.ZipInfo(name)
-            info.create_system = 3  # else it tells Windows from Unix
+            info.create_system = 3  # the default depends on the operating system
             archive.writestr(info, files[name].read_bytes())

@@ -1,4 +1,4 @@
-"""A classifier as an ONNX file, for programs without torch; written only where both give the same probabilities."""
+"""Export of a classifier as ONNX, for programs without torch; written only if both give the same probabilities."""
 
 import copy
 import json
@@ -20,23 +20,23 @@ from quarterturn.core.params import load_params
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.training.network import Network
 
-TOLERANCE = 1e-4  # of a probability, between torch and ONNX
-MOST = 500  # images that both are asked about
+TOLERANCE = 1e-4  # largest difference between a probability of torch and of ONNX Runtime
+MOST = 500  # images for the check
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUT = "images", "probabilities"
 
 
 def export(paths: Sequence[str], model: str | None = None, output: str | Path = "model.onnx") -> None:
-    """Write a classifier as ONNX and print how well it agrees.
+    """Write a classifier as ONNX and print how well its probabilities agree with torch's.
 
     Args:
-        paths: of images to check it on, `MOST` of them at most; none: those of data.path.
-        model: its file; see `load_classifier`.
-        output: where to write.
+        paths: images for the check, at most `MOST` of which are used; none: those at data.path.
+        model: model file; see `load_classifier`.
+        output: file to write.
 
     Raises:
-        UserError: something is not installed, no image can be read, the output is no file, or the two disagree;
-            nothing is written.
+        UserError: a package is missing, no image can be read, the output is not a regular file, or the probabilities
+            differ; nothing is written.
     """
     check_output(Path(output))
     if missing := [name for name in NEEDED if find_spec(name) is None]:
@@ -55,20 +55,20 @@ def export(paths: Sequence[str], model: str | None = None, output: str | Path = 
 
 
 class _Probabilities(nn.Module):
-    """Pixels to probabilities, as one graph."""
+    """Combine a network with the softmax, as one graph from pixels to probabilities."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, channels, side, side) float in [0, 1] → (n, classes)."""
+        """Map (n, channels, side, side) float in [0, 1] to (n, classes)."""
         logits: Tensor = self.network(images)
         return logits.softmax(dim=1)
 
 
 def preprocessing(classifier: Classifier) -> str:
-    """In words, what turns an image file into the graph's input."""
+    """Describe in words how to turn an image file into the input of the graph."""
     description = classifier.description
     size, color = description.image_size, "grey" if description.channels == 1 else "RGB"
     return (
@@ -86,14 +86,14 @@ def _write(classifier: Classifier, path: Path) -> None:
 
     description = classifier.description
     side = description.image_size
-    example = torch.zeros(2, description.channels, side, side)  # two: with one, the number would be taken as fixed
+    example = torch.zeros(2, description.channels, side, side)  # torch.export would fix a batch size of one
     network = _Probabilities(copy.deepcopy(classifier.network)).cpu().eval()
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():  # about torch's own code
+        with warnings.catch_warnings():  # they concern torch's own code
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 network,
@@ -110,7 +110,7 @@ def _write(classifier: Classifier, path: Path) -> None:
     assert program is not None
     proto = program.model_proto
     for each in (proto.graph, *proto.graph.node, *proto.graph.value_info):
-        del each.metadata_props[:]  # traces of torch's stack, with paths of this machine
+        del each.metadata_props[:]  # stack traces, with paths of this machine
     onnx.helper.set_model_props(
         proto,
         {
@@ -125,7 +125,7 @@ def _write(classifier: Classifier, path: Path) -> None:
 
 
 def _some_squares(classifier: Classifier, paths: Sequence[str]) -> Pixels:
-    """At most `MOST` decoded images, evenly spaced over all, (n, size, size, channels) uint8."""
+    """Return at most `MOST` decoded images, evenly spaced, (n, size, size, channels) uint8."""
     found = list(find_images(paths))
     chosen = [found[number] for number in np.unique(np.linspace(0, len(found) - 1, MOST).round().astype(int))]
     groups = [squares for _, squares in Decoded(chosen, classifier.decode, BATCH)]
@@ -135,7 +135,7 @@ def _some_squares(classifier: Classifier, paths: Sequence[str]) -> Pixels:
 
 
 def _largest_difference(classifier: Classifier, path: Path, squares: Pixels) -> float:
-    """Between the probabilities of torch and of ONNX Runtime."""
+    """Return the largest difference between the probabilities of torch and of ONNX Runtime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
@@ -145,4 +145,4 @@ def _largest_difference(classifier: Classifier, path: Path, squares: Pixels) -> 
         images = group.transpose(0, 3, 1, 2).astype(np.float32) / 255
         (probabilities,) = session.run([OUTPUT], {INPUT: images})
         differences.append(np.abs(probabilities - classifier.probabilities(group)).max())
-    return float(np.max(differences))  # NaN if there is any
+    return float(np.max(differences))  # NaN if any difference is NaN

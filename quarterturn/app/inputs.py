@@ -1,4 +1,4 @@
-"""Images that a command is given: files, folders and .zip files, and what cannot be read among them."""
+"""Input images of a command: files, folders and .zip files; unreadable ones are reported."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -18,12 +18,12 @@ from quarterturn.ingest.source import SUFFIXES, ImageSource, shown
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file that is to be an image.
+    """Represent a file that should be an image.
 
     Attributes:
-        name: as it is printed: the path as given, and what is below it.
-        path: of the file; None inside a .zip.
-        read: its bytes; raises `UnreadableImage`.
+        name: name in messages: the path as given, and the path below it.
+        path: path of the file; None inside a .zip.
+        read: function that returns the bytes; raises `UnreadableImage`.
     """
 
     name: str
@@ -32,11 +32,14 @@ class ImageFile:
 
 
 def find_images(paths: Iterable[str | Path]) -> Iterator[ImageFile]:
-    """All images at the paths, in order; a path that is not there, or holds none, is one that cannot be read."""
+    """Yield all images at the paths, in order.
+
+    For a path that is missing or holds no images, yield an image that cannot be read, so that it is reported like one.
+    """
     for path in map(Path, paths):
         try:
             many = path.is_dir() or path.suffix.lower() == ".zip"
-        except OSError as error:  # such as a name that is too long
+        except OSError as error:  # for example, the name is too long
             yield ImageFile(shown(str(path)), path, partial(_refuse, f"cannot be read: {error.strerror}"))
             continue
         if many:
@@ -71,11 +74,11 @@ def _refuse(reason: str) -> bytes:
 
 
 class Decoded:
-    """Images decoded side by side, in groups; the unreadable are reported on stderr, and counted.
+    """Decode images in parallel, in groups; report unreadable ones on stderr, and count them.
 
     Attributes:
-        count: of images so far.
-        unreadable: of those, how many could not be read.
+        count: number of images so far.
+        unreadable: number of those that could not be read.
     """
 
     def __init__(self, images: Iterable[ImageFile], decode: Callable[[bytes], Pixels], size: int) -> None:
@@ -83,8 +86,8 @@ class Decoded:
         self.count = self.unreadable = 0
 
     def __iter__(self) -> Iterator[tuple[list[ImageFile], Pixels]]:
-        """Groups of at most ``size``: images, and their squares, (n, side, side, channels) uint8."""
-        with ThreadPoolExecutor(cores()) as pool:  # groups are too small for processes of their own
+        """Yield groups of at most ``size``: images, and their squares, (n, side, side, channels) uint8."""
+        with ThreadPoolExecutor(cores()) as pool:  # a group is too small to pay for starting processes
             while group := list(islice(self._images, self._size)):
                 good: list[tuple[ImageFile, Pixels]] = []
                 for image, square in zip(group, pool.map(self._square, group), strict=True):
@@ -104,6 +107,6 @@ class Decoded:
             return error
 
     def check(self) -> None:
-        """Raise a `UserError` if anything could not be read, so that the exit code says so."""
+        """Raise a `UserError` if an image could not be read, so that the exit code is not 0."""
         if self.unreadable:
             raise UserError(f"{self.unreadable:,} of {self.count:,} could not be read; see above. The rest is done")

@@ -1,10 +1,10 @@
-"""Turning an image file by quarter turns without losing anything.
+"""Lossless rotation of image files by quarter turns.
 
-- JPEG: the pixels stay as they are, byte for byte; the EXIF orientation says how to show them.
-- PNG: the pixels are rotated, exactly; programs hardly heed EXIF in it.
-- Others are not rotated: to write them again may lose something, and few programs heed what they say of orientation.
+- JPEG: the pixel data is unchanged, byte for byte; the EXIF orientation changes.
+- PNG: the pixels are rotated exactly, since few programs respect EXIF in PNG.
+- Other formats are not rotated: encoding them again may lose information, and few programs respect their orientation.
 
-Whatever is made is decoded and compared with the old image, pixel by pixel, before anything is written.
+The result is decoded and compared with the original image, pixel by pixel, before anything is written.
 """
 
 import io
@@ -21,19 +21,19 @@ from quarterturn.core.errors import UnreadableImage, one_line
 from quarterturn.core.files import atomic
 from quarterturn.ingest.decoding import DAMAGED, FORMATS
 
-ORIENTATION = 0x0112  # the EXIF tag; 1 to 8 (EXIF 2.3)
-# Orientation after the image as it is shown is rotated counter-clockwise once: 1 (upright) is shown by 8 then, …
+ORIENTATION = 0x0112  # EXIF tag; values 1 to 8 (EXIF 2.3)
+# Orientation → orientation after one more counter-clockwise quarter turn: 1 (upright) becomes 8, …
 _ONCE = {1: 8, 8: 3, 3: 6, 6: 1, 2: 5, 5: 4, 4: 7, 7: 2}
 _SOI, _APP0, _APP1, _EXIF = b"\xff\xd8", b"\xff\xe0", b"\xff\xe1", b"Exif\0\0"
-_SEGMENT = 65_533  # bytes at most in a JPEG segment, without its length
+_SEGMENT = 65_533  # bytes, largest content of a JPEG segment, without the length field
 _EIGHT_BITS = 8
-_OF_COLOUR = (b"gAMA", b"cHRM", b"sRGB")  # PNG chunks that say how pixels are to be shown
+_OF_COLOUR = (b"gAMA", b"cHRM", b"sRGB")  # PNG chunks that define colours
 
 
 def rotate_file(path: Path, angle: int) -> None:
-    """Turn the image in a file counter-clockwise by ``angle`` degrees, a multiple of 90; its permissions stay.
+    """Rotate an image file counter-clockwise by ``angle`` degrees, a multiple of 90; file permissions are kept.
 
-    A link is replaced by a file of its own, so that what it led to, such as DVC's cache, stays as it was.
+    A link is replaced by a regular file, so that its target, for example in DVC's cache, is unchanged.
 
     Raises:
         UnreadableImage: it cannot be rotated without loss, with the reason; nothing is written.
@@ -45,7 +45,7 @@ def rotate_file(path: Path, angle: int) -> None:
 
 
 def rotated_bytes(data: bytes, angle: int) -> bytes:
-    """The file's bytes after `rotate_file`."""
+    """Return the bytes that `rotate_file` would write for a file with the bytes ``data``."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             kind = image.format or ""
@@ -63,21 +63,21 @@ def rotated_bytes(data: bytes, angle: int) -> bytes:
 
 
 def _shown(data: bytes) -> npt.NDArray[np.uint8]:
-    """Pixels as a viewer shows them, (height, width, …)."""
+    """Return the pixels as a viewer shows them, (height, width, …)."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         shown = ImageOps.exif_transpose(image)
         return np.asarray(shown.convert("RGBA") if shown.mode in ("P", "PA") else shown)
 
 
 def rotated_orientation(orientation: int, angle: int) -> int:
-    """The EXIF orientation, 1 to 8, that shows the image rotated counter-clockwise by ``angle`` more degrees."""
+    """Return the EXIF orientation, 1 to 8, that shows the image rotated counter-clockwise by ``angle`` more."""
     for _ in range(angle // 90 % 4):
         orientation = _ONCE[orientation]
     return orientation
 
 
 def _rotated_jpeg(data: bytes, angle: int, single: bool) -> bytes:
-    """With another EXIF orientation; where there is none, with one put in."""
+    """Change the EXIF orientation, or insert an EXIF segment if there is none."""
     start, length = _find_exif(data)
     if length == 0:
         exif = b"II*\0" + struct.pack("<IH", 8, 0) + struct.pack("<I", 0)  # an empty directory
@@ -93,7 +93,7 @@ def _rotated_jpeg(data: bytes, angle: int, single: bool) -> bytes:
 
 
 def _find_exif(data: bytes) -> tuple[int, int]:
-    """Where the EXIF segment begins and how long it is; 0 where there is none, and where one belongs."""
+    """Return start and length of the EXIF segment; without one, the place for it and 0."""
     position, belongs = len(_SOI), len(_SOI)
     while data[position : position + 1] == b"\xff" and data[position + 1] not in (0xDA, 0xD9):  # scan, end
         (size,) = struct.unpack_from(">H", data, position + 2)
@@ -101,26 +101,26 @@ def _find_exif(data: bytes) -> tuple[int, int]:
         if marker == _APP1 and data[position + 4 :].startswith(_EXIF):
             return position, 2 + size
         position += 2 + size
-        if marker == _APP0 and belongs == position - 2 - size:  # JFIF comes first
+        if marker == _APP0 and belongs == position - 2 - size:  # the JFIF segment must stay first
             belongs = position
     return belongs, 0
 
 
 def _with_orientation(exif: bytes, angle: int) -> bytes:
-    """A TIFF block with the orientation rotated on. What is in it stays where it is, since offsets lead there.
+    """Return a TIFF block with the orientation rotated by ``angle``; other data keeps its place, for the offsets to it.
 
-    A tag that is missing needs a longer first directory: that goes to the end, and the old one is left behind.
+    If the tag is missing, a longer copy of the first directory is appended, and the old one is left unused.
     """
     order = {b"II": "<", b"MM": ">"}[exif[:2]]
     (directory,) = struct.unpack_from(order + "I", exif, 4)
     (count,) = struct.unpack_from(order + "H", exif, directory)
-    first, size = directory + 2, 12  # bytes an entry
+    first, size = directory + 2, 12  # bytes per entry
     entries = [exif[first + size * number : first + size * (number + 1)] for number in range(count)]
     for number, entry in enumerate(entries):
         if struct.unpack_from(order + "H", entry)[0] == ORIENTATION:
-            place = first + size * number + 8  # of its value
+            place = first + size * number + 8  # offset of the value
             (orientation,) = struct.unpack_from(order + "H", exif, place)
-            known = orientation if orientation in _ONCE else 1  # as viewers take it
+            known = orientation if orientation in _ONCE else 1  # viewers treat other values as 1
             value = struct.pack(order + "H", rotated_orientation(known, angle))
             return exif[:place] + value + exif[place + 2 :]
     added = struct.pack(order + "HHIHH", ORIENTATION, 3, 1, rotated_orientation(1, angle), 0)
@@ -132,8 +132,8 @@ def _with_orientation(exif: bytes, angle: int) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and content of a PNG's chunks up to its pixels."""
-    position = 8  # after the signature
+    """Yield type and content of the chunks of a PNG before its pixels."""
+    position = 8  # bytes, length of the signature
     while (kind := data[position + 4 : position + 8]) not in (b"IDAT", b""):
         (size,) = struct.unpack_from(">I", data, position)
         yield kind, data[position + 8 : position + 8 + size]
@@ -150,11 +150,11 @@ def _rotated_png(data: bytes, angle: int) -> bytes:
         upright = ImageOps.exif_transpose(image)
         texts = PngImagePlugin.PngInfo()
         for key, value in getattr(image, "text", {}).items():
-            if "xmp" not in key.lower():  # which may say another orientation
+            if "xmp" not in key.lower():  # XMP may hold another orientation
                 texts.add_text(key, str(value))
         rotated = upright.rotate(angle, expand=True)  # multiples of 90 are exact
         for kind, content in _chunks(data):
-            if kind in _OF_COLOUR:  # Pillow reads them, but does not write them
+            if kind in _OF_COLOUR:  # Pillow does not write these chunks itself
                 texts.add(kind, content)
         kept = {key: image.info[key] for key in ("icc_profile", "dpi", "transparency") if key in image.info}
         written = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The page that `dvc plots show` and `dvc plots diff` write, without the network."""
+"""Make the page that `dvc plots show` and `dvc plots diff` write open without the network."""
 
 import re
 from pathlib import Path
@@ -7,15 +7,15 @@ from quarterturn.core.errors import UserError
 from quarterturn.core.files import atomic
 
 VEGA_LITE = "5.21"  # DVC's plots are written for Vega-Lite 5
-# What DVC's page loads from elsewhere: Vega, Vega-Lite and Vega-Embed, in the order in which they need each other.
+# Script tags of DVC's page for Vega, Vega-Lite and Vega-Embed, in the order of their dependencies.
 _LOADED = re.compile(r'(?:<script[^>]*\ssrc="https?://[^"]*/vega[^"]*"[^>]*>\s*</script>\s*)+')
 
 
 def make_offline(path: Path) -> None:
-    """Put Vega into the page in place of the links to it; a page that has none is left alone.
+    """Replace the page's links to Vega by its code; a page without such links is left unchanged.
 
     Raises:
-        UserError: there is no such page, or vl-convert is not installed, which brings Vega along.
+        UserError: the page cannot be read, or the package vl-convert, which contains Vega, is not installed.
     """
     try:
         page = path.read_text("utf-8")

@@ -1,10 +1,10 @@
-"""Text and pages made of the templates in quarterturn/app/templates."""
+"""Text and pages from the templates in quarterturn/app/templates."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def render(template: str, **context: object) -> str:
-    """Fill a template; in one that ends in .html, whatever is put in is escaped."""
+    """Fill a template; values are escaped if its name ends in .html."""
     environment = Environment(
         loader=PackageLoader("quarterturn.app"),
         autoescape=template.endswith(".html"),
@@ -13,5 +13,5 @@ def render(template: str, **context: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")  # of a table in Markdown
+    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|")  # cell of a Markdown table
     return environment.get_template(template).render(**context)

@@ -1,4 +1,4 @@
-"""What a classifier says of images: a table, CSV or JSON on stdout."""
+"""Classification of images: a table, CSV or JSON on stdout."""
 
 import csv
 import json
@@ -13,15 +13,15 @@ from quarterturn.classify.out_of_fold import DECIMALS, probability_columns
 
 
 def predict(paths: Sequence[str], model: str | None = None, form: str = "table") -> None:
-    """Print class and probabilities of every image; what cannot be read goes to stderr.
+    """Print class and probabilities of every image; report unreadable ones on stderr.
 
     Args:
-        paths: of files, folders and .zip files.
-        model: its file; see `load_classifier`.
+        paths: files, folders and .zip files.
+        model: model file; see `load_classifier`.
         form: "table", "csv" or "json".
 
     Raises:
-        UserError: no model; or, when all else is printed, something could not be read.
+        UserError: there is no model; or, after all others are printed, an image could not be read.
     """
     classifier = load_classifier(model)
     decoded = Decoded(find_images(paths), classifier.decode, BATCH)
@@ -41,7 +41,7 @@ Answer = tuple[str, str, list[float]]
 
 
 def _answers(decoded: Decoded, classifier: Classifier) -> Iterator[Answer]:
-    """Name, most probable class and all probabilities."""
+    """Yield name, most probable class and all probabilities of each image."""
     for images, squares in decoded:
         for image, values in zip(images, classifier.probabilities(squares), strict=True):
             yield image.name, classifier.labels[values.argmax()], values.round(DECIMALS).tolist()
@@ -55,7 +55,7 @@ def _write_csv(answers: Iterator[Answer], labels: Sequence[str]) -> None:
 
 
 def _write_json(answers: Iterator[Answer], labels: Sequence[str]) -> None:
-    """One list, an object a line."""
+    """Write one list, with one object per line."""
     separator = "["
     for name, label, values in answers:
         found = {"image": name, "class": label, "probabilities": dict(zip(labels, values, strict=True))}

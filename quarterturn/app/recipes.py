@@ -12,11 +12,15 @@ from quarterturn.core.files import atomic
 from quarterturn.core.params import YAML_ERRORS, check_params, load_params
 
 FOLDER, PARAMS = Path("recipes"), Path("params.yaml")
-LAYOUTS = ((2, 2, 0), (2, 4, 2), (4, 4, 0), (4, 6, 4))  # usual indents: of a mapping, a list, the dash in the list's
+LAYOUTS = ((2, 2, 0), (2, 4, 2), (4, 4, 0), (4, 6, 4))  # common indents: of a mapping, a list, the dash in a list
 
 
 def list_recipes() -> dict[str, str]:
-    """Name → comment in the first line ("" if there is none), sorted by name."""
+    """Return name → comment in the first line ("" if there is none), sorted by name.
+
+    Raises:
+        UserError: there is no folder recipes.
+    """
     if not FOLDER.is_dir():
         raise UserError(f"there is no folder {FOLDER} here; run this in the project's folder")
     texts = {path.stem: path.read_text("utf-8", errors="replace") for path in sorted(FOLDER.glob("*.yaml"))}
@@ -24,15 +28,17 @@ def list_recipes() -> dict[str, str]:
 
 
 def apply(name: str) -> list[str]:
-    """Write a recipe's values into params.yaml, whose comments, layout and order stay.
+    """Write the values of a recipe into params.yaml, and keep its comments, layout and order.
 
-    Returns the differences, as "pretrain.epochs: 3 → 40"; if there are none, the file is left alone.
+    Returns:
+        The differences, as "pretrain.epochs: 3 → 40"; without any, the file is not written.
 
     Raises:
-        UserError: no such recipe, no such key in params.yaml, or a value that is not allowed; nothing is written.
+        UserError: the recipe does not exist, has a key that is not in params.yaml, or a value that is not allowed;
+            nothing is written.
     """
     known = [*list_recipes()]
-    if name not in known:  # nor can a name lead out of the folder
+    if name not in known:  # this also rejects paths out of the folder
         raise UserError(f"no recipe {name!r} in {FOLDER}{_near(name, known)}; there are: {', '.join(known) or 'none'}")
     source = FOLDER / f"{name}.yaml"
     before, values = _read(PARAMS)
@@ -42,12 +48,12 @@ def apply(name: str) -> list[str]:
     if changes:
         with atomic(PARAMS) as temporary:
             temporary.write_text(_dump(values, layout), "utf-8")
-            load_params(temporary)  # so nothing takes its place that cannot be read
+            load_params(temporary)  # checks the new file before it replaces the old one
     return changes
 
 
 def _merge(values: CommentedMap, recipe: CommentedMap, unknown: str, prefix: str = "") -> list[str]:
-    """Put the recipe's values into ``values``, in place; return the differences. ``unknown`` begins the error."""
+    """Put the recipe's values into ``values``, in place; return the differences. ``unknown`` begins the message."""
     changes = []
     for key, new in recipe.items():
         if key not in values:
@@ -58,8 +64,10 @@ def _merge(values: CommentedMap, recipe: CommentedMap, unknown: str, prefix: str
         elif old != new or _shown(old) != _shown(new):  # 1 equals true in Python, not in YAML
             changes.append(f"{prefix}{key}: {_shown(old)} → {_shown(new)}")
             if isinstance(old, CommentedSeq) and isinstance(new, CommentedSeq):
-                old.copy_attributes(new)  # [a, b] stays in one line, and the comment behind it stays
-                if after := new.ca.items.pop(len(old) - 1, None):  # of one item a line: all that is behind the last
+                old.copy_attributes(new)  # keeps [a, b] on one line, and the comment after it
+                if after := new.ca.items.pop(
+                    len(old) - 1, None
+                ):  # in a list with one item per line: the comments after the last item
                     new.ca.items[len(new) - 1] = after
             values[key] = new
     return changes
@@ -76,12 +84,12 @@ def _near(name: str, known: list[str]) -> str:
 
 
 def _read(path: Path) -> tuple[str, CommentedMap]:
-    """The text, and its values with what the text says about their layout."""
+    """Return the text, and its values with their layout and comments."""
     yaml = YAML()
     yaml.preserve_quotes = True
     try:
         text = path.read_text("utf-8")
-        YAML(typ="safe", pure=True).load(text)  # refuses what stages could not read: tags
+        YAML(typ="safe", pure=True).load(text)  # rejects tags, which stages cannot read
         values = yaml.load(text)
     except (OSError, *YAML_ERRORS) as error:
         raise UserError(f"{path} cannot be read as YAML: {one_line(error)}") from error
@@ -92,7 +100,7 @@ def _read(path: Path) -> tuple[str, CommentedMap]:
 
 def _dump(values: CommentedMap, layout: tuple[int, int, int]) -> str:
     yaml, stream = YAML(), io.StringIO()
-    yaml.width = 2**16  # characters: no line is folded
+    yaml.width = 2**16  # characters; large, so that no line is wrapped
     yaml.indent(*layout)
     yaml.dump(values, stream)
     return stream.getvalue()

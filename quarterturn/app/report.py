@@ -1,6 +1,6 @@
-"""The last run on one page that opens offline: `quarterturn report`.
+"""The report on the last run: one page that opens offline.
 
-What is read is what the pipeline left: metrics, dvc.lock, and, if they are here, the images in outputs/.
+It is made from the files that the pipeline left: metrics, dvc.lock, and, if present, the images in outputs/.
 """
 
 import base64
@@ -33,9 +33,9 @@ from quarterturn.evaluation.intervals import accuracy_interval
 from quarterturn.evaluation.plots import COLORS, MOST_COUNTED
 
 METRICS, OUTPUTS = Path("metrics"), Path("outputs")
-MOST_SHOWN = 24  # images in a gallery
-MOST_LISTED = 50  # files that were left out
-THUMBNAIL = 160  # longest side of an image on the page, pixels
+MOST_SHOWN = 24  # images per gallery
+MOST_LISTED = 50  # excluded files per kind
+THUMBNAIL = 160  # pixels, longest side of an image on the page
 PACKAGES = ("quarterturn", "torch", "torchvision", "dvc", "numpy", "pandas", "pillow", "scikit-learn", "scipy")
 MARKERS = {"pretrain": "^", "transfer": "s", "baseline": "o"}
 CURVES = {"val_accuracy": "validation accuracy", "val_loss": "validation loss, nats"}
@@ -44,7 +44,13 @@ Matrix = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class PageImage:
-    """One on the page: where its bytes are (a data: URL), and what it shows, in words."""
+    """Hold an image on the page.
+
+    Attributes:
+        source: its bytes as a data: URL.
+        text: description for screen readers.
+        caption: text below it.
+    """
 
     source: str
     text: str
@@ -53,7 +59,7 @@ class PageImage:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images under a title, of `count` that there are."""
+    """Hold the images under a title; ``count`` is the number of all such images, of which some are shown."""
 
     title: str
     images: list[PageImage]
@@ -62,7 +68,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Cell:
-    """Of a confusion matrix: a count, its fraction of the row, and its change against another revision, if known."""
+    """Hold a cell of a confusion matrix: a count, its fraction of the row, and its change against another revision."""
 
     count: int
     share: float
@@ -70,14 +76,14 @@ class Cell:
 
 
 def report(output: Path, against: str | None = None) -> None:
-    """Write the page on the workspace to ``output``.
+    """Write the page on the workspace.
 
     Args:
-        output: an HTML file.
-        against: a revision to compare with: branch, tag, commit or experiment.
+        output: HTML file to write.
+        against: revision to compare with: branch, tag, commit or experiment.
 
     Raises:
-        UserError: there is no run here yet, it is damaged, or there is no such revision.
+        UserError: there is no run here yet, its files are damaged, or the revision does not exist.
     """
     check_output(output)
     params, metrics = load_params(), read_json(METRICS / "evaluate.json")
@@ -91,7 +97,7 @@ def report(output: Path, against: str | None = None) -> None:
         raise UserError(f"cannot read {against or 'this project'}: {one_line(error)}") from error
     if here.predictions is None:
         raise UserError("there is no metrics/predictions.csv here; `dvc repro` makes it")
-    warnings = [] if comparison else here.stale()  # else the comparison warns
+    warnings = [] if comparison else here.stale()  # the comparison includes these warnings
     try:
         store = _store(params)
     except UserError as error:
@@ -140,7 +146,10 @@ def report(output: Path, against: str | None = None) -> None:
 def matrix(
     name: str, metrics: Mapping[str, Any], predictions: pd.DataFrame, before: Revision | None
 ) -> dict[str, list[Cell]]:
-    """The rows of a confusion matrix by true class; the change where the same was asked ``before``."""
+    """Return the cells of a model's confusion matrix by true class.
+
+    Changes are given if ``before`` was tested on the same images with the same classes.
+    """
     counts: Matrix = metrics[name]["confusion_matrix"]
     old: Matrix | None = None
     if before is not None and before.predictions is not None and _asked(before.predictions) == _asked(predictions):
@@ -156,18 +165,18 @@ def matrix(
 
 
 def _totals(counts: Matrix) -> dict[str, int]:
-    """How often each class was asked for; of rotation, at one angle an image or at all."""
+    """Count the test cases of each class; for rotation they depend on the number of angles per image."""
     return {true: sum(row.values()) for true, row in counts.items()}
 
 
 def _asked(predictions: pd.DataFrame) -> set[tuple[str, str, str]]:
-    """Image, its class, and the repeat."""
+    """Return the test cases: image, class, and repeat."""
     repeats = predictions["repeat"] if "repeat" in predictions else [""] * len(predictions)
     return set(zip(predictions["image"], predictions["actual"], repeats, strict=True))
 
 
 def angles(confusion: Matrix) -> list[tuple[str, int, int, float, float, float]]:
-    """Of each angle: how many images rotated by it were told right, of how many, the share, and its 95 % interval."""
+    """Return for each angle: correct predictions, their total, accuracy, and its 95 % interval."""
     rows = []
     for angle, row in confusion.items():
         right, count = row[angle], sum(row.values())
@@ -177,7 +186,7 @@ def angles(confusion: Matrix) -> list[tuple[str, int, int, float, float, float]]
 
 
 def curves(folder: Path) -> Markup | None:
-    """The validation curves of all trainings as inline SVG; None where there are none."""
+    """Draw the validation curves of all trainings as inline SVG; None if there are none."""
     found = {
         (figure, name): _curve(path, figure)
         for figure in CURVES
@@ -186,14 +195,14 @@ def curves(folder: Path) -> Markup | None:
     }
     if not found:
         return None
-    # Text as text, which a screen reader can read, and the same bytes each time.
+    # Keep text as text for screen readers, and fix the salt, so that the bytes are reproducible.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "quarterturn", "font.family": "sans-serif"}):
         figure = Figure(figsize=(6, 6), layout="constrained")
         for axes, (name, title) in zip(figure.subplots(len(CURVES)), CURVES.items(), strict=True):
             for (of, training), table in found.items():
                 if of == name:
                     color = COLORS.get(training, COLORS["rotation"])
-                    marker = MARKERS[training]  # not by colour alone
+                    marker = MARKERS[training]  # distinguishes the curves without colour
                     axes.plot(table["step"], table[name], color=color, marker=marker, markersize=4, label=training)
             axes.set_xlabel("epoch")
             axes.set_ylabel(title)
@@ -203,11 +212,15 @@ def curves(folder: Path) -> Markup | None:
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawn = text.getvalue()
-    return Markup(drawn[drawn.index("<svg") :])  # without the prolog, which is for files
+    return Markup(drawn[drawn.index("<svg") :])  # without the XML prolog
 
 
 def _curve(path: Path, figure: str) -> pd.DataFrame:
-    """As DVCLive wrote it: columns `step` and ``figure``, numbers."""
+    """Read a curve of DVCLive: the columns `step` and ``figure``, float64.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     try:
         return pd.read_csv(io.StringIO(read_text(path)), sep="\t")[["step", figure]].astype(float)
     except (ValueError, KeyError) as error:
@@ -215,11 +228,11 @@ def _curve(path: Path, figure: str) -> pd.DataFrame:
 
 
 def galleries(predictions: pd.DataFrame, store: Store) -> Iterator[Gallery]:
-    """Images that one classifier got right and the other wrong, and both wrong; the surest mistakes first."""
+    """Yield the images on which the classifiers disagree or are both wrong; most confident mistakes first."""
     if "repeat" in predictions:
         predictions = predictions[predictions["repeat"] == "1"]
     rows = {image: row for row, image in enumerate(store.table["image"])}
-    predictions = predictions[predictions["image"].isin(rows.keys())]  # images may have changed since
+    predictions = predictions[predictions["image"].isin(rows.keys())]  # images may have changed since the evaluation
     right = {name: predictions[name] == predictions["actual"] for name in CLASSIFIERS}
     transfer, baseline = (right[name] for name in CLASSIFIERS)
     sure = {
@@ -236,14 +249,14 @@ def galleries(predictions: pd.DataFrame, store: Store) -> Iterator[Gallery]:
         images = []
         for place in places[:MOST_SHOWN]:
             row = predictions.iloc[place]
-            said = "; ".join(f"{name} says {row[name]} ({sure[name][place]:.2f})" for name in CLASSIFIERS)
+            said = "; ".join(f"{name}: {row[name]} ({sure[name][place]:.2f})" for name in CLASSIFIERS)
             told = f"{row['actual']}; {said}"
             images.append(PageImage(thumbnail(store.pixels[rows[row["image"]]]), row["image"], told))
         yield Gallery(title, images, len(places))
 
 
 def thumbnail(pixels: Pixels) -> str:
-    """A (height, width, 1 or 3) uint8 image, no larger than `THUMBNAIL`, as a data: URL of a PNG."""
+    """Return a (height, width, 1 or 3) uint8 image, no larger than `THUMBNAIL`, as a data: URL of a PNG."""
     image = as_image(pixels)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
@@ -252,16 +265,20 @@ def thumbnail(pixels: Pixels) -> str:
 
 
 def embedded(path: Path, text: str) -> PageImage:
-    """A PNG file on the page."""
+    """Return a PNG file as an image of the page."""
     return PageImage(data_url(path.read_bytes()), f"{text} ({path})", path.as_posix())
 
 
 def data_url(png: bytes) -> str:
+    """Return a PNG as a data: URL."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def left_out(path: Path) -> list[tuple[str, int, list[tuple[str, str]]]] | None:
-    """Of each reason to leave an image out: what it is, how many, and the first with their reasons; None: no table."""
+    """Return for each kind of exclusion its name, the number of images, and the first images with their reasons.
+
+    Return None if there is no table of images.
+    """
     if not path.exists():
         return None
     table = read_table(path)
@@ -280,7 +297,7 @@ def left_out(path: Path) -> list[tuple[str, int, list[tuple[str, str]]]] | None:
 
 
 def _commit(repo: Repo) -> str:
-    """Of the workspace, in words; "none" without Git, or before the first commit."""
+    """Describe the commit of the workspace; "none" without Git, or before the first commit."""
     try:
         commit = str(repo.scm.get_rev())
         return commit + (", with changes that are not committed" if repo.scm.is_dirty() else "")
@@ -289,7 +306,7 @@ def _commit(repo: Repo) -> str:
 
 
 def provenance(here: Revision, commit: str) -> list[tuple[str, str]]:
-    """Where the run comes from: commit, hash of the images, and the versions that are installed here."""
+    """Return the origin of the run: commit, hash of the images, and the installed versions."""
     return [
         ("commit", commit),
         ("pictures", ", ".join(here.data()) or "not in dvc.lock"),
@@ -298,7 +315,7 @@ def provenance(here: Revision, commit: str) -> list[tuple[str, str]]:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted names and values, as `dvc params` has them."""
+    """Yield dotted names and values, as `dvc params` prints them."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
@@ -308,5 +325,5 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
 
 
 def _store(params: Params) -> Store | None:
-    """The images, if they are here."""
+    """Return the pixel store, or None if it is not in the workspace."""
     return Store(OUTPUTS, params.data.image_size) if (OUTPUTS / "rotate-augment/pixels.npy").exists() else None

@@ -1,4 +1,4 @@
-"""Which images lie on their side or upside down? The rotation classifier tells; it needs no label."""
+"""Detection of images that are not upright, with the rotation classifier; it needs no labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,23 +12,23 @@ from quarterturn.app.lossless_rotation import rotate_file
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.data.pixel_store import Pixels
 
-SURE = 0.9  # probability from which an image is listed
+SURE = 0.9  # least probability for an image to be listed
 FULL_TURN = 360  # degrees
 _LIES = {90: "top to the left", 180: "upside down", 270: "top to the right"}
 
 
 def upright(paths: Sequence[str], model: str | None = None, sure: float = SURE, turn: bool = False) -> None:
-    """Print the images that do not lie upright: name, how they lie, probability; turn them if asked to.
+    """Print the images that are not upright: probability, orientation, name; rotate them if ``turn`` is set.
 
     Args:
-        paths: of files, folders and .zip files.
-        model: file of a rotation classifier.
+        paths: files, folders and .zip files.
+        model: model file of a rotation classifier.
         sure: least probability of the angle, in (0, 1].
-        turn: whether to turn the files; see `quarterturn.app.lossless_rotation`.
+        turn: whether to rotate the files; see `quarterturn.app.lossless_rotation`.
 
     Raises:
-        UserError: no model, or ``sure`` is no such probability; or, when all else is done, something could not be read
-            or rotated.
+        UserError: there is no model, or ``sure`` is out of range; or, after all others are done, an image could not be
+            read or rotated.
     """
     if not 0 < sure <= 1:
         raise UserError(f"--sure is {sure:g}; it is a probability above 0, at most 1")
@@ -57,17 +57,17 @@ def upright(paths: Sequence[str], model: str | None = None, sure: float = SURE, 
 
 
 def angle_probabilities(classifier: Classifier, squares: Pixels) -> npt.NDArray[np.float64]:
-    """Probability that each image was rotated counter-clockwise by each angle: (n, angles).
+    """Return the probability that each image was rotated counter-clockwise by each angle: (n, angles) float64.
 
-    Every image is asked about at every angle, and the answers, rotated back, are averaged: four looks instead of one.
+    Every image is classified at every angle; the results are mapped back and averaged.
 
     Args:
-        classifier: of rotations.
+        classifier: rotation classifier.
         squares: (n, side, side, channels) uint8.
     """
     angles = [int(name) for name in classifier.labels]
     if any((one + other) % FULL_TURN not in angles for one in angles for other in angles):
-        return classifier.probabilities(squares)  # at some, an angle would come out that it does not know
+        return classifier.probabilities(squares)  # some sum of angles is none of the classifier's outputs
     looks = []
     for added in angles:
         found = classifier.probabilities(np.rot90(squares, added // 90, (1, 2)))
@@ -77,14 +77,14 @@ def angle_probabilities(classifier: Classifier, squares: Pixels) -> npt.NDArray[
 
 
 def _turn(image: ImageFile, angle: int, done: set[Path]) -> str:
-    """Turn a file that is not among those that are ``done``, and add it; what came of it, in words."""
+    """Rotate a file unless it is among ``done``, add it to ``done``, and return the outcome in words."""
     if image.path is None:
         return "not rotated: in a .zip"
     try:
-        if image.path.resolve() in done:  # a group is looked at before any of it is rotated
+        if image.path.resolve() in done:  # a whole group is classified before any of it is rotated
             return "rotated already, as it was named twice"
         rotate_file(image.path, angle)
-        done.add(image.path.resolve())  # now a file of its own, if it was a link
+        done.add(image.path.resolve())  # resolved again, since a link is now a regular file
     except UnreadableImage as reason:
         return str(reason)
     except OSError as error:
