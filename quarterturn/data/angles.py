@@ -24,5 +24,5 @@ def read_angles(path: str | Path) -> list[int]:
         return [int(angles[str(index)]) for index in range(len(angles))]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is no rotation task ({error}); `dvc repro -f -s rotate-augment` makes it anew"
+            f"{path} is not a valid rotation task ({error}); `dvc repro -f -s rotate-augment` recreates it"
         ) from error

@@ -54,7 +54,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
         return table[[*COLUMNS, FOLDS] if FOLDS in table else list(COLUMNS)]
     except (OSError, ValueError, KeyError) as error:
         reason = one_line(error)
-        raise UserError(f"{path} cannot be read ({reason}); `dvc repro -f -s split` makes it anew") from error
+        raise UserError(f"{path} cannot be read ({reason}); `dvc repro -f -s split` recreates it") from error
 
 
 def used_rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -83,7 +83,7 @@ class Store:
         except (OSError, ValueError, TypeError, OverflowError, TokenError) as error:
             reason = one_line(error)
             raise UserError(
-                f"{path} cannot be read ({reason}); `dvc repro -f -s rotate-augment` makes it anew"
+                f"{path} cannot be read ({reason}); `dvc repro -f -s rotate-augment` recreates it"
             ) from error
         expected = (len(self.table), image_size, image_size)
         if (
@@ -93,8 +93,8 @@ class Store:
             or pixels.shape[3] not in (1, 3)
         ):
             raise UserError(
-                f"{path} holds {pixels.dtype} {pixels.shape}, but the table and data.image_size say"
-                f" uint8 ({len(self.table)}, {image_size}, {image_size}, 1 or 3); `dvc repro` makes it anew"
+                f"{path} holds {pixels.dtype} {pixels.shape}, but the table and data.image_size require"
+                f" uint8 ({len(self.table)}, {image_size}, {image_size}, 1 or 3); `dvc repro` recreates it"
             )
         self.pixels: Pixels = pixels
 
