@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test torture fuzz lint docs lock photos notebook study audit upright bench
+.PHONY: help env repro test torture fuzz lint docs pages rooms lock photos notebook study audit upright bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ lint: .venv/installed ## check style and types only
 docs: .venv/installed ## build the documentation in build/site
 	python -m tests.reference
 	mkdocs build --strict --quiet
+
+pages: .venv/installed ## write what pages take from code and results, before a commit that changes either
+	python -m tests.pages
+
+rooms: .venv/installed ## print which rooms of the library import which
+	@python -m tests.rooms
 
 photos: .venv/installed ## the recipe photos, fine-tuned and frozen, on DATA=folder-or-zip of cats and dogs; results in studies/photos
 	python -m studies.photos.run "$(DATA)"

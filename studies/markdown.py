@@ -1,4 +1,4 @@
-"""Tables in a README, between marks that say which is which."""
+"""Parts of a page that code writes, between marks that name them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +7,18 @@ from quarterturn.core.files import atomic
 
 
 def fill_tables(path: Path, tables: Mapping[str, list[str]]) -> None:
-    """Replace what stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` by the lines of each table."""
+    """Replace what stands between ``<!-- NAME -->`` and ``<!-- end of NAME -->`` by the lines of each table.
+
+    Raises:
+        ValueError: the page lacks a mark.
+    """
     text = path.read_text("utf-8")
     for name, lines in tables.items():
         begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-        before, _, rest = text.partition(begin)
-        text = "\n".join([before + begin, "", *lines, "", end + rest.partition(end)[2]])
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not (found and closed):
+            raise ValueError(f"{path} lacks {begin} or {end}")
+        text = "\n".join([before + begin, "", *lines, "", end + after])
     with atomic(path) as temporary:
         temporary.write_text(text, "utf-8")

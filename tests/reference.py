@@ -1,9 +1,8 @@
-"""The reference in docs/ that is made of the code: `python -m tests.reference` writes it anew."""
+"""Write the pages of docs/reference that are made from the code; `make pages` calls this."""
 
 import argparse
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,15 +16,15 @@ FOLDER = ROOT / "docs/reference"
 
 
 def parameters() -> str:
-    """Every parameter of params.yaml: type, what is allowed, its value in the default run, and what it is."""
+    """Return the page that lists every parameter: type, allowed values, default and description."""
     schema = Params.model_json_schema()
     defaults = YAML(typ="safe", pure=True).load((ROOT / "params.yaml").read_text("utf-8"))
     lines = [
         "# Parameters",
         "",
-        "All of `params.yaml`. A key that is unknown, missing, of the wrong type or out of range is refused by name,",
-        "with what is allowed (`quarterturn check` says so at once). *Default* is the value in the default run, on",
-        "silhouettes; `quarterturn recipe photos` sets those that photos need.",
+        "This page lists every key of `params.yaml`. `quarterturn check` and every stage reject a key that is unknown,",
+        "missing, of the wrong type or out of range, and name it together with the allowed values. *Default* is the",
+        "value in the default run, on silhouettes; `quarterturn recipe photos` sets the values that photos need.",
     ]
 
     def add(title: str, what: str, rows: Iterator[tuple[str, dict[str, Any], object]]) -> None:
@@ -37,7 +36,7 @@ def parameters() -> str:
             lines.append(f"| `{name}` | {kind} | {allowed} | `{shown}` | {field['description']} |")
 
     single = {name: field for name, field in schema["properties"].items() if "$ref" not in field}
-    add("Whole run", "Not in a section.", ((name, field, defaults[name]) for name, field in single.items()))
+    add("Whole run", "These keys are in no section.", ((name, field, defaults[name]) for name, field in single.items()))
     for name, field in Params.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             of_section = schema["$defs"][field.annotation.__name__]
@@ -47,7 +46,7 @@ def parameters() -> str:
 
 
 def describe(field: dict[str, Any]) -> tuple[str, str]:
-    """Type and allowed values, in words, of a field in a JSON schema."""
+    """Return the type and the allowed values of a field in a JSON schema, in words."""
     if "enum" in field:
         kinds = {"integer" if isinstance(value, int) else "text" for value in field["enum"]}
         return kinds.pop(), ", ".join(map(str, field["enum"]))
@@ -71,14 +70,14 @@ def describe(field: dict[str, Any]) -> tuple[str, str]:
 
 
 def commands() -> str:
-    """What every subcommand of `quarterturn` says with --help, 100 columns wide."""
+    """Return the page with the --help text of every subcommand, 100 columns wide."""
     os.environ["COLUMNS"] = "100"
     whole = parser()
     (subcommands,) = (action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
     lines = [
         "# Commands",
         "",
-        "What `--help` says.",
+        "This page shows what each command prints with `--help`.",
         "",
         "## quarterturn",
         "",
@@ -94,11 +93,11 @@ def commands() -> str:
 PAGES = {"parameters.md": parameters, "commands.md": commands}
 
 
-def main(folder: Path = FOLDER) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, make in PAGES.items():
-        (folder / name).write_text(make(), "utf-8")
+def write(name: str) -> None:
+    """Write one page of the reference."""
+    (FOLDER / name).write_text(PAGES[name](), "utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    for page in PAGES:
+        write(page)

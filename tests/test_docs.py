@@ -1,8 +1,10 @@
-"""Documentation against code: the reference is made of it, every metric is told, and commands do as they say."""
+"""The documentation against the code: the reference, the list of metrics, the site, and the walk-through."""
 
 import json
 import re
 import subprocess
+import sys
+import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import shell
-from tests.reference import FOLDER, PAGES
+from tests.reference import FOLDER, commands
 from tests.rooms import ROOT
 
 DOCS, STUDY = ROOT / "docs", ROOT / "metrics/label_efficiency.json"
@@ -18,9 +20,8 @@ ARM = r"^[a-z0-9_]+?_(5|10|25|50|100)_"  # of a key of the study: ARM_PERCENT_
 WALK = DOCS / "how-to/experiments.md"
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_the_reference_is_what_the_code_says(name: str) -> None:
-    assert (FOLDER / name).read_text("utf-8") == PAGES[name](), "python -m tests.reference"
+def test_the_page_of_commands_is_what_the_code_prints() -> None:
+    assert (FOLDER / "commands.md").read_text("utf-8") == commands(), "make pages"
 
 
 def keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -32,14 +33,15 @@ def keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-def test_every_metric_is_told_and_no_other(finished: Path, finished_few: Path) -> None:
+def test_every_metric_is_described_and_no_other(finished: Path, finished_few: Path) -> None:
     text = (DOCS / "reference/metrics.md").read_text("utf-8")
-    told = {name for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in re.findall("`([^`]+)`", row)}
+    rows = re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+    described = {name for row in rows for name in re.findall("`([^`]+)`", row)}
     own = [path.name for path in (finished_few / "metrics").glob("*.json") if path.name != STUDY.name]
     paths = [folder / "metrics" / name for folder in (finished, finished_few) for name in own]
     there = {name for path in paths for name in keys(json.loads(path.read_text("utf-8")))}
     there |= {re.sub(ARM, "", key) for key in json.loads(STUDY.read_text("utf-8"))}
-    assert there == told
+    assert there == described
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
@@ -52,7 +54,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Commands and their output, of the blocks marked as console."""
+    """Return the commands and their output in the blocks that are marked as console."""
     found = []
     for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
         for command in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
@@ -62,7 +64,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def masked(text: str) -> str:
-    """Without what differs between machines: figures, their signs and widths, and hashes; without empty lines."""
+    """Remove what differs between machines: figures, their signs and widths, hashes, and empty lines."""
     text = re.sub(r"\b[0-9a-f]{7}\b", "HASH", text)
     text = text.replace("no difference shown, ", "")
     text = re.sub(r"[-+]?\d[\d.,e+-]*", "N", text)
@@ -71,12 +73,26 @@ def masked(text: str) -> str:
 
 
 def expected(output: str) -> str:
-    """A pattern for what is printed; a line "…" stands for any lines."""
+    """Return a pattern for what is printed; a line "…" stands for any lines."""
     return re.escape(masked(output)).replace("…\\\n", "(?:.*\n)*")
 
 
-def test_the_walk_through_and_then_the_readme_give_what_they_show(default_run: Path) -> None:
-    for command, output in [*blocks(WALK), *blocks(ROOT / "README.md")]:
+@pytest.mark.slow
+def test_the_walk_through_prints_what_it_shows(default_run: Path) -> None:
+    for command, output in blocks(WALK):
         done = subprocess.run(command, shell=True, cwd=default_run, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         assert re.fullmatch(expected(output), masked(done.stdout)), f"{command}\n{done.stdout}"
+
+
+@pytest.mark.slow
+def test_make_pages_would_change_no_committed_page(tmp_path: Path) -> None:
+    """Run it on the files of the last commit, so that a run on other images, not committed yet, changes nothing."""
+    shell("git", "archive", "--output", str(tmp_path / "commit.tar"), "HEAD", cwd=ROOT)
+    with tarfile.open(tmp_path / "commit.tar") as archive:
+        archive.extractall(tmp_path / "commit", filter="data")
+    pages = sorted(tmp_path.glob("commit/**/*.md"))
+    before = [page.read_text("utf-8") for page in pages]
+    shell(sys.executable, "-m", "tests.pages", cwd=tmp_path / "commit")
+    for page, text in zip(pages, before, strict=True):
+        assert page.read_text("utf-8") == text, f"{page.name}: run make pages and commit"

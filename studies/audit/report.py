@@ -1,4 +1,4 @@
-"""The tables of README.md, made of photos.json: `python -m studies.audit.report`."""
+"""Write the tables of README.md from photos.json: `python -m studies.audit.report`."""
 
 import json
 from pathlib import Path
@@ -19,22 +19,22 @@ WORDS = {
     ),
     "frame_only": (
         f"a frame {FRAME} pixels wide",
-        "the edges tell the angle: borders, bars, or sky above and ground below",
+        "the edges give the angle away: borders, bars, or sky above and ground below",
     ),
     "centre_only": ("the middle half of each side", "what surrounds the middle is used"),
     "corners_covered": ("all but the corners", "something in the corners is used: date stamps, watermarks"),
     "thumbnail": (
         f"{CELLS} × {CELLS} mean colours, by logistic regression",
-        "light and colour at large tell the angle: sky above ground",
+        "light and colour at large give the angle away: sky above ground",
     ),
-    "low_pass": (f"the image blurred (σ = {SMOOTH:.0f} pixels)", "coarse shape and light tell the angle"),
+    "low_pass": (f"the image blurred (σ = {SMOOTH:.0f} pixels)", "coarse shape and light give the angle away"),
     "high_pass": (
         f"what a blur (σ = {FINE:.0f} pixel) takes away",
-        "fine structure tells the angle: outlines and fur, or traces of camera and file",
+        "fine structure gives the angle away: outlines and fur, or traces of camera and file",
     ),
     "shuffled": (
         f"patches of {PATCH} × {PATCH} pixels, shuffled",
-        "something within a patch tells the angle, wherever it is",
+        "something within a patch gives the angle away, wherever it is",
     ),
     "luma_only": ("brightness only", "colour is used: sky and grass, or colour stored unevenly"),
     "untreated": (
@@ -55,7 +55,7 @@ FACTS = {
     "mean_color": ("mean colour", "the classes differ in light or surroundings"),
 }
 ANSWERS = {
-    "alone": ("tells the angle", "not shown to tell the angle"),
+    "alone": ("predicts the angle", "not shown to predict the angle"),
     "without": ("is missed", "not shown to be missed"),
     "planted": ("would be used", "not shown to be used"),
     "control": ("differs", "not shown to differ"),
@@ -67,15 +67,15 @@ def main() -> None:
 
 
 def write_report(folder: Path) -> None:
-    """Put the tables between their marks in README.md."""
+    """Fill the tables of README.md."""
     figures = json.loads((folder / "photos.json").read_text("utf-8"))
     fill_tables(folder / "README.md", tables(figures))
 
 
 def tables(figures: Figures) -> dict[str, list[str]]:
-    """Lines of Markdown by the name of the table."""
+    """Return the lines of each table, by its name."""
     return {
-        "pictures": counts(figures),
+        "images": counts(figures),
         "looks": looks(figures),
         "findings": findings(figures),
         "letterboxed": letterboxed(figures),
@@ -84,7 +84,7 @@ def tables(figures: Figures) -> dict[str, list[str]]:
 
 
 def counts(figures: Figures) -> list[str]:
-    """What was audited."""
+    """Return a sentence on the images that were audited."""
     parts = [f"{figures[f'pictures.{part}']:,} {part}" for part in ("train", "unlabelled", "val", "test")]
     kinds = [
         f"{count:,} {'no JPEG in colour' if name == 'sampling.none' else name.removeprefix('sampling.')}"
@@ -98,7 +98,7 @@ def counts(figures: Figures) -> list[str]:
 
 
 def looks(figures: Figures) -> list[str]:
-    """A row an item; the number in brackets is that of the row that a change is against."""
+    """Return a table with a row for each item; the number in brackets names the row that a change refers to."""
     lines = header(["", "what the classifier sees", "rotation", "change", "transfer", "change", ""])
     numbers = {name: number for number, name in enumerate(ITEMS, 1)}
     for name, item in ITEMS.items():
@@ -118,16 +118,16 @@ def looks(figures: Figures) -> list[str]:
 
 
 def findings(figures: Figures) -> list[str]:
-    """What the found items mean."""
+    """Return a list of what the items that were found mean."""
     words = WORDS | FACTS
     found = [f"- {shown}: {meaning}" for name, (shown, meaning) in words.items() if figures.get(f"{name}.found")]
     if figures.get("letterboxed.found"):
-        found.append("- letterboxed images: their bars tell the angle")
+        found.append("- letterboxed images: their bars give the angle away")
     return found or ["Nothing."]
 
 
 def letterboxed(figures: Figures) -> list[str]:
-    """Images with bars beside the others."""
+    """Return a table that compares images with bars and others."""
     lines = header(["", "test images", "rotation"])
     for name in ("letterboxed", "others"):
         number = figures[f"letterboxed.{name}_test_pictures"]
@@ -135,15 +135,15 @@ def letterboxed(figures: Figures) -> list[str]:
     if "letterboxed.found" not in figures:
         return [*lines, "", "Too few to judge."]
     ends = [f"{100 * figures[f'letterboxed.difference_{end}']:+.1f}" for end in ("low", "high")]
-    verdict = "more is told of those with bars" if figures["letterboxed.found"] else "no more is told with bars"
+    verdict = "bars raise the accuracy" if figures["letterboxed.found"] else "bars are not shown to raise the accuracy"
     return [*lines, "", f"The difference lies in [{', '.join(ends)}] points: {verdict}."]
 
 
 def files(figures: Figures) -> list[str]:
-    """How well the class is told without a look at the image."""
-    lines = header(["", "class told", "largest class", ""])
+    """Return a table of how well the class is predicted without a look at the image."""
+    lines = header(["", "accuracy of the class", "largest class", ""])
     for name in FILE_FACTS:
-        found = "tells the class" if figures[f"{name}.found"] else "does not tell the class"
+        found = "predicts the class" if figures[f"{name}.found"] else "not shown to predict the class"
         cells = [FACTS[name][0], interval(figures, f"{name}.class"), f"{figures[f'{name}.chance']:.3f}", found]
         lines.append(f"| {' | '.join(cells)} |")
     return lines

@@ -1,4 +1,4 @@
-"""The tables of README.md, made of the results beside it: `python -m studies.label_efficiency.report`."""
+"""Write the tables of README.md from the results beside it: `python -m studies.label_efficiency.report`."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def write_report(path: Path) -> None:
-    """Put what there is of results and searches between their marks."""
+    """Fill the tables of results and of searches, as far as there are any."""
     tables = {}
     for name, (params, metrics) in STUDIES.items():
         study = YAML(typ="safe", pure=True).load(params.read_text("utf-8"))
@@ -43,7 +43,7 @@ def write_report(path: Path) -> None:
 
 
 def results(name: str, study: Mapping[str, Any], values: Values) -> list[str]:
-    """The curve, the primary comparison, and three tables: accuracies, differences from scratch, and labels saved."""
+    """Return the curve, the primary comparison, and tables of accuracies, differences and labels saved."""
     arms = sorted({key.rsplit("_", 2)[0] for key in values if key.endswith("_accuracy")}, key=_place)
     seeds, fractions = f"{values['seeds']:.0f} of {len(study['seeds'])} seeds", study["fractions"]
     first = f"{seeds}, {tested_words(int(values['seeds']), int(values['pictures']), study['folds'])}."
@@ -66,15 +66,15 @@ def results(name: str, study: Mapping[str, Any], values: Values) -> list[str]:
             if any(cells):
                 lines.append(f"| {arm.replace('_', '-')} | {' | '.join(cells)} |")
         lines.append("")
-    lines += [f"| points | {' | '.join(shares)} |", "|---" * (len(shares) + 1) + "|"]
+    lines += [f"| points; p is Holm's | {' | '.join(shares)} |", "|---" * (len(shares) + 1) + "|"]
     for first, second in PAIRS:
-        ends = [_difference(values, key_of(f"{first}_minus_{second}", fraction)) for fraction in fractions]
+        ends = [_adjusted(values, key_of(f"{first}_minus_{second}", fraction)) for fraction in fractions]
         lines.append(f"| {first} minus {second} | {' | '.join(ends)} |")
     return lines
 
 
 def recipes(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
-    """The winners, and how many trainings the search took for each; those of `switches` do not count."""
+    """Return a table of the winners and of how many trainings the search took; those of `switches` do not count."""
     names = ["arm", "labels", *(name.replace("_", " ") for name in FIELDS), "trainings", "validation accuracy"]
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
     for arm, size in product(ARMS, STEPS):
@@ -89,7 +89,7 @@ def recipes(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
 
 
 def switches(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
-    """Up to which fraction of the labels an arm has its recipe for few: both recipes on the same seeds."""
+    """Return a table that compares an arm's recipes for few and for many labels on the same seeds."""
     names = ["arm", "labels", "by the recipe for few", "by that for many", "its gain in points, seed by seed", "taken"]
     rows: list[str] = []
     notes: list[str] = []
@@ -101,23 +101,22 @@ def switches(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
             gains = (many - few).dropna()
             if len(gains):
                 taken = "few" if fraction <= study[arm]["few_up_to"] else "many"
-                means, told = f"{few.mean():.3f} | {many.mean():.3f}", ", ".join(f"{100 * gain:+.1f}" for gain in gains)
-                of_arm.append(f"| {name} | {100 * fraction:g} % | {means} | {told} | {taken} |")
+                means, points = f"{few.mean():.3f} | {many.mean():.3f}", ", ".join(f"{100 * g:+.1f}" for g in gains)
+                of_arm.append(f"| {name} | {100 * fraction:g} % | {means} | {points} | {taken} |")
                 if taken == "few" and gains.mean() > WORTH:
                     late.append(f"{100 * fraction:g} %")
         rows += of_arm
         if not of_arm:
-            notes.append(
-                f"Of {name}, the recipe for few is taken up to {100 * study[arm]['few_up_to']:g} %, set by hand."
-            )
+            share = f"{100 * study[arm]['few_up_to']:g} %"
+            notes.append(f"{name} uses the recipe for few labels up to {share}, which was set by hand.")
         if late:
-            notes.append(f"Not followed yet: at {' and '.join(late)}, {name} is likely better than it is shown.")
+            notes.append(f"Not followed yet: at {' and '.join(late)}, {name} is probably better than shown here.")
     table = [f"| {' | '.join(names)} |", "|---" * len(names) + "|", *rows, ""] if rows else []
     return [*table, " ".join(notes)]
 
 
 def _accuracies(study: Mapping[str, Any], trials: pd.DataFrame, arm: str, size: str, labels: str) -> "pd.Series[float]":
-    """Of the arm's recipe for few or many, by seed, with so many labels."""
+    """Return the accuracies, by seed, of the arm's recipe for few or many labels at a number of labels."""
     wanted = pd.Series({"arm": arm, "labels": labels, **Recipe.model_validate(study[arm][size]).model_dump()})
     return trials[(trials[[*wanted.index]] == wanted).all(axis=1)].set_index("seed")["accuracy"]
 
@@ -139,6 +138,11 @@ def _accuracy(values: Values, key: str) -> str:
 
 def _difference(values: Values, key: str) -> str:
     return _interval(values, f"{key}_difference", lambda value: f"{100 * value:+.1f}")
+
+
+def _adjusted(values: Values, key: str) -> str:
+    """Return a difference in points with its p value, adjusted for the number of comparisons."""
+    return f"{_difference(values, key)}, p = {values[f'{key}_p_holm']:.2g}" if f"{key}_p_holm" in values else ""
 
 
 def _saved(values: Values, key: str) -> str:

@@ -1,4 +1,4 @@
-"""Tables and image of the study, made of results.csv and recipe.json: `python -m studies.notebook.report`."""
+"""Write the study's tables and its plot from results.csv and recipe.json: `python -m studies.notebook.report`."""
 
 import json
 from itertools import product
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def write_report(folder: Path) -> None:
-    """Put the tables between their marks in README.md, and draw differences.png."""
+    """Fill the tables of README.md, and draw differences.png."""
     results = pd.read_csv(folder / "results.csv")
     recipe = json.loads((folder / "recipe.json").read_text("utf-8"))
     fill_tables(folder / "README.md", tables(results, recipe))
@@ -42,7 +42,7 @@ def write_report(folder: Path) -> None:
 
 
 def tables(results: pd.DataFrame, recipe: dict[str, dict[str, float]]) -> dict[str, list[str]]:
-    """Lines of Markdown by the name of the table."""
+    """Return the lines of each table, by its name."""
     return {
         "published beside reproduced": published_beside_reproduced(results, recipe),
         "confusion matrices": confusion_matrices(results),
@@ -54,7 +54,7 @@ def tables(results: pd.DataFrame, recipe: dict[str, dict[str, float]]) -> dict[s
 
 
 def published_beside_reproduced(results: pd.DataFrame, recipe: dict[str, dict[str, float]]) -> list[str]:
-    """Accuracies as published, with the published slips, and with correct code."""
+    """Return a table of accuracies as published, with the published slips, and with correct code."""
     columns = [
         "",
         "published",
@@ -86,7 +86,7 @@ def published_beside_reproduced(results: pd.DataFrame, recipe: dict[str, dict[st
 
 
 def confusion_matrices(results: pd.DataFrame) -> list[str]:
-    """Shares of each true class, published and reproduced."""
+    """Return a table of the fractions of each true class, published and reproduced."""
     lines = header(["", "", "90° or cat: right", "wrong", "180° or dog: wrong", "right"])
     for arm, matrix in PUBLISHED.items():
         chosen = results[
@@ -103,7 +103,7 @@ def confusion_matrices(results: pd.DataFrame) -> list[str]:
 
 
 def variants(results: pd.DataFrame, reference: str, names: list[str]) -> list[str]:
-    """Accuracies of variants at 112 pixels, and what each changes against the reference, in points."""
+    """Return a table of the variants' accuracies at 112 pixels, and their changes from the reference, in points."""
     lines = header(
         ["", *ARMS, "transfer − baseline", "change of rotation", "of transfer", "of baseline", "of the difference"]
     )
@@ -124,7 +124,7 @@ def header(columns: list[str]) -> list[str]:
 
 
 def rights(results: pd.DataFrame, variant: str, arm: str, size: int) -> npt.NDArray[np.float64]:
-    """Which test images were right, (seeds, images): 1 or 0."""
+    """Return which test images were classified correctly, (seeds, images): 1 or 0."""
     chosen = results[(results["variant"] == variant) & (results["arm"] == arm) & (results["image_size"] == size)]
     packed = np.array([list(bytes.fromhex(text)) for text in chosen.sort_values("seed")["right"]], dtype=np.uint8)
     return np.unpackbits(packed, axis=1, count=int(chosen["test"].iloc[0])).astype(float)
@@ -135,13 +135,13 @@ def interval(mean: Mean) -> str:
 
 
 def points(mean: Mean) -> str:
-    """In points of accuracy; bold where the interval is clear of zero."""
+    """Return a mean in points of accuracy; bold where the interval is clear of zero."""
     text = f"{100 * mean.mean:+.1f} [{100 * mean.low:+.1f}, {100 * mean.high:+.1f}]"
     return f"**{text}**" if mean.clear_of_zero else text
 
 
 def draw(results: pd.DataFrame, path: Path) -> None:
-    """Transfer minus baseline of every variant, in points, with 95 % intervals."""
+    """Plot transfer minus baseline of every variant, in points, with 95 % intervals."""
     right, count = {arm: np.trace(matrix) for arm, matrix in PUBLISHED.items()}, PUBLISHED["transfer"].sum()
     rows: list[tuple[str, float, tuple[float, float] | None]]
     rows = [("published, one run on 623", 100 * (right["transfer"] - right["baseline"]) / count, None)]
@@ -167,10 +167,10 @@ def draw(results: pd.DataFrame, path: Path) -> None:
 
 
 def smallest_mcnemar_p(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> float:
-    """Smallest exact two-sided McNemar p over all joint tables of two classifiers with these confusion matrices.
+    """Return the smallest exact two-sided McNemar p over all joint tables that fit two confusion matrices.
 
-    The matrices, (2, 2) with true classes as rows, have the same row sums. Of each class they tell how many images
-    each classifier got right, not how many both did: that is what is varied.
+    The matrices, (2, 2) with true classes as rows, have the same row sums. They give for each class how many images
+    each classifier got right, but not how many both did: this number is varied.
     """
     tables_of_class = []
     for true in (0, 1):

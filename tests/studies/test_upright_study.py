@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 import studies.upright.run as study
-from quarterturn.app.upright import SURE
 from tests.conftest import make_images
-from tests.rooms import ROOT
 
 
 def test_precision_and_recall_are_those_of_a_folder_in_which_a_share_was_turned() -> None:
@@ -50,22 +48,3 @@ def test_it_runs_on_made_up_images(workspace: Path, monkeypatch: pytest.MonkeyPa
     assert (figures["pictures"], figures["share_turned"]) == (tested, 0.05)
     recalls = [figures["sure"][f"{sure:g}"]["recall"] for sure in study.SURE]
     assert recalls == sorted(recalls, reverse=True)
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/how-to/upright.md"])
-def test_what_was_found_on_photos_stands_on_both_pages(page: str) -> None:
-    figures = json.loads((ROOT / "studies/upright/photos.json").read_text("utf-8"))
-    assert figures["share_turned"] == 0.05
-    of_default = figures["sure"][f"{SURE:g}"]
-    text = " ".join((ROOT / page).read_text("utf-8").split())
-    for name in ("recall", "precision"):
-        assert f"{name} {of_default[name]:.2f}" in text
-    assert f"{figures['pictures']} test images" in text
-
-
-def test_the_table_of_the_how_to_is_made_of_the_figures() -> None:
-    figures = json.loads((ROOT / "studies/upright/photos.json").read_text("utf-8"))
-    page = (ROOT / "docs/how-to/upright.md").read_text("utf-8")
-    for sure, values in figures["sure"].items():
-        cells = [sure, f"recall {values['recall']:.2f}", f"precision {values['precision']:.2f}"]
-        assert f"| {' | '.join([*cells, format(values['right_angle'], '.2f')])} |" in page
