@@ -3,8 +3,6 @@
 import json
 import re
 import subprocess
-import sys
-import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -83,16 +81,3 @@ def test_the_walk_through_prints_what_it_shows(default_run: Path) -> None:
         done = subprocess.run(command, shell=True, cwd=default_run, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         assert re.fullmatch(expected(output), masked(done.stdout)), f"{command}\n{done.stdout}"
-
-
-@pytest.mark.slow
-def test_make_pages_would_change_no_committed_page(tmp_path: Path) -> None:
-    """Run it on the files of the last commit, so that a run on other images, not committed yet, changes nothing."""
-    shell("git", "archive", "--output", str(tmp_path / "commit.tar"), "HEAD", cwd=ROOT)
-    with tarfile.open(tmp_path / "commit.tar") as archive:
-        archive.extractall(tmp_path / "commit", filter="data")
-    pages = sorted(tmp_path.glob("commit/**/*.md"))
-    before = [page.read_text("utf-8") for page in pages]
-    shell(sys.executable, "-m", "tests.pages", cwd=tmp_path / "commit")
-    for page, text in zip(pages, before, strict=True):
-        assert page.read_text("utf-8") == text, f"{page.name}: run make pages and commit"
