@@ -1,4 +1,4 @@
-"""Clones of the project under build/, so that a study runs the pipeline as it is committed and leaves the work be."""
+"""Clones of the project under build/, in which a study runs the committed pipeline without changing the workspace."""
 
 import subprocess
 from collections.abc import Mapping
@@ -22,14 +22,22 @@ CODE = [
 
 
 def images(arguments: list[str], target: str) -> Path:
-    """The one argument as a path; raises a `UserError` if it is none. ``target`` is that of make."""
+    """Return the only command-line argument as a path.
+
+    Args:
+        arguments: command-line arguments.
+        target: target of make, for the error message.
+
+    Raises:
+        UserError: there is not exactly one argument, or the path does not exist.
+    """
     if len(arguments) != 1 or not arguments[0] or not Path(arguments[0]).exists():
         raise UserError(f"usage: make {target} DATA=folder-or-zip, of labelled images")
     return Path(arguments[0]).resolve()
 
 
 def cloned(name: str) -> Path:
-    """The clone build/NAME, with the code as committed now; what is finished stays finished if its code is the same."""
+    """Return the clone build/NAME with the committed code; finished stages remain valid if their code is unchanged."""
     clone = ROOT / "build" / name
     if not clone.exists():
         shell(ROOT, "git", "clone", "--quiet", str(ROOT), str(clone))
@@ -41,7 +49,14 @@ def cloned(name: str) -> Path:
 def set_params(
     clone: Path, recipe: str | None, changes: Mapping[str, Mapping[str, Any]], seed: int | None = None
 ) -> None:
-    """Write a recipe, then ``changes`` (section → key → value) and the seed, if any, into the clone's params.yaml."""
+    """Write a recipe, then changes, into the clone's params.yaml.
+
+    Args:
+        clone: folder of the clone.
+        recipe: name of the recipe; None: none.
+        changes: section → key → value.
+        seed: value of the key `seed`; None: unchanged.
+    """
     if recipe is not None:
         shell(clone, "quarterturn", "recipe", recipe)
     yaml = YAML()
@@ -54,5 +69,9 @@ def set_params(
 
 
 def shell(folder: Path, *command: str) -> None:
-    """Run a command there; a failure is an error."""
+    """Run a command in a folder.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
     subprocess.run(command, cwd=folder, check=True)

@@ -1,4 +1,4 @@
-"""Digests of code, for studies whose trainings take hours: what no longer holds is found, and wording costs nothing."""
+"""Digests of code, for studies whose trainings take hours: they change with the statements but not with the wording."""
 
 import ast
 import hashlib

@@ -1,4 +1,4 @@
-"""How sure is a mean over repeated runs? Seeds and test images are both a sample."""
+"""Confidence intervals of means over repeated runs, where both seeds and test images are samples."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from quarterturn.evaluation.intervals import LEVEL
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean with its 95 % interval."""
+    """Hold a mean with its 95 % interval."""
 
     mean: float
     low: float
@@ -19,18 +19,18 @@ class Mean:
 
     @property
     def clear_of_zero(self) -> bool:
-        """Whether the interval leaves zero out."""
+        """Return whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 
 
 def crossed_mean(values: npt.NDArray[np.float64]) -> Mean:
-    """Mean of what every seed gave for every test image, and its interval for other seeds and other images.
+    """Return the mean over all seeds and test images, with an interval that holds for other seeds and other images.
 
-    Two random effects without repetition (Cornfield and Tukey, 1956): the variance of the grand mean is
-    (MS_seeds + MS_images − MS_rest) / (seeds·images), and Satterthwaite (1946) gives its degrees of freedom.
+    The model has two crossed random effects without repetition (Cornfield and Tukey, 1956): the variance of the grand
+    mean is (MS_seeds + MS_images − MS_rest) / (seeds·images), and Satterthwaite (1946) gives its degrees of freedom.
 
     Args:
-        values: (seeds, images), two or more of each: 1 where right, or the difference of two arms.
+        values: (seeds, images), two or more of each: 1 if correct, else 0, or the difference of two arms.
     """
     seeds, images = values.shape
     grand = values.mean()
@@ -50,15 +50,15 @@ def crossed_mean(values: npt.NDArray[np.float64]) -> Mean:
 
 
 def predicted_accuracy(accuracies: npt.NDArray[np.float64], images: int, others: int) -> Mean:
-    """Where the accuracy of one more run, with a seed and test images of its own, is to be expected.
+    """Return a 95 % prediction interval for the accuracy of another run with its own seed and test images.
 
-    The variance of the prediction is that among seeds and that of two binomial samples of images; its degrees of
-    freedom are Satterthwaite's (1946).
+    The variance of the prediction is the sum of that among seeds and that of two binomial samples of images; its
+    degrees of freedom follow Satterthwaite (1946).
 
     Args:
         accuracies: (seeds,), all on the same ``images`` test images.
-        images: their number.
-        others: number of test images of the run that is predicted.
+        images: number of these test images.
+        others: number of test images of the predicted run.
     """
     seeds = len(accuracies)
     mean = float(accuracies.mean())

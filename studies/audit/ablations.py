@@ -1,6 +1,6 @@
-"""Stored squares with something taken away. All commute with quarter turns, so none puts in a cue of its own.
+"""Ablations of the stored squares. All commute with quarter turns, so none adds a cue of its own.
 
-Each takes (n, side, side, channels) uint8 and gives the same, at times with another side or one channel.
+Each maps (n, side, side, channels) uint8 to the same layout, in some cases with another side or a single channel.
 """
 
 import numpy as np
@@ -11,25 +11,25 @@ from scipy.ndimage import gaussian_filter
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.training.network import pooled
 
-COVER = 128  # grey that covers what is not to be seen
-FRAME = 4  # pixels: width of the frame
-CORNER = 4  # corners and margins take a side's fourth
-CELLS = 8  # a side of the thumbnail
-PATCH = 8  # pixels: side of the patches that are shuffled
-SMOOTH = 4.0  # pixels: deviation of the Gaussian that leaves light and colour at large
-FINE = 1.0  # pixels: of the Gaussian that takes all but the finest structure
-BLUR_MARGIN = 2  # deviations of the Gaussian: what is cut off at each edge after it
+COVER = 128  # grey level that replaces hidden pixels
+FRAME = 4  # pixels, width of the frame
+CORNER = 4  # corners and margins take this part, a fourth, of the side
+CELLS = 8  # side of the thumbnail
+PATCH = 8  # pixels, side of the shuffled patches
+SMOOTH = 4.0  # pixels, standard deviation of the Gaussian that keeps only large-scale light and colour
+FINE = 1.0  # pixels, standard deviation of the Gaussian whose residual is the finest structure
+BLUR_MARGIN = 2  # standard deviations, cut off at each edge after a blur
 
 
 def frame_only(pixels: Pixels) -> Pixels:
-    """The outermost pixels; the rest is covered."""
+    """Keep the outermost `FRAME` pixels and cover the rest."""
     shown = pixels.copy()
     shown[:, FRAME:-FRAME, FRAME:-FRAME] = COVER
     return shown
 
 
 def centre_only(pixels: Pixels) -> Pixels:
-    """The middle half of each side; the rest is covered."""
+    """Keep the middle half of each side and cover the rest."""
     margin = pixels.shape[1] // CORNER
     middle = np.s_[:, margin:-margin, margin:-margin]
     shown = np.full_like(pixels, COVER)
@@ -38,7 +38,7 @@ def centre_only(pixels: Pixels) -> Pixels:
 
 
 def corners_covered(pixels: Pixels) -> Pixels:
-    """All but four squares in the corners, where date stamps and watermarks are."""
+    """Cover the four corners, where date stamps and watermarks are."""
     shown, corner = pixels.copy(), pixels.shape[1] // CORNER
     for down in (np.s_[:corner], np.s_[-corner:]):
         for across in (np.s_[:corner], np.s_[-corner:]):
@@ -47,24 +47,24 @@ def corners_covered(pixels: Pixels) -> Pixels:
 
 
 def thumbnails(pixels: Pixels) -> Pixels:
-    """`CELLS` × `CELLS` means."""
+    """Reduce each image to `CELLS` × `CELLS` means."""
     count, _, _, channels = pixels.shape
     means = pooled(torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float(), CELLS)
     return means.view(count, channels, CELLS, CELLS).permute(0, 2, 3, 1).round().byte().numpy()
 
 
 def low_pass(pixels: Pixels) -> Pixels:
-    """Blurred, without the margin where the blur looks beyond the edge: fine structure leaves a trace there."""
+    """Blur each image and cut off the margin, where fine structure at the edge leaves a trace."""
     return np.stack([_rounded(_inner(_blurred(square, SMOOTH), SMOOTH)) for square in pixels])
 
 
 def high_pass(pixels: Pixels) -> Pixels:
-    """What a slight blur would take away, on grey, without the margin, where large structure leaves a trace."""
+    """Subtract a slight blur, add grey, and cut off the margin, where large structure leaves a trace."""
     return np.stack([_rounded(_inner(COVER + (square - _blurred(square, FINE)), FINE)) for square in pixels])
 
 
 def shuffled(pixels: Pixels) -> Pixels:
-    """Patches in another random order in each image; what does not fill a patch is cut off."""
+    """Shuffle the patches of each image at random; what does not fill a patch is cut off."""
     count, side, _, channels = pixels.shape
     cells = side // PATCH
     cut = pixels[:, : cells * PATCH, : cells * PATCH].reshape(count, cells, PATCH, cells, PATCH, channels)
@@ -76,7 +76,7 @@ def shuffled(pixels: Pixels) -> Pixels:
 
 
 def luma_only(pixels: Pixels) -> Pixels:
-    """Brightness without colour (ITU-R BT.601), one channel."""
+    """Reduce each image to its luma (ITU-R BT.601), one channel."""
     if pixels.shape[3] == 1:
         return pixels
     return _rounded(pixels @ np.array([[0.299], [0.587], [0.114]]))

@@ -1,4 +1,4 @@
-"""What counts as found: an interval over test images, wider the more is looked at."""
+"""Decision rules of the audit: confidence intervals over test images, corrected for the number of decisions."""
 
 from collections.abc import Mapping
 
@@ -13,17 +13,17 @@ from studies.audit.items import ITEMS
 
 CHANCE = 1 / len(ANGLES)
 FILE_FACTS = ("size", "bytes", "mean_color")
-# One decision each (Bonferroni): the items that are judged, letterboxed images, and what files tell.
+# Number of decisions, for Bonferroni's correction: the judged items, letterboxed images, and facts about files.
 LOOKS = sum(item.rule != "reference" for item in ITEMS.values()) + 1 + len(FILE_FACTS)
-STRICT = 1 - (1 - LEVEL) / LOOKS  # level of each decision's interval, so that all of them hold together at 95 %
-LEAST = 20  # images in either group that an interval is trusted for
+STRICT = 1 - (1 - LEVEL) / LOOKS  # level of each interval, so that all hold jointly at 95 %
+LEAST = 20  # images in either group for a reliable interval
 
 Figures = dict[str, float]
 Correct = npt.NDArray[np.bool_]
 
 
 def mean_interval(values: npt.NDArray[np.floating], level: float) -> tuple[float, float]:
-    """Interval of the mean of what independent images gave, (n,) (Student's t)."""
+    """Return an interval of the mean of independent values, (n,), one per image (Student's t)."""
     half = student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
@@ -31,7 +31,7 @@ def mean_interval(values: npt.NDArray[np.floating], level: float) -> tuple[float
 def difference_interval(
     first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], level: float
 ) -> tuple[float, float]:
-    """Interval of the difference of the means of two groups of images, (n,) and (m,) (Welch's t)."""
+    """Return an interval of the difference of two means over groups of images, (n,) and (m,) (Welch's t)."""
     parts = [group.var(ddof=1) / len(group) for group in (first, second)]
     difference, variance = float(first.mean() - second.mean()), sum(parts)
     if variance == 0:
@@ -42,10 +42,10 @@ def difference_interval(
 
 
 def judge(answers: Mapping[str, Answers]) -> dict[str, Figures]:
-    """Accuracies of every item with their 95 % intervals, what it changes, and `found`, 1 or 0, where it is judged.
+    """Return for every item its accuracies and changes, with intervals, and `found`, 1 or 0, if it is judged.
 
-    Of each image the fraction of its four turns that were recognised is one value: its four answers are alike. `found`
-    is judged on an interval at level `STRICT`, all else is shown at 95 %.
+    The four answers for an image are correlated, so the fraction of its four rotations that are recognized is one value
+    per image. `found` uses an interval of level `STRICT`; all other intervals have level 95 %.
     """
     figures = {}
     for name, of_item in answers.items():
@@ -65,7 +65,7 @@ def judge(answers: Mapping[str, Answers]) -> dict[str, Figures]:
 
 
 def accuracies(answers: Answers) -> Figures:
-    """Rotation and transfer accuracy with their 95 % intervals."""
+    """Return rotation and transfer accuracy with their 95 % intervals."""
     rotation, transfer = answers.rotation, answers.classes
     low, high = clustered_interval(rotation)
     figures = {"rotation": float(rotation.mean()), "rotation_low": low, "rotation_high": high}
@@ -74,7 +74,7 @@ def accuracies(answers: Answers) -> Figures:
 
 
 def changes(answers: Answers, reference: Answers) -> Figures:
-    """By how much both accuracies differ from the reference's, on the same images, with 95 % intervals."""
+    """Return the changes of both accuracies against the reference, on the same images, with 95 % intervals."""
     change = answers.rotation.mean(axis=1) - reference.rotation.mean(axis=1)
     low, high = mean_interval(change, LEVEL)
     figures = {"rotation_change": float(change.mean()), "rotation_change_low": low, "rotation_change_high": high}
@@ -87,9 +87,13 @@ def changes(answers: Answers, reference: Answers) -> Figures:
 
 
 def judge_letterboxed(answers: Answers, letterboxed: Correct) -> Figures:
-    """Rotation accuracy of the whole image's classifier on test images with bars, and on the others.
+    """Compare the rotation accuracy of the item `whole` on test images with bars and on the others.
 
-    Found if it is higher on those with bars; not judged where either group has fewer than `LEAST`.
+    `found` is 1 if it is higher on those with bars; it is missing if either group has fewer than `LEAST` images.
+
+    Args:
+        answers: answers of the item `whole`.
+        letterboxed: (n,) bool, whether a test image has bars.
     """
     shares = answers.rotation.mean(axis=1)
     groups = {"letterboxed": letterboxed, "others": ~letterboxed}
@@ -109,7 +113,14 @@ def judge_letterboxed(answers: Answers, letterboxed: Correct) -> Figures:
 
 
 def judge_file_facts(told: Mapping[str, Correct], classes: npt.NDArray[np.int64]) -> dict[str, Figures]:
-    """Accuracy with which each fact of the file tells the class; found if above the fraction of the largest class."""
+    """Return the accuracy with which each fact about the file predicts the class.
+
+    `found` is 1 if the accuracy is above the fraction of the largest class.
+
+    Args:
+        told: fact → (n,) bool, whether it predicts the class of an image correctly.
+        classes: (n,) class indices.
+    """
     largest = float(pd.Series(classes).value_counts(normalize=True).max())
     figures = {}
     for name, right in told.items():

@@ -1,4 +1,4 @@
-"""What is audited: the images as files, as stored squares, and as rows of the table."""
+"""Audited images: as files, as stored squares, and as rows of the table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from quarterturn.ingest.decoding import decode_square
 
 @dataclass(frozen=True)
 class Images:
-    """The used images.
+    """Hold the used images.
 
     Attributes:
-        table: one row each, with their parts; as the split stage leaves it.
-        pixels: of the store, (n, side, side, channels) uint8, in the table's order.
+        table: one row per image, with its part, as the split stage writes it.
+        pixels: pixel store, (n, side, side, channels) uint8, in the table's order.
         labels: class names.
-        read: gives the bytes of the file that a row's `image` names.
+        read: function from the `image` of a row to the bytes of its file.
     """
 
     table: pd.DataFrame
@@ -30,7 +30,7 @@ class Images:
 
     @property
     def unturned(self) -> npt.NDArray[np.int64]:
-        """Rows that the rotation classifier learns from: no label is needed."""
+        """Return the rows that the rotation classifier is trained on; they need no label."""
         return rows_of(self.table, TRAIN, UNLABELLED)
 
     @property
@@ -50,15 +50,15 @@ class Images:
         return rows_of(self.table, TRAIN, VAL, TEST)
 
     def classes(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Indices into `labels`, (n,) int64."""
+        """Return the indices into `labels` of the given rows, (n,) int64."""
         return class_indices(self.table, rows, self.labels)
 
     def files(self) -> list[bytes]:
-        """All files, in the table's order."""
+        """Return the bytes of all files, in the table's order."""
         return [self.read(name) for name in self.table["image"]]
 
     def decoded(self, change: Callable[[bytes], bytes]) -> Pixels:
-        """A store like `pixels`, of files that ``change`` has been at."""
+        """Decode all files after ``change`` was applied to their bytes; the layout is that of `pixels`."""
         _, side, _, channels = self.pixels.shape
         stored = np.empty_like(self.pixels)
         for row, name in enumerate(self.table["image"]):

@@ -1,4 +1,4 @@
-"""What is audited: each item shows the classifier something else; report.py says what it would mean if that matters."""
+"""Items of the audit: each trains the classifier on changed images; report.py interprets the results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,26 +10,26 @@ from studies.audit import ablations, originals
 from studies.audit.examine import ANGLES, Answers, Settings, ask_linear, ask_network
 from studies.audit.images import Images
 
-# How an item is judged, always by the rotation accuracy on test images:
-# alone      found if what is left tells the angle better than chance
-# without    found if it is told worse than `against`, from which something was taken away
-# planted    found if it is told better than `against`, since every image was given the cue; says nothing of the
-#            images as they are, but whether such a cue would be used
-# control    found if it is told worse or better than `against`, from which it differs by chance only
+# Rule for `found`, always based on the rotation accuracy on test images:
+# alone      higher than chance on what is left of the images
+# without    lower than for `against`, from which something was removed
+# planted    higher than for `against`, since every image was given a cue; shows whether such a cue would be used, not
+#            whether the original images have it
+# control    lower or higher than for `against`, from which it differs by chance only
 # reference  not judged
 Rule = Literal["alone", "without", "planted", "control", "reference"]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One look.
+    """Describe one experiment of the audit.
 
     Attributes:
-        rule: when something is found.
-        stores: for each angle the pixels to be rotated by it, in training and in the test.
+        rule: rule for `found`.
+        stores: function that returns for each angle the pixels to rotate by it, in training and in the test.
         against: name of the item it is compared with.
-        seed: of the training.
-        linear: logistic regression on the pixels instead of a network.
+        seed: seed of the training.
+        linear: whether logistic regression on the pixels replaces the network.
     """
 
     rule: Rule
@@ -40,12 +40,12 @@ class Item:
 
 
 def ablated(change: Callable[[Pixels], Pixels]) -> Callable[[Images], list[Pixels]]:
-    """The same stored squares for every angle, changed before they are rotated."""
+    """Return a function for `Item.stores`: stored squares, changed before rotation, the same for every angle."""
     return lambda images: [change(images.pixels)] * len(ANGLES)
 
 
 def decoded(change: Callable[[bytes], bytes]) -> Callable[[Images], list[Pixels]]:
-    """The same for every angle, from files that were changed."""
+    """Return a function for `Item.stores`: squares decoded from changed files, the same for every angle."""
     return lambda images: [images.decoded(change)] * len(ANGLES)
 
 
@@ -73,13 +73,13 @@ ITEMS = {
 
 
 def planned(images: Images) -> list[str]:
-    """The items that change anything here: grey images have no colour to take away."""
+    """Return the names of the items that apply here; grey images have no colour to remove."""
     left_out = {"luma_only", "saved_422", "saved_422_untreated"} if images.pixels.shape[3] == 1 else set()
     return [name for name in ITEMS if name not in left_out]
 
 
 def examine(name: str, images: Images, settings: Settings, keep: Path | None = None) -> Answers:
-    """Train and test what an item shows; ``keep`` is where to write the rotation classifier, if there is a network."""
+    """Train and test an item; ``keep`` is where to write the rotation classifier, if it has one."""
     item = ITEMS[name]
     stores = item.stores(images)
     if item.linear:

@@ -1,4 +1,4 @@
-"""Traces that the file itself leaves in an image: colour stored more finely in one direction, JPEG's blocks, bars."""
+"""Traces that the file itself leaves in an image: uneven chroma subsampling, JPEG blocks, bars."""
 
 import io
 
@@ -11,17 +11,17 @@ from quarterturn.ingest.chroma import color_cell
 from quarterturn.ingest.decoding import FORMATS, decode_square
 from studies.audit.images import Images
 
-# How many pixels share one value of colour, across and down, and what the pattern is called.
+# Pixels per chroma value, across and down → name of the subsampling.
 SAMPLINGS = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
-FINE_QUALITY = 95  # of JPEGs that are saved anew only for their sampling: hardly any block is seen
-COARSE_QUALITY = 25  # coarser than what cameras and websites save, so that blocks are seen
-LEAST_BAR = 0.03  # of the image's side, on both of two opposite sides; and at least so many lines:
-LEAST_LINES = 3
-PLAIN = 5.0  # grey levels: deviation within a bar's line, and from line to line, that JPEG alone can cause
+FINE_QUALITY = 95  # JPEG quality without visible blocks, for images encoded only to change their subsampling
+COARSE_QUALITY = 25  # JPEG quality with visible blocks, lower than that of cameras and websites
+LEAST_BAR = 0.03  # least width of a bar, fraction of the image's side, on both of two opposite sides
+LEAST_LINES = 3  # pixels, least width of a bar
+PLAIN = 5.0  # grey levels, largest deviation within a line of a bar and between lines, which JPEG alone can cause
 
 
 def sampling(data: bytes) -> str:
-    """4:4:4, 4:2:2, 4:2:0 …, grey (a JPEG of one channel), or "none" for files that are no JPEG with three."""
+    """Return the chroma subsampling, such as 4:2:0; "grey" for a JPEG of one channel, "none" for other files."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if len(getattr(image, "layer", [])) == 1:
             return "grey"
@@ -30,29 +30,29 @@ def sampling(data: bytes) -> str:
 
 
 def untreated(data: bytes) -> bytes:
-    """The upright image without what the pipeline does against the traces of JPEG (quarterturn/ingest/chroma.py)."""
+    """Return the upright image as BMP, so that the pipeline's treatment of JPEG (ingest/chroma.py) is not applied."""
     return _written(upright(data), "BMP")
 
 
 def as_422(data: bytes) -> bytes:
-    """The upright image saved as a camera saves 4:2:2."""
+    """Return the upright image as JPEG with 4:2:2 subsampling, as many cameras save it."""
     return _written(upright(data), "JPEG", quality=FINE_QUALITY, subsampling="4:2:2")
 
 
 def as_422_untreated(data: bytes) -> bytes:
-    """The same, decoded without the pipeline's remedy."""
+    """Return the result of `as_422` as BMP, so that the pipeline's treatment of JPEG is not applied."""
     return untreated(as_422(data))
 
 
 def encoded(data: bytes) -> bytes:
-    """The upright image as a coarse JPEG, its colour equally coarse in both directions."""
+    """Return the upright image as a coarse JPEG with equal chroma subsampling in both directions."""
     return _coarse(upright(data))
 
 
 def turned_then_encoded(images: Images) -> list[Pixels]:
-    """For each quarter turn a store of images rotated first, then encoded coarsely, then rotated back.
+    """Return for each quarter turn a store of images that were rotated, then coarsely encoded, then rotated back.
 
-    Rotated again, they show blocks that never rotated: nothing of them can tell the angle.
+    Rotated again, their JPEG blocks are upright at every angle, so the blocks cannot reveal the angle.
     """
     _, side, _, channels = images.pixels.shape
     stores = [np.empty_like(images.pixels) for _ in range(4)]
@@ -65,19 +65,19 @@ def turned_then_encoded(images: Images) -> list[Pixels]:
 
 
 def letterboxed(data: bytes) -> bool:
-    """Whether two opposite sides of the image are bars of one colour (or its background is as plain as that)."""
+    """Return whether two opposite sides of the image are bars of one colour, or an equally plain background."""
     grey = np.asarray(upright(data).convert("L"), dtype=np.float64)
     return any(min(_bar(lines), _bar(lines[::-1])) >= _least(lines) for lines in (grey, grey.T))
 
 
 def upright(data: bytes) -> Image.Image:
-    """The whole image in RGB, as EXIF has it, at full size."""
+    """Return the whole image in RGB, upright by its EXIF orientation, at full size."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def _bar(lines: npt.NDArray[np.float64]) -> int:
-    """How many lines from the first are of the first one's colour, and plain."""
+    """Count the lines from the first one on that are plain and have its colour."""
     plain = (lines.std(axis=1) <= PLAIN) & (np.abs(lines.mean(axis=1) - lines[0].mean()) <= PLAIN)
     return len(lines) if plain.all() else int(plain.argmin())
 

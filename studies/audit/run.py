@@ -1,9 +1,9 @@
-"""Does the rotation classifier look at the animals? `make audit DATA=folder-or-zip`.
+"""Audit of the rotation classifier: does it use the content of the images? `make audit DATA=folder-or-zip`.
 
-Splits and decodes the images with the recipe `photos` in a clone of its own (build/audit), then trains and tests a
-small network for every item of items.py. What is finished is kept in build/audit/outputs/audit/ and not done again, as
-long as images and code are the same. Figures go to photos.json, and report.py puts them into README.md; sheets of
-images stay in build/, since they show what is yours.
+Splits and decodes the images with the recipe `photos` in a separate clone (build/audit), then trains and tests a small
+network for every item of items.py. Finished items are kept in build/audit/outputs/audit/ and skipped as long as images
+and code are unchanged. Figures are written to photos.json, and report.py puts them into README.md. Sheets of images
+stay in build/, since the images are private.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ from studies.clone import images as given
 
 HERE = Path(__file__).resolve().parent
 MODEL = "whole.safetensors"
-DECIDING = ("ablations", "examine", "items", "originals", "images")  # modules beside this one
+DECIDING = ("ablations", "examine", "items", "originals", "images")  # modules here that determine the answers
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
     facts = file_facts(opened(clone), results / "files.csv")
     names = planned(opened(clone))
     tasks = [name for name in names if not (results / f"{name}.npz").exists()]
-    # One thread each: two such trainings at once are faster than one after the other on two.
+    # One thread per process: two trainings in parallel are faster than two in sequence with two threads.
     with ProcessPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         running = [pool.submit(work, clone, results, name) for name in tasks]
         for done in with_progress(as_completed(running), "audit, items", len(tasks)):
@@ -62,14 +62,14 @@ def main() -> None:
 
 
 def opened(clone: Path) -> Images:
-    """The clone's table and pixel store, and the files they were made of."""
+    """Return the clone's table and pixel store, and access to the files."""
     params = load_params(clone / "params.yaml")
     store = Store(clone / "outputs", params.data.image_size)
     return Images(store.table, store.pixels, params.data.labels, ImageSource(params.data.path).read)
 
 
 def fingerprint(clone: Path) -> str:
-    """Of all that decides what an item answers: images, parameters and code, but not how it is judged and told."""
+    """Return 12 hex digits that identify images, parameters and code of the items, without judgement and report."""
     digest = hashlib.sha256((clone / "outputs/split/images.csv").read_bytes())
     digest.update((clone / "params.yaml").read_bytes())
     for path in sorted(Path(quarterturn.__file__).parent.rglob("*.py")):
@@ -80,19 +80,20 @@ def fingerprint(clone: Path) -> str:
 
 
 def work(clone: Path, results: Path, name: str) -> None:
-    """Do one item, and keep what it answered."""
+    """Examine one item and save its answers."""
     answers = examine(name, opened(clone), PHOTOS, results / MODEL if name == "whole" else None)
     with atomic(results / f"{name}.npz") as temporary, temporary.open("wb") as file:
         np.savez(file, rotation=answers.rotation, classes=answers.classes)
 
 
 def read_answers(path: Path) -> Answers:
+    """Return the answers that `work` saved."""
     with np.load(path) as arrays:
         return Answers(arrays["rotation"], arrays["classes"])
 
 
 def file_facts(images: Images, path: Path) -> pd.DataFrame:
-    """`sampling` of each file, and whether it is `letterboxed`, in the table's order; kept at ``path``."""
+    """Return `sampling` and `letterboxed` of each file, in the table's order; they are kept at ``path``."""
     if not path.exists():
 
         def look(name: str) -> dict[str, object]:
@@ -110,7 +111,7 @@ def file_facts(images: Images, path: Path) -> pd.DataFrame:
 def figures(
     images: Images, facts: pd.DataFrame, answers: dict[str, Answers], results: Path
 ) -> dict[str, Figures | int]:
-    """All that photos.json says, by item; and the two sheets."""
+    """Return the sections of photos.json, and draw the two sheets."""
     network, _ = load_network(results / MODEL)
     compute = choose().exact()
     seem_turned = draw_mistakes(network, images, results / "mistakes.png", compute)
@@ -128,7 +129,7 @@ def figures(
 
 
 def flat(sections: dict[str, Figures | int]) -> Figures:
-    """`section.figure` for each."""
+    """Return the figures with keys of the form `section.figure`."""
     values: Figures = {}
     for name, section in sections.items():
         values |= (

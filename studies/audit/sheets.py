@@ -1,4 +1,4 @@
-"""Sheets of test images to look at: those that seem stored sideways, and where the rotation classifier looks."""
+"""Sheets of test images: those that seem stored sideways, and where the rotation classifier looks."""
 
 from pathlib import Path
 
@@ -20,18 +20,19 @@ from studies.audit.examine import ANGLES
 from studies.audit.images import Images
 
 MISTAKES, MISTAKES_ACROSS = 50, 10
-SURE = 0.9  # mean probability from which an image is counted as one that seems rotated
+SURE = 0.9  # least mean probability for an image to count as rotated
 LOOKED_AT, PAIRS_ACROSS = 24, 4
-PATCH_SHARE = 8  # the patch that covers is this part of the side; it moves by half of itself
+PATCH_SHARE = 8  # the patch takes this part, an eighth, of the side; it moves by half its side
 
 
 def draw_mistakes(network: Network, images: Images, path: Path, compute: Compute) -> int:
-    """Draw the 50 test images, as they are stored, that the classifier takes for rotated and is surest about.
+    """Draw the `MISTAKES` test images, as stored, that the classifier most confidently takes for rotated.
 
-    An image that is stored sideways is mistaken at every angle by the same turn, so its four answers are put together.
+    An image that is stored sideways is misclassified by the same angle at each of its four rotations, so their
+    probabilities are combined.
 
     Returns:
-        How many test images seem rotated with a mean probability of `SURE` or more.
+        Number of test images that seem rotated with a mean probability of at least `SURE`.
     """
     belief = believed_turns(network, images.pixels, images.test, compute)
     turn = belief.argmax(axis=1)
@@ -49,9 +50,9 @@ def draw_mistakes(network: Network, images: Images, path: Path, compute: Compute
 def believed_turns(
     network: Network, pixels: Pixels, rows: npt.NDArray[np.int64], compute: Compute
 ) -> npt.NDArray[np.float64]:
-    """How probable it seems that each stored image is rotated by 0°, 90°, 180°, 270°: (n, 4).
+    """Return the probability that each stored image is rotated by 0°, 90°, 180°, 270°: (n, 4) float64.
 
-    The mean over its four turns of the probability of that turn on top of the true one.
+    It is the mean, over the four rotations of the image, of the probability of the true angle plus that of the column.
     """
     rotated = angle_probabilities(network, pixels, rows, ANGLES, compute)
     by_turn = [
@@ -62,9 +63,9 @@ def believed_turns(
 
 
 def draw_occlusion(network: Network, images: Images, path: Path, compute: Compute) -> None:
-    """Draw test images, as many of each class, beside maps of what covering each place costs.
+    """Draw test images, equally many per class, beside maps of how much covering each place lowers the probability.
 
-    Only images whose angle is told right at all four turns are drawn: what is looked at in others says little.
+    Only images that are classified correctly at all four angles are drawn, since maps of others are not informative.
     """
     rotated = angle_probabilities(network, images.pixels, images.test, ANGLES, compute)
     right = (rotated.argmax(axis=2) == np.arange(len(ANGLES))).all(axis=1)
@@ -84,19 +85,20 @@ def draw_occlusion(network: Network, images: Images, path: Path, compute: Comput
 
 @torch.no_grad()
 def occlusion(network: Network, pixels: Pixels, row: int, compute: Compute) -> tuple[float, npt.NDArray[np.float64]]:
-    """What covering each place of an image costs (Zeiler and Fergus, 2014).
+    """Measure how covering each place of an image lowers the probability of the true angle (Zeiler and Fergus, 2014).
 
     A grey patch is moved over the image, which is then rotated by every angle.
 
     Returns:
-        The mean probability of the true angle, and by how much a patch at each place lowers it, (places, places).
+        Mean probability of the true angle without a patch, and its decrease for a patch at each place, (places,
+        places).
     """
     compute.place(network).eval()
     image = images_at(pixels, np.array([row]))[0]
     side = image.shape[1]
     patch = max(2, side // PATCH_SHARE)
     starts = range(0, side - patch + 1, patch // 2)
-    covered = image.repeat(len(starts) ** 2 + 1, 1, 1, 1)  # the last one stays as it is
+    covered = image.repeat(len(starts) ** 2 + 1, 1, 1, 1)  # the last copy stays uncovered
     for number, (top, left) in enumerate((top, left) for top in starts for left in starts):
         covered[number, :, top : top + patch, left : left + patch] = COVER / 255
     rotated, targets = rotate_all(covered, ANGLES)

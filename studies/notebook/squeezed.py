@@ -1,4 +1,4 @@
-"""The same images made square by squeezing, not by cropping: then their shape alone tells how they were rotated."""
+"""Images made square by squeezing instead of cropping, so that their distortion reveals the rotation."""
 
 import io
 
@@ -10,7 +10,12 @@ from quarterturn.ingest.source import ImageSource
 
 
 def squeezed(store: Store, path: str) -> Pixels:
-    """All of an image in each square: (n, side, side, 3) uint8, in the order of the store's table, from ``path``."""
+    """Return the whole images, resized to squares: (n, side, side, 3) uint8, in the order of the store's table.
+
+    Args:
+        store: table, and side of the squares.
+        path: folder or .zip of the images.
+    """
     source, side = ImageSource(path), store.pixels.shape[1]
 
     def square(name: str) -> Pixels:

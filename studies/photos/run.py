@@ -1,7 +1,7 @@
 """The recipe `photos` on real photos, fine-tuned and frozen: `make photos DATA=folder-or-zip`.
 
-Runs the pipeline as it is committed, in a clone of its own (build/photos), and leaves evaluate.json of both runs beside
-this file, from which the README's table is made. Stopped, it goes on where it was: DVC skips finished stages.
+Runs the committed pipeline in a separate clone (build/photos) and writes evaluate.json of both runs beside this file;
+the table in the README is made from them. After an interruption it continues, since DVC skips finished stages.
 """
 
 import shutil

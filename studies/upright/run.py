@@ -1,8 +1,9 @@
-"""How well does `quarterturn upright` find images that lie on their side? `make upright DATA=folder-or-zip`.
+"""Evaluation of `quarterturn upright`: how well does it find rotated images? `make upright DATA=folder-or-zip`.
 
-Trains the rotation classifier of the recipe `photos` in a clone of its own (build/upright) and asks it about the test
-images, which it has not seen, at every angle. What is to be expected of a folder in which 5 % were rotated, as often
-by each angle, is computed from all these answers, so that it hangs on no draw. Figures go to photos.json.
+Trains the rotation classifier of the recipe `photos` in a separate clone (build/upright) and applies it to the test
+images at every angle. From all these results it computes the expected figures for a folder in which 5 % of the images
+are rotated, equally often by each angle, so that they do not depend on a random draw. Figures are written to
+photos.json.
 """
 
 import sys
@@ -20,8 +21,8 @@ from quarterturn.data.manifest import TEST, rows_of
 from quarterturn.data.pixel_store import Store
 from studies.clone import cloned, images, set_params, shell
 
-SHARE = 0.05  # of the images that were rotated
-SURE = (0.5, 0.8, 0.9, 0.95, 0.99)  # as the command's --sure
+SHARE = 0.05  # fraction of rotated images
+SURE = (0.5, 0.8, 0.9, 0.95, 0.99)  # values of the command's --sure
 HERE = Path(__file__).resolve().parent
 
 
@@ -45,17 +46,17 @@ def main() -> None:
 
 
 def judge(answers: npt.NDArray[np.float64], upright: int, sure: float, share: float = SHARE) -> dict[str, float]:
-    """Precision and recall to be expected where a fraction of the images was rotated.
+    """Return the expected precision and recall if a fraction of the images is rotated.
 
     Args:
         answers: (n, true angle, angles) probabilities.
         upright: index of the angle 0.
-        sure: least probability at which an image is listed.
-        share: of rotated images, as often by each angle.
+        sure: least probability for an image to be listed.
+        share: fraction of rotated images, equally many at each angle.
 
     Returns:
-        recall: of the rotated images, how many are listed; precision: of those listed, how many were rotated (1 if
-        none is listed); right_angle: of the rotated and listed, for how many the angle is right.
+        recall: fraction of the rotated images that are listed; precision: fraction of the listed images that are
+        rotated (1 if none is listed); right_angle: fraction of the rotated and listed images with the correct angle.
     """
     said = answers.argmax(axis=2)
     listed = (said != upright) & (answers.max(axis=2) >= sure)
