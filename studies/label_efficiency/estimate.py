@@ -1,4 +1,4 @@
-"""How long the study will take: a few steps are timed, and the params say how many there are."""
+"""Estimate of the study's duration, from a few timed steps and the number of steps in the parameters."""
 
 import time
 from collections.abc import Sequence
@@ -12,16 +12,19 @@ from quarterturn.training.network import Network
 from studies.label_efficiency.arms.config import Arm, Study
 from studies.label_efficiency.arms.seed import ANGLES, single_threaded
 
-BATCH, STEPS = 64, 5  # of the steps that are timed
+BATCH, STEPS = 64, 5  # images per timed step, and number of timed steps
 
 
 def say_estimate(study: Study, stages: Sequence[str]) -> None:
-    """Print the CPU-hours of the given stages, such as scratch@0, and the hours with one of them on each core."""
+    """Print the CPU-hours of the given stages, such as scratch@0, and the hours with one of them per core."""
     tuned = _curve(study.fine_tuned, study.fractions) + 2 * _curve(study.fine_tuned, study.auxiliary.fractions)
     rotation = study.pretrain.steps * study.pretrain.batch_size * len(ANGLES)
-    images = {  # with an auxiliary loss, a step takes as many images again
+    images = {  # an auxiliary loss doubles the images of a step
         "scratch": _curve(study.scratch, study.fractions),
-        "auxiliary": 5 * _curve(study.beside_auxiliary, study.auxiliary.fractions),  # one without it, two with
+        "auxiliary": 5
+        * _curve(
+            study.beside_auxiliary, study.auxiliary.fractions
+        ),  # one arm without the loss, two with twice the images
         "pretrained": rotation + tuned,
     }
     total = sum(images.get(stage.partition("@")[0], 0) for stage in stages)

@@ -1,8 +1,8 @@
-"""The study: `make study`, or `make study DATA=folder-or-zip` on other images, with the params of photos.yaml.
+"""The study: `make study`, or `make study DATA=folder-or-zip` on other images, with the parameters of photos.yaml.
 
-Runs the stages that are missing side by side, one on each core, and then score. For other images the pipeline is laid
-out in build/; what is finished is kept in a folder beside this file, so that the study goes on from there, also in
-another clone of the project.
+Runs the missing stages in parallel, one per core, and then score. For other images the pipeline is set up in build/;
+finished results are kept in a folder beside this file, so that the study continues from there, also in another clone of
+the project.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from studies.label_efficiency.report import write_report
 
 HERE = Path(__file__).resolve().parent
 ROOMS = ("core", "data", "ingest", "training", "classify", "evaluation")
-CODE = {room: f"quarterturn/{room}" for room in ROOMS}  # whose digests the stages depend on
+CODE = {room: f"quarterturn/{room}" for room in ROOMS}  # the stages depend on digests of these folders
 CODE |= {part: f"studies/label_efficiency/{part}" for part in ("arms", "scoring")}
-BUSY = ("Unable to acquire lock", "is busy, it is being blocked")  # as DVC says
+BUSY = ("Unable to acquire lock", "is busy, it is being blocked")  # messages of DVC
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def lay_out(data: Path, name: str, seeds: int) -> Path:
-    """The pipeline in build/, on the given images and with what is finished."""
+    """Set up the pipeline in build/, for the given images and with the finished results; return its folder."""
     if not data.exists():
         raise UserError(f"DATA: there is no {data}")
     folder = ROOT / f"build/study-{name}"
@@ -86,7 +86,7 @@ def lay_out(data: Path, name: str, seeds: int) -> Path:
 
 
 def finish(stage: str, folder: Path, home: Path) -> None:
-    """Run one stage; DVC allows others beside it, but for moments in which it has locked its files."""
+    """Run one stage, and try again while another DVC process holds a lock."""
     for attempt in range(20):
         try:
             dvc("repro", "--quiet", "--single-item", stage, cwd=folder)
@@ -99,7 +99,11 @@ def finish(stage: str, folder: Path, home: Path) -> None:
 
 
 def dvc(*arguments: str, cwd: Path) -> str:
-    """What a DVC command prints; raises a `UserError` with what it says where it fails."""
+    """Return the output of a DVC command.
+
+    Raises:
+        UserError: the command failed; with its error message.
+    """
     done = subprocess.run(["dvc", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise UserError(f"dvc {' '.join(arguments)} failed:\n{done.stderr.strip()[-2000:]}")
@@ -107,14 +111,14 @@ def dvc(*arguments: str, cwd: Path) -> str:
 
 
 def keep(folder: Path, home: Path) -> None:
-    """Bring home what is finished."""
+    """Copy the finished results from build/ to the study's folder."""
     if folder == home:
         return
     home.mkdir(exist_ok=True)
     for name in ("dvc.lock", "code.json"):
         shutil.copyfile(folder / name, home / name)
     shutil.copytree(folder / "runs", home / "runs", dirs_exist_ok=True)
-    for path in folder.glob(f"{home.name}*"):  # the results of score
+    for path in folder.glob(f"{home.name}*"):  # results of score
         shutil.copyfile(path, HERE / path.name)
 
 

@@ -1,4 +1,4 @@
-"""Stage auxiliary: from scratch, with rotation as an auxiliary loss, and by the same recipe without: FOLDER SEED."""
+"""Stage auxiliary, arguments FOLDER SEED: train from scratch with rotation as an auxiliary loss, and without it."""
 
 import sys
 from pathlib import Path

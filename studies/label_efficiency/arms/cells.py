@@ -1,4 +1,4 @@
-"""What a stage leaves: the predictions of its networks, a row for each arm and fraction. Small, and kept in Git."""
+"""Results of a stage: the predictions of its networks, one row per arm and fraction; small enough for Git."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,19 @@ import pandas as pd
 from quarterturn.core.files import atomic
 from studies.label_efficiency.arms.images import Rows
 
-DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # one for each class
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"  # digit of each class index
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One arm at one fraction: how many labels it had, and the class index it gives each held-out image, (n,)."""
+    """Hold the results of one arm at one fraction.
+
+    Attributes:
+        arm: name of the arm.
+        fraction: fraction of the labels.
+        labels: number of labels.
+        predicted: (n,) class index for each held-out image.
+    """
 
     arm: str
     fraction: float
@@ -24,7 +31,7 @@ class Cell:
 
 
 def write_cells(cells: Sequence[Cell], path: Path) -> None:
-    """Write `arm,fraction,labels,predicted`, the last as a string of one digit an image."""
+    """Write `arm,fraction,labels,predicted` as CSV; the last is a string of one digit per image."""
     rows = [
         (cell.arm, cell.fraction, cell.labels, "".join(DIGITS[answer] for answer in cell.predicted)) for cell in cells
     ]
@@ -34,7 +41,7 @@ def write_cells(cells: Sequence[Cell], path: Path) -> None:
 
 
 def read_cells(path: Path) -> list[Cell]:
-    """Read what `write_cells` wrote."""
+    """Return the cells that `write_cells` wrote."""
     table = pd.read_csv(path, dtype={"arm": "str", "predicted": "str"})
     return [
         Cell(arm, fraction, labels, np.array([DIGITS.index(digit) for digit in predicted]))

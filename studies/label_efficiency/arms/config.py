@@ -1,4 +1,4 @@
-"""The typed model of the study's own params.yaml."""
+"""Typed model of the study's own params.yaml."""
 
 from pathlib import Path
 from typing import Annotated, Self
@@ -15,13 +15,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Recipe(Section):
-    """How one network is trained: a fixed number of steps, no validation."""
+    """Describe the training of one network: a fixed number of steps, without validation."""
 
-    steps: int = Field(ge=1, description="of the optimizer")
+    steps: int = Field(ge=1, description="steps of the optimizer")
     batch_size: int = Field(ge=2, description="images per step")
-    learning_rate: float = Field(gt=0, description="of AdamW, at its peak")
-    weight_decay: float = Field(ge=0, description="AdamW's decoupled decay")
-    averaging: float = Field(ge=0, lt=1, description="decay per step of the weights' moving average")
+    learning_rate: float = Field(gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(ge=0, description="decoupled weight decay of AdamW")
+    averaging: float = Field(ge=0, lt=1, description="decay per step of the moving average of the weights")
     crop: float = Field(gt=0, le=1, description="side of the smallest random crop, fraction of the side")
     color: float = Field(ge=0, lt=1, description="largest relative change of brightness and contrast")
     layer_decay: float = Field(
@@ -30,11 +30,11 @@ class Recipe(Section):
 
     @property
     def augmentation(self) -> Augmentation:
-        """Crops and colours as searched for; mirrored always."""
+        """Return the augmentation: crops and colours of the recipe, and mirroring."""
         return Augmentation(crop=self.crop, mirror=True, color=self.color)
 
     def plan(self, images: int) -> TrainingPlan:
-        """As many epochs over so many images as make up the steps, or a few more."""
+        """Return a plan with the smallest number of epochs over ``images`` images that gives at least `steps` steps."""
         per_epoch = max(1, min(-(-images // self.batch_size), images // 2))
         return TrainingPlan(
             epochs=-(-self.steps // per_epoch),
@@ -47,47 +47,47 @@ class Recipe(Section):
 
 
 class Arm(Section):
-    """Recipes for few and for many labels."""
+    """Hold the recipes for few and for many labels."""
 
     few_up_to: Share = Field(description="largest fraction for which the recipe for few is taken; 0: none")
     few: Recipe
     many: Recipe
 
     def recipe(self, fraction: float) -> Recipe:
-        """The one for this fraction of the labels."""
+        """Return the recipe for this fraction of the labels."""
         return self.few if fraction <= self.few_up_to else self.many
 
 
 class Probe(Section):
-    """Linear heads on frozen features."""
+    """Define the linear heads on frozen features."""
 
-    block: int = Field(ge=1, description="whose head is reported as the arm's, from 1")
+    block: int = Field(ge=1, description="block, from 1, whose head is the arm's result")
     few_up_to: Share = Field(description="largest fraction for which the penalty for few is taken; 0: none")
     few: float = Field(gt=0, description="L2 penalty of the weights, with few labels")
-    many: float = Field(gt=0, description="the same with many")
+    many: float = Field(gt=0, description="L2 penalty of the weights, with many labels")
 
 
 class Auxiliary(Section):
-    """Rotation learnt beside the classes, as an auxiliary loss."""
+    """Define the auxiliary rotation loss, trained together with the classes."""
 
-    weight: float = Field(gt=0, description="of its loss")
-    few_up_to: Share = Field(description="in place of scratch's, which it has the recipes of; 0: none")
-    fractions: list[Fraction] = Field(description="of the labels, at which it is tried")
+    weight: float = Field(gt=0, description="weight of the auxiliary loss")
+    few_up_to: Share = Field(description="replaces that of scratch, whose recipes are used; 0: none")
+    fractions: list[Fraction] = Field(description="fractions of the labels to try")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(description="repetitions")
 
 
 class Study(Section):
-    """All of the study's params.yaml."""
+    """Hold the content of the study's params.yaml."""
 
-    name: str = Field(pattern="^[a-z0-9][a-z0-9-]*$", description="of the files of results")
-    folder: str = Field(description="that holds this file, from the project's")
-    metrics: str = Field(description="JSON file of the results, from the project's folder")
+    name: str = Field(pattern="^[a-z0-9][a-z0-9-]*$", description="name of the result files")
+    folder: str = Field(description="folder of this file, relative to the project's folder")
+    metrics: str = Field(description="JSON file of the results, relative to the project's folder")
     data: Data
     model: Model
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=2, description="repetitions")
     folds: int = Field(ge=2, description="test parts that together are all labelled images")
-    fractions: list[Fraction] = Field(min_length=2, description="of the labels outside the test part")
-    primary: Fraction = Field(description="fraction of the one comparison that was named beforehand")
+    fractions: list[Fraction] = Field(min_length=2, description="fractions of the labels outside the test part")
+    primary: Fraction = Field(description="fraction of the primary comparison, chosen before the study")
     pretrain: Recipe
     scratch: Arm
     fine_tuned: Arm
@@ -97,7 +97,7 @@ class Study(Section):
 
     @property
     def beside_auxiliary(self) -> Arm:
-        """From scratch as it is compared with an auxiliary loss."""
+        """Return the arm from scratch that the auxiliary loss is compared with."""
         return self.scratch.model_copy(update={"few_up_to": self.auxiliary.few_up_to})
 
     @model_validator(mode="after")
@@ -110,7 +110,11 @@ class Study(Section):
 
 
 def load_study(folder: Path) -> Study:
-    """Read and check the folder's params.yaml; raises a `UserError` that names what is wrong."""
+    """Read and check params.yaml in the folder.
+
+    Raises:
+        UserError: it cannot be read, or a value is not allowed; names the key.
+    """
     path = folder / "params.yaml"
     try:
         return Study.model_validate(YAML(typ="safe", pure=True).load(path.read_text("utf-8")))

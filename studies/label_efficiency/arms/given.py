@@ -1,4 +1,4 @@
-"""Stage given: a backbone that the user has, frozen, at every fraction: FOLDER SEED."""
+"""Stage given, arguments FOLDER SEED: fit linear heads on a frozen backbone supplied by the user, at every fraction."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The study's images in memory, and which of them a seed trains on and tests."""
+"""The study's images in memory, and those that a seed trains on and tests."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,12 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Part:
-    """What one seed uses: rows of the images, (n,) int64 each.
+    """Hold the rows of the images that one seed uses, (n,) int64 each.
 
     Attributes:
         ranked: for each class the rows of its training labels, in the order in which fractions take them.
-        unlabelled: rows that only pretraining sees.
-        held_out: rows that are tested.
+        unlabelled: rows for pretraining only.
+        held_out: rows for the test.
     """
 
     ranked: list[Rows]
@@ -36,18 +36,22 @@ class Part:
 
     @property
     def training(self) -> Rows:
-        """All that pretraining may see, sorted."""
+        """Return all rows for pretraining, sorted."""
         return np.sort(np.concatenate([*self.ranked, self.unlabelled]))
 
     def labelled(self, fraction: float) -> Rows:
-        """Stratified fraction of the training labels, sorted; the smaller inside the larger."""
+        """Return a stratified fraction of the training labels, sorted; smaller fractions are nested in larger ones.
+
+        Raises:
+            UserError: a class would be left without a label.
+        """
         chosen = [rows[: round(fraction * len(rows))] for rows in self.ranked]
         if min(map(len, chosen)) == 0:
             raise UserError(f"a fraction of {fraction} leaves a class without a label; take a larger one")
         return np.sort(np.concatenate(chosen))
 
     def for_tuning(self, share: float = 0.2) -> Self:
-        """The same without its test part: instead, a fraction of every class's training labels is held out."""
+        """Return a part that holds out a fraction of every class's training labels instead of the test images."""
         counts = [round(share * len(rows)) for rows in self.ranked]
         held_out = np.sort(np.concatenate([rows[:count] for rows, count in zip(self.ranked, counts, strict=True)]))
         ranked = [rows[count:] for rows, count in zip(self.ranked, counts, strict=True)]
@@ -55,7 +59,14 @@ class Part:
 
 
 class Images:
-    """Every usable image, decoded: `pixels`, (n, side, side, channels) uint8, and `targets`, (n,), -1 unlabelled."""
+    """Decode and hold every usable image.
+
+    Attributes:
+        pixels: (n, side, side, channels) uint8.
+        targets: (n,) int64 class indices; -1 for unlabelled images.
+        names: SHA-256 of each file.
+        classes: number of classes.
+    """
 
     def __init__(self, data: Data) -> None:
         source = ImageSource(data.path)
@@ -77,9 +88,10 @@ class Images:
         self._hashes = np.frombuffer(bytes.fromhex("".join(table["perceptual_hash"])), np.uint8).reshape(-1, 32)
 
     def fold_of(self, tiling: int, folds: int) -> Rows:
-        """The test part, 0 to ``folds`` - 1, that each labelled image is in, (n,); -1 for unlabelled ones.
+        """Return the test part, 0 to ``folds`` - 1, of each labelled image, (n,); -1 for unlabelled ones.
 
-        Every class is shuffled by content and dealt out, so parts are stratified and of nearly equal size.
+        Every class is ordered by a hash of content and ``tiling`` and dealt out to the parts in turn, so the parts are
+        stratified and of nearly equal size.
         """
         places = np.array([position(name, tiling, "fold") for name in self.names])
         fold = np.full(len(places), -1)
@@ -89,9 +101,9 @@ class Images:
         return fold
 
     def part(self, seed: int, folds: int) -> Part:
-        """Seeds take turns: ``folds`` of them test every image once, the next ``folds`` in another tiling.
+        """Return the part of a seed; ``folds`` consecutive seeds test every image once, the next in another tiling.
 
-        Images that are nearly one of the test images are left out of training.
+        Near-duplicates of test images are left out of training.
         """
         held_out = self.fold_of(seed // folds, folds) == seed % folds
         free = ~held_out & ~near(self._hashes, held_out)

@@ -1,4 +1,4 @@
-"""Stage pretrained: rotation pretraining, then the arms fine-tuned and frozen: FOLDER SEED."""
+"""Stage pretrained, arguments FOLDER SEED: rotation pretraining, then the fine-tuned and the frozen arms."""
 
 import sys
 from pathlib import Path

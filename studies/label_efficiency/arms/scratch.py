@@ -1,4 +1,4 @@
-"""Stage scratch: the networks from scratch, at every fraction of the labels: FOLDER SEED."""
+"""Stage scratch, arguments FOLDER SEED: train networks from scratch at every fraction of the labels."""
 
 import sys
 from pathlib import Path

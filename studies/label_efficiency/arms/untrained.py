@@ -1,4 +1,4 @@
-"""Stage untrained: the control, an untrained backbone, frozen: FOLDER SEED."""
+"""Stage untrained, arguments FOLDER SEED: the control, linear heads on a frozen, untrained backbone."""
 
 import sys
 from pathlib import Path

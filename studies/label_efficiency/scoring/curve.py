@@ -1,4 +1,4 @@
-"""The study's image: accuracy over the number of labels, and how many of them pretraining saves."""
+"""The study's plot: accuracy over the number of labels, and the number that pretraining saves."""
 
 from pathlib import Path
 
@@ -17,7 +17,15 @@ LOOKS = {  # colour, marker and words
 
 
 def draw_curve(values: dict[str, float], fractions: list[float], primary: float, title: str, path: Path) -> None:
-    """Draw the arms with their 95 % intervals from the metrics' flat keys, as a PNG."""
+    """Draw the arms with their 95 % intervals as a PNG.
+
+    Args:
+        values: flat metrics, as `summary` returns them.
+        fractions: fractions of the labels.
+        primary: fraction of the primary comparison.
+        title: title of the plot.
+        path: where to write the PNG.
+    """
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for arm, (color, marker, words) in LOOKS.items():
@@ -54,12 +62,12 @@ def draw_curve(values: dict[str, float], fractions: list[float], primary: float,
 
 
 def tested_words(seeds: int, images: int, folds: int) -> str:
-    """How many labelled images there are, and that they are tested equally often, where seeds fill whole rounds."""
+    """Return the number of labelled images, and, if seeds fill whole rounds, that all are tested equally often."""
     return f"{images:,} labelled images" + ", each tested equally often" * (seeds % folds == 0)
 
 
 def saved_words(values: dict[str, float]) -> str:
-    """The primary result in words, such as "3.1× [2.4, 4.2]"."""
+    """Return the primary result in words, such as "3.1× [2.4, 4.2]"."""
     more = {1: "more than ", 0: "", -1: "less than "}[int(values["labels_saved_censored"])]
     low, high = values["labels_saved_low"], values["labels_saved_high"]
     ends = "≤ " * bool(values["labels_saved_low_censored"]), "≥ " * bool(values["labels_saved_high_censored"])

@@ -1,8 +1,8 @@
-"""How many labels does an arm save? Paired comparisons over seeds, each with test images and training of its own.
+"""The number of labels that an arm saves: paired comparisons over seeds, each with its own test images and training.
 
-The answers are crossed: two seeds may test the same images, and are then alike as far as these are hard for both.
-So the variance is clustered both ways, by seed and by image (Cameron, Gelbach and Miller, Journal of Business &
-Economic Statistics 29:238, 2011).
+The results are crossed: two seeds may test the same images, and their results are then correlated. The variance is
+therefore clustered both by seed and by image (Cameron, Gelbach and Miller, Journal of Business & Economic Statistics
+29:238, 2011).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,21 +20,21 @@ Cell = tuple[str, float]
 
 Floats = npt.NDArray[np.float64]
 
-# Accuracies closer than this are equal: far below one answer of a million, far above rounding.
+# Accuracies that differ by less are equal: far below one image in a million, far above rounding errors.
 EQUAL = 1e-9
 
-# At which the ends of an interval are sought between two label counts; a straight line joins them.
+# Number of points between two label counts at which the ends of an interval are sought.
 POINTS_BETWEEN_COUNTS = 100
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Which of its seed's test images each model got right.
+    """Hold which of its seed's test images each model classified correctly.
 
     Attributes:
-        images: seed -> (tested,) ids, each once; an image has the same id in every seed that tests it.
-        right: (arm, label fraction) -> seed -> (tested,), in the order of ``images``. A cell may lack seeds.
-        labels: label fraction -> number of labels, the mean over the seeds if theirs differ.
+        images: seed → (tested,) ids, each once; an image has the same id in every seed that tests it.
+        right: (arm, label fraction) → seed → (tested,) bool, in the order of ``images``. Seeds may be missing.
+        labels: label fraction → number of labels; the mean over seeds if they differ.
     """
 
     images: Mapping[int, npt.NDArray[np.int64]]
@@ -44,12 +44,12 @@ class Cells:
 
 @dataclass(frozen=True)
 class CellMeans:
-    """Accuracies of cells, and how sure they are together.
+    """Hold accuracies of cells with their joint uncertainty.
 
     Attributes:
-        means: (cells,), every seed counting the same.
+        means: (cells,), with equal weight for every seed.
         by_seed: (cells, cells), the covariance of the means if no two seeds shared an image.
-        by_image: (cells, cells), what the shared images add to it.
+        by_image: (cells, cells), the additional covariance due to shared images.
         seeds: number of seeds.
     """
 
@@ -59,9 +59,10 @@ class CellMeans:
     seeds: int
 
     def contrast(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Weighted sums of the means and half the width of their 95 % intervals, for (..., cells) weights.
+        """Return weighted sums of the means and half the width of their 95 % intervals, for (..., cells) weights.
 
-        t has one degree of freedom fewer than seeds. What shared images add cannot be negative, only its estimate.
+        Student's t has seeds − 1 degrees of freedom. The contribution of shared images cannot be negative, but its
+        estimate can, and is then replaced by zero.
         """
         of_seeds = np.einsum("...i,ij,...j", weights, self.by_seed, weights)
         of_images = np.einsum("...i,ij,...j", weights, self.by_image, weights)
@@ -71,14 +72,14 @@ class CellMeans:
 
 @dataclass(frozen=True)
 class Difference:
-    """First minus second, of two accuracies on the same images, by the same seeds.
+    """Describe the difference of two accuracies on the same images and seeds, first minus second.
 
     Attributes:
         difference: in [-1, 1].
         low: lower end of the 95 % interval.
-        high: upper end.
-        p: two-sided, below 0.05 exactly where the interval leaves zero out.
-        seeds: number of seeds that both have.
+        high: upper end of the 95 % interval.
+        p: two-sided p; it is below 0.05 exactly if the interval excludes zero.
+        seeds: number of common seeds.
     """
 
     difference: float
@@ -90,18 +91,20 @@ class Difference:
 
 @dataclass(frozen=True)
 class LabelsSaved:
-    """How many times as many labels the reference needs for the same accuracy.
+    """Describe the factor by which the reference needs more labels for the same accuracy.
 
     Attributes:
-        factor: the estimate; above 1 the arm saves labels.
-        beyond: 0; or 1 if it is more than ``factor``, since the reference is less accurate with all labels; or -1 if it
-            is less, since the reference is more accurate with the fewest.
+        factor: estimate; above 1 the arm saves labels.
+        beyond: 0; 1 if the factor is larger than ``factor``, since the reference is less accurate even with all labels;
+            -1 if it is smaller, since the reference is more accurate even with the fewest.
         low: lower end of the 95 % interval.
-        high: upper end.
-        low_censored: whether the interval goes on below ``low``, which is then the fewest labels of the reference.
-        high_censored: whether it goes on above ``high``, which is then all labels. If both ends are all labels and only
-            this is set, the whole interval lies above; and below, if both are the fewest.
-        seeds: number of seeds that the arm and the reference both have.
+        high: upper end of the 95 % interval.
+        low_censored: whether the interval extends below ``low``, which then is the reference's smallest number of
+            labels.
+        high_censored: whether it extends above ``high``, which then is the number of all labels. If both ends are all
+            labels and only this flag is set, the whole interval lies above; if both are the fewest labels and only the
+            other flag is set, it lies below.
+        seeds: number of common seeds of the arm and the reference.
     """
 
     factor: float
@@ -113,7 +116,7 @@ class LabelsSaved:
     seeds: int
 
     def metrics(self) -> dict[str, float]:
-        """As the flat keys of a metrics file, flags as 0 and 1."""
+        """Return the flat keys of a metrics file, with flags as 0 and 1."""
         return {
             "labels_saved": self.factor,
             "labels_saved_censored": self.beyond,
@@ -126,13 +129,13 @@ class LabelsSaved:
 
 
 def cell_means(cells: Cells, which: Sequence[Cell]) -> CellMeans:
-    """Accuracies of the cells ``which``, on the seeds that all of them have, with their covariance.
+    """Return the accuracies of the cells ``which`` on their common seeds, with their covariance.
 
-    All sums of squares are scaled by seeds / (seeds − 1). Then the variance of a difference is that of the seeds' means
-    if no image is tested twice, and nearly unbiased if every fold has as many seeds and images as any other.
+    All sums of squares are scaled by seeds / (seeds − 1). The variance of a difference is then that of the seeds' means
+    if no image is tested twice, and nearly unbiased if every fold has equally many seeds and images.
 
     Raises:
-        ValueError: fewer than two seeds are common.
+        ValueError: there are fewer than two common seeds.
     """
     seeds = sorted(set.intersection(*(set(cells.right[cell]) for cell in which)))
     count = len(seeds)
@@ -152,7 +155,11 @@ def cell_means(cells: Cells, which: Sequence[Cell]) -> CellMeans:
 
 
 def compare(cells: Cells, first: Cell, second: Cell) -> Difference:
-    """Compare two cells on the seeds that both have; ValueError if these are fewer than two."""
+    """Compare two cells on the seeds that both have.
+
+    Raises:
+        ValueError: there are fewer than two common seeds.
+    """
     both = cell_means(cells, [first, second])
     value, half_width = both.contrast(np.array([1.0, -1.0]))
     difference, half = float(value) if abs(value) > EQUAL else 0.0, float(half_width)
@@ -167,16 +174,16 @@ def compare(cells: Cells, first: Cell, second: Cell) -> Difference:
 
 
 def labels_saved(cells: Cells, arm: str, fraction: float, reference: str = "scratch") -> LabelsSaved:
-    """How many times as many labels ``reference`` needs to be as accurate as ``arm`` is at ``fraction``.
+    """Return the factor by which ``reference`` needs more labels to be as accurate as ``arm`` is at ``fraction``.
 
-    The estimate is where the reference's mean accuracies, made non-decreasing (isotonic regression) and joined by
-    straight lines over the logarithm of the labels, first reach the arm's. The interval is all factors at which the
-    paired difference to the reference's accuracy, joined likewise but as measured, is not told from zero: a factor is
-    too small where the reference is still less accurate, too large where it is already more (Fieller, 1954). Nothing
-    is extrapolated beyond the reference's label counts.
+    The estimate is where the reference's mean accuracies, made non-decreasing (isotonic regression) and interpolated
+    linearly over the logarithm of the labels, first reach the arm's. The interval holds all factors at which the paired
+    difference to the reference's accuracy, interpolated likewise but without the regression, is not significant: a
+    factor is too small where the reference is still less accurate, too large where it is already more accurate
+    (Fieller, 1954). Nothing is extrapolated beyond the reference's label counts.
 
     Raises:
-        ValueError: the reference has fewer than two label counts, or fewer than two seeds are common.
+        ValueError: the reference has fewer than two label counts, or there are fewer than two common seeds.
     """
     fractions = sorted((other for name, other in cells.right if name == reference), key=lambda f: cells.labels[f])
     if len(fractions) < 2:
@@ -184,7 +191,7 @@ def labels_saved(cells: Cells, arm: str, fraction: float, reference: str = "scra
     means = cell_means(cells, [(arm, fraction), *((reference, other) for other in fractions)])
     counts = np.log([cells.labels[other] for other in fractions])
     places = np.arange(len(counts), dtype=np.float64)
-    # Labels as a place on the curve, 1.5 being half-way between the second and the third count.
+    # Number of labels as a position on the curve; 1.5 lies half-way between the second and the third count.
     at = np.arange(places[-1] * POINTS_BETWEEN_COUNTS + 1) / POINTS_BETWEEN_COUNTS
     joined = np.stack([np.interp(at, places, unit) for unit in np.eye(len(places))], axis=1)  # (points, counts)
     behind, half = means.contrast(np.column_stack([np.ones(len(at)), -joined]))
@@ -192,11 +199,11 @@ def labels_saved(cells: Cells, arm: str, fraction: float, reference: str = "scra
     curve = isotonic_regression(means.means[1:]).x
     reached = _first_down(places, means.means[0] - curve)
     low = _first_down(at, behind - half)
-    # From the other end: the last place at which the reference is not told to be more accurate.
+    # From the other end: the last position at which the reference is not significantly more accurate.
     high = _first_down(at[::-1], -(behind + half)[::-1])
     estimate = places[-1] if reached is None else reached
     beyond = -1 if means.means[0] < curve[0] - EQUAL else int(reached is None)
-    # The estimate is of the isotonic curve, and could lie just outside where the seeds hardly differ.
+    # The estimate uses the isotonic curve and could lie just outside if the seeds hardly differ.
     ends = [min(places[-1] if low is None else low, estimate), estimate, max(0 if high is None else high, estimate)]
     factors = np.exp(np.interp(ends, places, counts)) / cells.labels[fraction]
     return LabelsSaved(
@@ -211,7 +218,7 @@ def labels_saved(cells: Cells, arm: str, fraction: float, reference: str = "scra
 
 
 def holm(p: Floats) -> Floats:
-    """p values, (n,), adjusted for being n, so that 0.05 is the chance of any false one (Holm, 1979)."""
+    """Return p values, (n,), adjusted so that 0.05 bounds the probability of any false positive (Holm, 1979)."""
     order = np.argsort(p)
     stepped = np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order])
     adjusted = np.empty(len(p))
@@ -220,14 +227,14 @@ def holm(p: Floats) -> Floats:
 
 
 def _sums(rows: Floats, groups: npt.NDArray[np.int64]) -> Floats:
-    """Sums of the rows of each group, (groups, columns)."""
+    """Return the sums of the rows of each group, (groups, columns)."""
     sums = np.zeros((int(groups.max()) + 1, rows.shape[1]))
     np.add.at(sums, groups, rows)
     return sums
 
 
 def _first_down(at: Floats, values: Floats) -> float | None:
-    """Where the line through the points first comes down to zero, None if it never does."""
+    """Return where the line through the points first falls to zero, None if it never does."""
     down = np.flatnonzero(values <= EQUAL)
     if len(down) == 0:
         return None

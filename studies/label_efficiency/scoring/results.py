@@ -1,4 +1,4 @@
-"""The study's numbers, all made of two tables: results, a row for each cell, and folds, a row for each image."""
+"""The study's metrics, computed from two tables: results, one row per cell, and folds, one row per image."""
 
 from collections.abc import Sequence
 
@@ -8,22 +8,22 @@ import pandas as pd
 from studies.label_efficiency.scoring.labels_saved import Cells, cell_means, compare, holm, labels_saved
 
 SCRATCH, FINE_TUNED, FROZEN, RANDOM = "scratch", "fine-tuned", "frozen", "random"
-AUXILIARY = "scratch-s4l"  # and -none, -labelled or -all
-# Pairs that are compared with one another; all other arms are compared with scratch, those of AUXILIARY not.
+AUXILIARY = "scratch-s4l"  # followed by -none, -labelled or -all
+# Pairs that are compared; in addition, all arms except those of AUXILIARY are compared with scratch.
 PAIRS = [(FROZEN, RANDOM), *((f"{AUXILIARY}-{rotated}", f"{AUXILIARY}-none") for rotated in ("labelled", "all"))]
 
 
 def pack(right: Sequence[bool]) -> str:
-    """Right or wrong of each held-out image, in the order of the folds table, as hexadecimal."""
+    """Pack the correctness of each held-out image, in the order of the folds table, as hexadecimal."""
     return np.packbits(np.asarray(right, dtype=bool)).tobytes().hex()
 
 
 def cells_of(results: pd.DataFrame, folds: pd.DataFrame) -> Cells:
-    """The tables as `labels_saved` takes them.
+    """Convert the tables to the form that `labels_saved` takes.
 
     Args:
         results: `seed,arm,fraction,labels,accuracy,right`.
-        folds: a row for each labelled image; column `tiling_T` has its test part in the seeds of tiling T.
+        folds: one row per labelled image; column `tiling_T` is its test part in the seeds of tiling T.
     """
     tilings = [folds[name].to_numpy() for name in folds.columns if name.startswith("tiling_")]
     parts = int(tilings[0].max()) + 1
@@ -34,18 +34,19 @@ def cells_of(results: pd.DataFrame, folds: pd.DataFrame) -> Cells:
     for seed, arm, fraction, text in results[["seed", "arm", "fraction", "right"]].itertuples(index=False):
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=len(images[seed]))
         right.setdefault((arm, fraction), {})[seed] = bits.astype(bool)
-    each = results.drop_duplicates(["seed", "fraction"]).groupby("fraction")["labels"].mean()  # not by number of arms
+    # Each seed counts once, however many arms it has.
+    each = results.drop_duplicates(["seed", "fraction"]).groupby("fraction")["labels"].mean()
     labels = {float(fraction): float(mean) for fraction, mean in zip(each.index, each, strict=True)}
     return Cells(images, right, labels)
 
 
 def summary(results: pd.DataFrame, folds: pd.DataFrame, primary: float) -> dict[str, float]:
-    """Flat keys for the metrics file.
+    """Return the flat metrics of the study.
 
-    ARM_PERCENT_accuracy, _low and _high; against scratch with as many labels ARM_PERCENT_difference, _low, _high, _p
-    and _p_holm; ARM_PERCENT_labels_saved and what belongs to it; the pairs' ARM_minus_ARM_PERCENT_difference likewise;
-    and the primary comparison, fine-tuned at ``primary``, without arm and percentage. Its p is not adjusted; all others
-    are, together.
+    Keys are ARM_PERCENT_accuracy, _low and _high; against scratch with equally many labels ARM_PERCENT_difference,
+    _low, _high, _p and _p_holm; ARM_PERCENT_labels_saved and related keys; the same differences of pairs as
+    ARM_minus_ARM_PERCENT_difference; and the primary comparison, fine-tuned at ``primary``, without arm and percentage.
+    Its p is not adjusted; all others are adjusted together.
     """
     cells = cells_of(results, folds)
     values: dict[str, float] = {"seeds": len(cells.images), "pictures": len(folds)}
@@ -70,7 +71,7 @@ def summary(results: pd.DataFrame, folds: pd.DataFrame, primary: float) -> dict[
 
 
 def key_of(arm: str, fraction: float) -> str:
-    """Such as fine_tuned_10."""
+    """Return a key such as fine_tuned_10."""
     return f"{arm.replace('-', '_')}_{100 * fraction:g}"
 
 

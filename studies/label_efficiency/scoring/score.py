@@ -1,4 +1,4 @@
-"""Stage score: FOLDER. Only here are the classes of test images looked at: tables, metrics and curve of all seeds."""
+"""Stage score, argument FOLDER: tables, metrics and curve; only this stage uses the classes of test images."""
 
 import sys
 from pathlib import Path
