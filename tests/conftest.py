@@ -1,10 +1,16 @@
-"""A project that has run once, on a few made-up images, for the tests that look at the whole pipeline."""
+"""Projects that have run once, on a few made-up images, for the tests that look at the whole pipeline.
 
+Each is made once, however many processes the tests run in (`make_once`).
+"""
+
+import fcntl
+import importlib
 import os
-import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +26,47 @@ for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
     os.environ.update({f"{name}_NAME": "Tester", f"{name}_EMAIL": "tester@example.org"})
 
 
+# A script that runs the tests in the background may ignore Ctrl-C, and what the tests start would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Fixtures that take long to make, the longest first: whatever needs the default run is slow.
+PROJECTS = ("default_run", "finished", "finished_few")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes, one has all tests of a file, and those that need the default run, which come first."""
+    """Mark the tests of the default run slow; put those first that wait for a project, so that none does at the end."""
 
-    def by_default_run(item: pytest.Item) -> bool:
-        return "default_run" in getattr(item, "fixturenames", ())
+    def order(item: pytest.Item) -> int:
+        names = getattr(item, "fixturenames", ())
+        return min((place for place, name in enumerate(PROJECTS) if name in names), default=len(PROJECTS))
 
-    items.sort(key=by_default_run, reverse=True)
+    items.sort(key=order)
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("default run" if by_default_run(item) else item.path.name))
+        if "default_run" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
+def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a copy, this process's own, of a folder that ``make`` fills once for all processes of a test run."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    original, done = shared / f"{name}-original", shared / f"{name}-done"
+    with (shared / f"{name}-lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(original, ignore_errors=True)  # of a process in which it failed
+            original.mkdir()
+            make(original)
+            done.touch()
+    return copied(original, factory.mktemp(name) / "project")
+
+
+def copied(project: Path, folder: Path) -> Path:
+    """Copy a project into a new folder; return the folder."""
+    shutil.copytree(project, folder, symlinks=True)
+    return folder
 
 
 def shell(*command: str, cwd: Path) -> str:
@@ -39,7 +77,7 @@ def shell(*command: str, cwd: Path) -> str:
 
 
 def copy_project(folder: Path) -> Path:
-    """The files of this project that are, or are about to be, in Git, as a repository of their own."""
+    """Copy the files of this project that are, or are about to be, in Git, into a repository of their own."""
     names = shell("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).splitlines()
     for name in names:
         if (ROOT / name).is_file():
@@ -51,12 +89,13 @@ def copy_project(folder: Path) -> Path:
 
 
 def commit(folder: Path, message: str) -> None:
+    """Commit everything."""
     shell("git", "add", "--all", cwd=folder)
     shell("git", "commit", "--quiet", "--allow-empty", "--message", message, cwd=folder)
 
 
 def make_images(folder: Path, counts: dict[str, int], side: int = 24) -> None:
-    """Noise images with an arrow of each class's own, one folder a class; a name of "" for the unlabelled pool."""
+    """Write noise images with an arrow of each class's own, a folder a class; the name "" is the unlabelled pool."""
     random = np.random.default_rng(0)
     for kind, (name, count) in enumerate(counts.items()):
         (folder / (name or "pool")).mkdir(parents=True)
@@ -83,13 +122,17 @@ def set_params(folder: Path, **values: object) -> None:
 
 @pytest.fixture(scope="session")
 def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which the default has run, on silhouettes; experiments may be added to it, but no change."""
-    folder = copy_project(tmp_path_factory.mktemp("default"))
-    shell("dvc", "repro", cwd=folder)
-    commit(folder, "Run the default")
-    return folder
+    """Provide a project in which the default has run, on silhouettes; add experiments to it, but change nothing."""
+
+    def make(folder: Path) -> None:
+        copy_project(folder)
+        shell("dvc", "repro", cwd=folder)
+        commit(folder, "Run the default")
+
+    return make_once(tmp_path_factory, "default", make)
 
 
+STAGES = ("split", "rotate_augment", "pretrain", "transfer", "baseline", "evaluate")
 QUICK = {
     "data__path": "data/arrows",
     "data__image_size": 32,
@@ -105,44 +148,61 @@ QUICK = {
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project that has run on made-up images of cats, dogs and others; do not change it, copy it (`workspace`)."""
-    folder = copy_project(tmp_path_factory.mktemp("finished"))
-    make_images(folder / "data/arrows", {"cat": 40, "dog": 40, "": 10})
-    set_params(folder, **QUICK)
-    shell("dvc", "add", "--quiet", "data/arrows", cwd=folder)
-    shell("dvc", "repro", "--quiet", cwd=folder)
-    commit(folder, "Run on arrows")
-    return folder
+    """Provide a project that `dvc repro` has run on made-up images of cats, dogs and others; copy it (`workspace`)."""
+
+    def make(folder: Path) -> None:
+        copy_project(folder)
+        make_images(folder / "data/arrows", {"cat": 40, "dog": 40, "": 10})
+        set_params(folder, **QUICK)
+        shell("dvc", "add", "--quiet", "data/arrows", cwd=folder)
+        shell("dvc", "repro", "--quiet", cwd=folder)
+        commit(folder, "Run on arrows")
+
+    return make_once(tmp_path_factory, "finished", make)
 
 
 @pytest.fixture(scope="session")
 def finished_few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with 60 labels and 120 others, cross-validated by trainings that are cut short; copy it (`few`)."""
-    folder = copy_project(tmp_path_factory.mktemp("few"))
-    make_images(folder / "data/arrows", {"cat": 30, "dog": 30, "": 120})
-    set_params(folder, **{**QUICK, "split__cross_validate_below": 61})
-    code = folder / "quarterturn/classify/cross_validation.py"
-    code.write_text(re.sub(r"(?m)^LEAST_STEPS = \d+$", "LEAST_STEPS = 6", code.read_text("utf-8")), "utf-8")
-    shell("dvc", "add", "--quiet", "data/arrows", cwd=folder)
-    shell("dvc", "repro", "--quiet", cwd=folder)
-    commit(folder, "Run on few arrows")
-    return folder
+    """Provide one with 60 labels and 120 others, cross-validated by trainings that are cut short; copy it (`few`)."""
+
+    def make(folder: Path) -> None:
+        copy_project(folder)
+        make_images(folder / "data/arrows", {"cat": 30, "dog": 30, "": 120})
+        set_params(folder, **{**QUICK, "split__cross_validate_below": 61})
+        shell("dvc", "add", "--quiet", "data/arrows", cwd=folder)
+        with pytest.MonkeyPatch.context() as patch:
+            cut_short(patch)
+            patch.chdir(folder)
+            run_stages()
+        shell("dvc", "commit", "--quiet", "--force", "dvc.yaml", cwd=folder)
+        commit(folder, "Run on few arrows")
+
+    return make_once(tmp_path_factory, "few", make)
+
+
+def run_stages(*names: str) -> None:
+    """Run stages of the pipeline, all if none is named, in this process and the current folder: none imports anew."""
+    for name in names or STAGES:
+        importlib.import_module(f"stages.{name}").main()
+
+
+def cut_short(patch: pytest.MonkeyPatch) -> None:
+    """Let cross-validation train for a few steps."""
+    patch.setattr("quarterturn.classify.cross_validation.LEAST_STEPS", 6)
 
 
 @pytest.fixture
 def few(finished_few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of `finished_few` to work in, as the current folder; trainings are cut short in this process too."""
-    folder = tmp_path / "project"
-    shutil.copytree(finished_few, folder, symlinks=True)
+    """Provide a copy of `finished_few` to work in, as the current folder; trainings in this process are cut short."""
+    folder = copied(finished_few, tmp_path / "project")
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("quarterturn.classify.cross_validation.LEAST_STEPS", 6)
+    cut_short(monkeypatch)
     return folder
 
 
 @pytest.fixture
 def workspace(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of `finished` to work in, as the current folder."""
-    folder = tmp_path / "project"
-    shutil.copytree(finished, folder, symlinks=True)
+    """Provide a copy of `finished` to work in, as the current folder."""
+    folder = copied(finished, tmp_path / "project")
     monkeypatch.chdir(folder)
     return folder
