@@ -10,10 +10,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from quarterturn import load_classifier
+from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.core.errors import UserError
 from quarterturn.data.datasets import LabelledImages
 from stages.final import PRETRAINED
-from tests.conftest import commit, set_params, shell
+from tests.conftest import commit, copied, run_stages, set_params, shell
 from tests.rooms import ROOT
 from tests.test_dvc_yaml import KEYS, read_by
 
@@ -44,9 +45,12 @@ def declared_params(stage: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def made(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("final") / "project"
-    shutil.copytree(finished, folder, symlinks=True)
-    shell("dvc", "--cd", "final", "repro", "--quiet", cwd=folder)
+    """Provide a finished project with its final model and card, which this process has made."""
+    folder = copied(finished, tmp_path_factory.mktemp("final") / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_stages("final", "card")
+    shell("dvc", "--cd", "final", "commit", "--quiet", "--force", cwd=folder)
     commit(folder, "Make the final model")
     return folder
 
@@ -58,9 +62,8 @@ def test_the_pipeline_does_not_run_it_and_is_up_to_date_without_it(finished: Pat
 
 @pytest.fixture
 def project(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A copy of it, which is the current folder."""
-    folder = tmp_path / "project"
-    shutil.copytree(made, folder, symlinks=True)
+    """Provide a copy of it, which is the current folder."""
+    folder = copied(made, tmp_path / "project")
     monkeypatch.chdir(folder)
     return folder
 
@@ -80,18 +83,18 @@ def test_it_is_trained_on_every_label_and_pretrained_on_every_image(
     for either in (module, card):  # what the test changes is not run before
         monkeypatch.setattr(either, "check_current", lambda: None)
     seen: list[int] = []
-    probe, rotated = module.probe_frozen, module.RotatedImages
+    probe, rotated = attach_probe, module.rotated_images
 
     def recording(network: Any, training: LabelledImages, *arguments: Any) -> Any:
         seen.append(len(training))
         return probe(network, training, *arguments)
 
-    def counting(pixels: Any, rows: Any, *arguments: Any) -> Any:
+    def counting(store: Any, rows: Any, *arguments: Any) -> Any:
         seen.append(len(rows))
-        return rotated(pixels, rows, *arguments)
+        return rotated(store, rows, *arguments)
 
-    monkeypatch.setattr(module, "probe_frozen", recording)
-    monkeypatch.setattr(module, "RotatedImages", counting)
+    monkeypatch.setattr("quarterturn.classify.train.attach_probe", recording)
+    monkeypatch.setattr(module, "rotated_images", counting)
     module.main()
     assert seen == [90, 80]
     card.main()
@@ -107,9 +110,9 @@ def test_other_params_than_those_of_the_last_run_are_refused(stage: str, project
 
 def test_the_card_says_what_it_was_made_from_and_whose_figures_it_tells(made: Path) -> None:
     card = (made / "final/model-card.md").read_text("utf-8")
-    assert "did not leave out, 80: 40 cat, 40 dog." in card
+    assert "did not exclude, 80: 40 cat, 40 dog." in card
     assert "on 90 images without their labels" in card
-    assert "This very model was not tested" in card
+    assert "This model was not tested itself" in card
     assert "| transfer.epochs | 2 |" in card
     assert "label_fraction" not in card
     assert str(made) not in card
@@ -117,8 +120,7 @@ def test_the_card_says_what_it_was_made_from_and_whose_figures_it_tells(made: Pa
 
 
 def test_the_card_with_folds(finished_few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.copytree(finished_few, tmp_path / "few", symlinks=True)
-    monkeypatch.chdir(tmp_path / "few")
+    monkeypatch.chdir(copied(finished_few, tmp_path / "few"))
     shutil.copy("outputs/transfer/model.safetensors", "final/model.safetensors")
     importlib.import_module("stages.card").main()
     assert (
@@ -126,12 +128,16 @@ def test_the_card_with_folds(finished_few: Path, tmp_path: Path, monkeypatch: py
     )
 
 
-def test_a_colleague_gets_it_by_its_name_from_a_remote(made: Path, tmp_path: Path) -> None:
-    shell("dvc", "--cd", "final", "remote", "add", "--quiet", "-d", "shared", str(tmp_path / "remote"), cwd=made)
-    shell("dvc", "--cd", "final", "push", "--quiet", cwd=made)
-    commit(made, "Name the remote")
-    shell("git", "tag", "-a", "-m", "first", "final=classifier@v1.0.0", cwd=made)
-    shell("git", "clone", "--quiet", str(made), str(tmp_path / "clone"), cwd=tmp_path)
+@pytest.mark.slow
+def test_a_colleague_gets_what_dvc_made_by_its_name_from_a_remote(made: Path, workspace: Path, tmp_path: Path) -> None:
+    shell("dvc", "--cd", "final", "repro", "--quiet", cwd=workspace)
+    for name in ("model.safetensors", "model-card.md"):
+        assert (workspace / "final" / name).read_bytes() == (made / "final" / name).read_bytes()
+    shell("dvc", "--cd", "final", "remote", "add", "--quiet", "-d", "shared", str(tmp_path / "remote"), cwd=workspace)
+    shell("dvc", "--cd", "final", "push", "--quiet", cwd=workspace)
+    commit(workspace, "Make the final model, name the remote")
+    shell("git", "tag", "-a", "-m", "first", "final=classifier@v1.0.0", cwd=workspace)
+    shell("git", "clone", "--quiet", str(workspace), str(tmp_path / "clone"), cwd=tmp_path)
     shell(
         "dvc", "artifacts", "get", str(tmp_path / "clone"), "final:classifier", "-o", "model.safetensors", cwd=tmp_path
     )
