@@ -1,4 +1,4 @@
-"""Kills a running pipeline at random moments until it is done, and compares all it leaves with an undisturbed run.
+"""Kill a running pipeline at random moments until it is done, and compare all it leaves with an undisturbed run.
 
 `python -m tests.torture KILLS [--report FILE]` (`make torture`) does so on made-up images, round after round.
 """
@@ -13,16 +13,16 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from quarterturn.app.repair import mend
-from tests.conftest import QUICK, commit, copy_project, make_images, set_params, shell
+from quarterturn.app.repair import repair
+from tests.conftest import QUICK, STAGES, commit, copy_project, make_images, set_params, shell
 
-STAGES = ("split", "rotate_augment", "pretrain", "transfer", "baseline", "evaluate")
 TRAININGS = STAGES[2:5]
 KINDS = ("stage", "dvc", "group", "ctrl-c")
 GONE_SECONDS = 5.0  # after a kill, until nothing of the run may be left
@@ -48,19 +48,27 @@ class Found:
         return [*self.orphans, *self.stuck, *self.unclear, *self.differing]
 
 
-def torment(folder: Path, undisturbed: Path, plan: list[tuple[str, str]], chance: random.Random, found: Found) -> None:
-    """One round: run the project in ``folder`` from nothing, killing as planned, and compare it with ``undisturbed``.
+def torment(
+    folder: Path,
+    undisturbed: Path,
+    plan: list[tuple[str, str]],
+    chance: random.Random,
+    found: Found,
+    gone: Iterable[str] = ("outputs", "metrics", "dvc.lock"),
+) -> None:
+    """Run the project in ``folder`` once more, killing as planned, and compare it with ``undisturbed``.
 
     Args:
-        folder: a copy of ``undisturbed``; its results are removed first, DVC's cache too.
+        folder: a copy of ``undisturbed``.
         undisturbed: the same project after a run that nothing has disturbed.
         plan: stage and kind of each kill, in the order of the stages.
         chance: decides the moments.
         found: is added to.
+        gone: the results that are removed first, beside DVC's cache, so that stages run: all, if not given.
     """
-    for name in ("outputs", "metrics", ".dvc/cache", ".dvc/tmp"):
+    for name in (".dvc/cache", ".dvc/tmp", *gone):
         shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / "dvc.lock").unlink()
+        (folder / name).unlink(missing_ok=True)
     for stage, kind in plan:
         if not _kill(folder, stage, kind, chance, found):
             break
@@ -126,7 +134,7 @@ def _wait_for(folder: Path, stage: str, dvc: subprocess.Popen[str], chance: rand
     life = time.time() - running.create_time()
     # So long, scaled by how slow the machine is now: a training takes about as long as a tenth of its imports. Not
     # longer than the stage, since the next kill may be planned for the one after it.
-    ending = chance.uniform(0, 0.1 * life if saved else 2.0)
+    ending = chance.uniform(0, 0.1 * life if saved else 1.0)
     with suppress(psutil.TimeoutExpired):
         running.wait(ending)
 
@@ -181,7 +189,7 @@ def _finish(folder: Path, found: Found) -> tuple[int, str]:
 
 def _start(folder: Path, found: Found, said: "tempfile._TemporaryFileWrapper[str]") -> subprocess.Popen[str]:
     every_epoch = os.environ | {"QUARTERTURN_CHECKPOINT_SECONDS": "0"}
-    found.mended += len(list(mend(folder)))
+    found.mended += len(list(repair(folder)))
     return subprocess.Popen(
         ["dvc", "repro"],
         cwd=folder,
