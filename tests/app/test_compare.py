@@ -2,8 +2,6 @@
 
 import html.parser
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,46 +171,52 @@ def test_columns_of_text_are_aligned() -> None:
     assert row.index("0.5") == header.index("main")
 
 
-# On a project with two branches
+# On a project that has run
 
 
-@pytest.fixture(scope="module")
-def trained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """On `longer`, transfer was trained for longer than on main; an experiment `brief` has a shorter baseline."""
-    folder = tmp_path_factory.mktemp("branches") / "project"
-    shutil.copytree(finished, folder, symlinks=True)
-    shell("git", "checkout", "--quiet", "-b", "longer", cwd=folder)
-    set_params(folder, transfer__epochs=6, transfer__label_fraction=1.0)
-    shell("dvc", "repro", "--quiet", cwd=folder)
-    commit(folder, "Train for longer")
-    shell("dvc", "exp", "run", "--quiet", "--name", "brief", "-S", "baseline.epochs=1", cwd=folder)
-    shell("git", "checkout", "--quiet", "--force", "longer", cwd=folder)
-    return folder
-
-
-@pytest.fixture
-def branches(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """`trained` as the current folder; what a test changes of the params is undone."""
-    monkeypatch.chdir(trained)
-    yield trained
-    shell("git", "checkout", "--quiet", "--", "params.yaml", cwd=trained)
-
-
-def test_it_agrees_with_dvc_on_branches_experiments_and_the_workspace(
-    branches: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for old, new in (("main", "longer"), ("longer", "brief"), ("main", "workspace")):
+def agrees_with_dvc(folder: Path, *pairs: tuple[str, str]) -> None:
+    """Compare revisions of a project, the current folder, and check what differs against DVC's own diffs."""
+    for old, new in pairs:
         found = compare(old, new)
         arguments = [old, new] if new != "workspace" else [old]
-        metrics = json.loads(shell("dvc", "metrics", "diff", "--json", *arguments, cwd=branches))
-        params = json.loads(shell("dvc", "params", "diff", "--json", *arguments, cwd=branches))
+        metrics = json.loads(shell("dvc", "metrics", "diff", "--json", *arguments, cwd=folder))
+        params = json.loads(shell("dvc", "params", "diff", "--json", *arguments, cwd=folder))
         expected = {
             f"{path.removesuffix('.json')}: {key}": (f"{values['old']:.6g}", f"{values['new']:.6g}")
             for path, keys in metrics.items()
             for key, values in keys.items()
         }
+        assert expected
         assert {each.name: (each.old, each.new) for each in found.metrics} == expected
         assert [each.name for each in found.params] == sorted(params["params.yaml"])
+
+
+def test_it_agrees_with_dvc_on_figures_that_are_written_down(workspace: Path) -> None:
+    shell("git", "checkout", "--quiet", "-b", "other", cwd=workspace)
+    set_params(workspace, transfer__epochs=6, transfer__label_fraction=1.0)
+    transfer = json.loads(Path("metrics/transfer.json").read_text("utf-8"))
+    transfer["validation"]["accuracy"] = 0.4321
+    transfer["labels"] += 3
+    Path("metrics/transfer.json").write_text(json.dumps(transfer), "utf-8")
+    commit(workspace, "Other figures")
+    set_params(workspace, seed=3)
+    agrees_with_dvc(workspace, ("main", "other"), ("main", "workspace"))
+
+
+@pytest.mark.slow
+def test_it_agrees_with_dvc_on_branches_experiments_and_the_workspace(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell("git", "checkout", "--quiet", "-b", "longer", cwd=workspace)
+    set_params(workspace, transfer__epochs=6, transfer__label_fraction=1.0)
+    shell("dvc", "repro", "--quiet", cwd=workspace)
+    commit(workspace, "Train for longer")
+    shell("dvc", "exp", "run", "--quiet", "--name", "brief", "-S", "baseline.epochs=1", cwd=workspace)
+    shell("git", "checkout", "--quiet", "--force", "longer", cwd=workspace)
+    pairs = ("main", "longer"), ("longer", "brief"), ("main", "workspace")
+    agrees_with_dvc(workspace, *pairs)
+    for old, new in pairs:
+        found = compare(old, new)
         assert len(found.tests) == 2
         assert found.warnings == []
     main(["compare", "main", "longer"])
@@ -224,9 +228,10 @@ def test_it_agrees_with_dvc_on_branches_experiments_and_the_workspace(
     assert f"{change:+.1f} points" in printed or change == 0
 
 
-def test_a_workspace_that_has_not_run_again_is_told(branches: Path) -> None:
-    set_params(branches, seed=3)
+def test_a_workspace_that_has_not_run_again_is_told(workspace: Path) -> None:
+    set_params(workspace, seed=3)
     found = compare()
+    assert len(found.tests) == 2
     assert [each.name for each in found.params] == ["seed"]
     assert found.warnings == ["the metrics of workspace were made with another seed than its params.yaml: `dvc repro`"]
 
