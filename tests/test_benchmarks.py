@@ -239,6 +239,7 @@ def test_the_reference_imports_nothing_of_the_project() -> None:
     assert not [line for line in text.splitlines() if line.startswith(("from ", "import ")) and "quarterturn" in line]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")  # of torchvision, from 0.29
 def test_a_measured_ingest_and_input_give_figures(tmp_path: Path) -> None:
     setting, threads = Setting(tmp_path, small=True), torch.get_num_threads()

@@ -113,6 +113,7 @@ def test_a_change_meets_the_stages_that_declare_it_and_no_others(workspace: Path
     assert changed_stages(repo) == {"split", "rotate-augment", "pretrain", "transfer", "baseline"}
 
 
+@pytest.mark.slow
 def test_what_depends_on_a_changed_stage_runs_again_and_nothing_else(workspace: Path) -> None:
     set_params(workspace, baseline__epochs=3)
     printed = shell("dvc", "repro", cwd=workspace)

@@ -27,6 +27,7 @@ def results(project: Path, experiment: str) -> dict[str, str]:
         return {name: repo.fs.read_text(repo.fs.join(repo.root_dir, name)) for name in names}
 
 
+@pytest.mark.slow
 def test_two_workers_give_what_one_does(twice: tuple[Path, Path]) -> None:
     alone, queued = twice
     for rate in RATES:

@@ -3,9 +3,12 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import commit, shell
 
 
+@pytest.mark.slow
 def test_a_clone_pulls_what_another_has_pushed_and_has_nothing_to_run(finished: Path, tmp_path: Path) -> None:
     mine, theirs, remote = tmp_path / "mine", tmp_path / "theirs", tmp_path / "remote"
     shutil.copytree(finished, mine, symlinks=True)
