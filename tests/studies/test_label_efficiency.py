@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+from functools import reduce
 from itertools import product
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from studies.label_efficiency.arms.config import Recipe, Study, load_study
 from studies.label_efficiency.arms.images import Images
 from studies.label_efficiency.scoring.results import cells_of, pack, summary
 from studies.label_efficiency.search import DRAWS, PENALTIES, STEPS, WORTH, best_probe, beyond, draws
-from tests.conftest import copy_project, make_images, shell
+from tests.conftest import copy_project, make_images, make_once, shell
 from tests.models import leaves
 from tests.rooms import ROOT, import_closure
 
@@ -161,21 +163,24 @@ TINY = Recipe(
 ).model_dump()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project that has run the study on made-up images, with two seeds."""
-    folder = copy_project(tmp_path_factory.mktemp("study"))
-    make_images(folder / "data/arrows", {"cat": 40, "dog": 40, "": 10})
-    yaml = YAML()
-    params = yaml.load(folder / "studies/label_efficiency/photos.yaml")
-    params["data"]["image_size"], params["model"]["widths"], params["folds"] = 16, [4, 8], 2
-    params["probe"]["block"] = 1
-    params["pretrain"] = TINY
-    for arm in ("scratch", "fine_tuned"):
-        params[arm] |= {"few": TINY, "many": TINY}
-    yaml.dump(params, folder / "studies/label_efficiency/photos.yaml")
-    study(folder, seeds=2)
-    return folder
+    """Provide a copy of the project that has run the study on made-up images, with two seeds."""
+
+    def make(folder: Path) -> None:
+        copy_project(folder)
+        make_images(folder / "data/arrows", {"cat": 40, "dog": 40, "": 10})
+        yaml = YAML()
+        params = yaml.load(folder / "studies/label_efficiency/photos.yaml")
+        params["data"]["image_size"], params["model"]["widths"], params["folds"] = 16, [4, 8], 2
+        params["probe"]["block"] = 1
+        params["pretrain"] = TINY
+        for arm in ("scratch", "fine_tuned"):
+            params[arm] |= {"few": TINY, "many": TINY}
+        yaml.dump(params, folder / "studies/label_efficiency/photos.yaml")
+        study(folder, seeds=2)
+
+    return make_once(tmp_path_factory, "study", make)
 
 
 def study(folder: Path, seeds: int) -> str:
@@ -183,6 +188,7 @@ def study(folder: Path, seeds: int) -> str:
     return shell(*command, cwd=folder)
 
 
+@pytest.mark.slow
 def test_the_study_leaves_its_results_beside_itself(project: Path) -> None:
     home = project / "studies/label_efficiency"
     results, folds = pd.read_csv(home / "arrows.csv"), pd.read_csv(home / "arrows-folds.csv")
@@ -208,6 +214,7 @@ def test_seeds_or_a_name_without_images_are_not_taken_in_silence(
         run.main()
 
 
+@pytest.mark.slow
 def test_a_finished_study_has_nothing_to_do_and_an_added_seed_runs_alone(project: Path, tmp_path: Path) -> None:
     assert "Running stage" not in study(project, seeds=2)
     other = tmp_path / "elsewhere"  # what was kept is enough to go on
@@ -218,6 +225,7 @@ def test_a_finished_study_has_nothing_to_do_and_an_added_seed_runs_alone(project
     assert len(runs) == 12
 
 
+@pytest.mark.slow
 def test_one_thread_or_two_give_the_same_predictions(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = project / "build/study-arrows"
     path = folder / "runs/pretrained-0.csv"
@@ -227,23 +235,44 @@ def test_one_thread_or_two_give_the_same_predictions(project: Path, monkeypatch:
     assert path.read_bytes() == before
 
 
-def test_every_number_is_made_of_the_tables(project: Path) -> None:
-    """Of the run on made-up images, and of all results that are committed."""
+def check_numbers(name: str, metrics: Path, home: Path = FOLDER) -> None:
+    """Compute a study's numbers again from its tables."""
+    results, folds = pd.read_csv(home / f"{name}.csv"), pd.read_csv(home / f"{name}-folds.csv")
+    committed, values = json.loads(metrics.read_text("utf-8")), summary(results, folds, primary=0.1)
+    assert committed.keys() == values.keys()
+    for key, value in values.items():
+        assert committed[key] == pytest.approx(value, rel=1e-5, abs=1e-9), key
+    right = cells_of(results, folds).right
+    for seed, arm, fraction, accuracy in results[["seed", "arm", "fraction", "accuracy"]].itertuples(index=False):
+        assert right[arm, fraction][seed].mean() == pytest.approx(accuracy, abs=1e-6)
+
+
+def test_every_number_that_is_committed_is_made_of_the_tables() -> None:
+    names = [path.name.removesuffix("-folds.csv") for path in FOLDER.glob("*-folds.csv")]
+    assert names
+    for name in names:
+        metrics = FOLDER / f"{name}.json"
+        check_numbers(name, metrics if metrics.exists() else ROOT / "metrics/label_efficiency.json")
+
+
+@pytest.mark.slow
+def test_every_number_of_a_run_is_made_of_its_tables(project: Path) -> None:
     home = project / "studies/label_efficiency"
-    for path in [home / "arrows-folds.csv", *FOLDER.glob("*-folds.csv")]:
-        name = path.name.removesuffix("-folds.csv")
-        results, folds = pd.read_csv(path.with_name(f"{name}.csv")), pd.read_csv(path)
-        metrics = path.with_name(f"{name}.json")
-        committed = json.loads((metrics if metrics.exists() else ROOT / "metrics/label_efficiency.json").read_text())
-        values = summary(results, folds, primary=0.1)
-        assert committed.keys() == values.keys()
-        for key, value in values.items():
-            assert committed[key] == pytest.approx(value, rel=1e-5, abs=1e-9), key
-        right = cells_of(results, folds).right
-        for seed, arm, fraction, accuracy in results[["seed", "arm", "fraction", "accuracy"]].itertuples(index=False):
-            assert right[arm, fraction][seed].mean() == pytest.approx(accuracy, abs=1e-6)
+    check_numbers("arrows", home / "arrows.json", home)
 
 
+def test_the_results_that_are_committed_are_of_the_params_and_the_code_beside_them() -> None:
+    """Compare what DVC has recorded of each stage with the files of parameters."""
+    locked, study = YAML(typ="safe").load(FOLDER / "dvc.lock")["stages"], load_study(FOLDER)
+    assert len(locked) == len(study.seeds) * 3 + len(study.auxiliary.seeds) + 1
+    now = {file: YAML(typ="safe").load(FOLDER / file) for file in ("params.yaml", "code.json")}
+    for stage, facts in locked.items():
+        for file, recorded in facts["params"].items():
+            for key, value in recorded.items():
+                assert value == reduce(getitem, key.split("."), now[file]), (stage, key)
+
+
+@pytest.mark.slow
 def test_a_fresh_clone_shows_the_results_and_has_nothing_to_train(tmp_path: Path) -> None:
     folder, study = copy_project(tmp_path / "clone"), load_study(FOLDER)
     printed = shell("dvc", "repro", "--allow-missing", "--dry", cwd=folder / "studies/label_efficiency")
@@ -253,6 +282,7 @@ def test_a_fresh_clone_shows_the_results_and_has_nothing_to_train(tmp_path: Path
     assert "labels_saved_low" in shown
 
 
+@pytest.mark.slow
 def test_the_tables_of_results_are_made_of_the_metrics(project: Path) -> None:
     values = json.loads((project / "studies/label_efficiency/arrows.json").read_text("utf-8"))
     study = {"seeds": [0, 1, 2], "fractions": [0.05, 0.1, 0.25, 0.5, 1.0], "primary": 0.1, "folds": 2}

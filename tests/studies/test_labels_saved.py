@@ -1,6 +1,7 @@
 """Labels saved: curves with known answers, plain references, and how often the intervals cover the truth."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -266,6 +267,21 @@ def simulated(
     return Cells(images, right, dict(zip(FRACTIONS.tolist(), (1900 * FRACTIONS).tolist(), strict=True)))
 
 
+def covered(draws: int, at: float, factor: float, *trainings: Any) -> int:
+    """Return in how many of so many draws the interval covers the true factor; of ``trainings``, see `simulated`."""
+    random, count = np.random.default_rng(12), 0
+    for _ in range(draws):
+        result = labels_saved(simulated(*trainings, at, factor, random), "arm", at)
+        below, above = result.low_censored or result.low <= factor, result.high_censored or result.high >= factor
+        count += below and above
+    return count
+
+
+def test_in_a_few_draws_the_interval_covers_the_true_factor() -> None:
+    assert 90 <= covered(100, 0.25, 1.4, 5, 5, 0.01, 0.1) <= 100
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "folds", "of_seeds", "of_images", "at", "factor"),
     [
@@ -278,10 +294,6 @@ def simulated(
 def test_the_interval_covers_the_true_factor(
     seeds: int, folds: int, of_seeds: float, of_images: float, at: float, factor: float
 ) -> None:
-    random, covered = np.random.default_rng(12), 0
-    for _ in range(1000):
-        result = labels_saved(simulated(seeds, folds, of_seeds, of_images, at, factor, random), "arm", at)
-        below, above = result.low_censored or result.low <= factor, result.high_censored or result.high >= factor
-        covered += below and above
-    print(f"covered {covered} of 1000")
-    assert 930 <= covered <= 980
+    found = covered(1000, at, factor, seeds, folds, of_seeds, of_images)
+    print(f"covered {found} of 1000")
+    assert 930 <= found <= 980
