@@ -1,4 +1,4 @@
-"""Which calls take the time of a training now: the fraction of each, its own work only."""
+"""Profile of the trainings: the fraction of the time that each call takes, without the calls inside it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,12 +14,12 @@ STEPS = 8
 
 
 def items(setting: Setting) -> dict[str, Callable[[], Any]]:
-    """What is measured, by name."""
+    """Return the measurements by name, as functions to call."""
     return {key(name, stage): partial(shares, setting, name, stage) for name, stage in TRAININGS}
 
 
 def shares(setting: Setting, name: str | None, stage: str) -> dict[str, float]:
-    """Call → its fraction of the CPU time of an epoch; the loop in Python between calls is not seen."""
+    """Return call → fraction of the CPU time of an epoch; Python code between calls is not measured."""
     training = Training(setting, name, stage, 2 if setting.small else STEPS, epochs=3)
     epoch = training.real()
     epoch()  # warms up

@@ -1,4 +1,4 @@
-"""Every figure of results.json, computed from the raw timings beside it."""
+"""Figures in results.json, computed from the raw timings in the same file."""
 
 from collections.abc import Callable, Mapping
 from statistics import mean, median
@@ -13,12 +13,12 @@ Raw = Mapping[str, Any]  # of one part: item → what it measured
 
 
 def figures(raw: Mapping[str, Raw]) -> dict[str, float]:
-    """Flat figures of all parts that were measured."""
+    """Return the flat figures of all measured parts."""
     return {name: value for part, of_part in raw.items() for name, value in FIGURES[part](of_part).items()}
 
 
 def protocol(raw: Raw) -> dict[str, float]:
-    """Times of the reference over those of the pipeline; accuracies are means over seeds and the three models."""
+    """Return the times of the reference over those of the pipeline, and mean accuracies over seeds and models."""
     seeds = list(raw.values())
 
     def spent(side: str, name: str) -> list[float]:
@@ -40,7 +40,7 @@ def protocol(raw: Raw) -> dict[str, float]:
 
 
 def inputs(raw: Raw) -> dict[str, float]:
-    """Throughput of real training as a fraction of that on one batch in memory; the smallest of all is first."""
+    """Return the throughput of real training as a fraction of that on one batch in memory, the smallest first."""
     shares = {name: ratio(item["seconds"]["in memory"], item["seconds"]["real"]) for name, item in raw.items()}
     return {"input_efficiency": min(shares.values())} | {
         f"input_efficiency_{_key(name)}": share for name, share in shares.items()
@@ -48,7 +48,7 @@ def inputs(raw: Raw) -> dict[str, float]:
 
 
 def ingest(raw: Raw) -> dict[str, float]:
-    """Speedups are of the first item, unless their name says of which."""
+    """Return the speedups; those without a suffix are of the first item."""
     found: dict[str, float] = {}
     for number, (name, item) in enumerate(raw.items()):
         taken = item["seconds"]
@@ -64,7 +64,7 @@ def ingest(raw: Raw) -> dict[str, float]:
 
 
 def others(raw: Raw) -> dict[str, float]:
-    """An epoch from JPEGs through a data loader over one from the store; lightly's linear evaluation over ours."""
+    """Return the time of an epoch through a data loader over one from the store, and of lightly over this project."""
     taken = raw["data loader"]["seconds"]
     found = {
         "data_loader_speedup": ratio(taken["data loader, workers"], taken["store"]),
@@ -77,12 +77,10 @@ def others(raw: Raw) -> dict[str, float]:
 
 
 def growth(raw: Raw) -> dict[str, float]:
-    """Exponent of the time beyond the imports', and anonymous bytes an image; the largest of all stages first.
+    """Return the exponent of the time without imports, and anonymous bytes per image; the largest of all stages first.
 
-    What an open .zip takes is a figure by itself.
-
-    The exponent is that between the two largest numbers of images, where what a stage takes for any number weighs
-    least; bytes are by least squares.
+    The exponent is computed from the two largest numbers of images, where constant costs matter least; bytes per image
+    are a least-squares slope. The memory of an open .zip is a separate figure.
     """
     counts = np.array([int(name) for name in raw if name != "start"])
     stages = [name for name in raw[str(counts[0])] if name != ARCHIVE]
@@ -90,7 +88,7 @@ def growth(raw: Raw) -> dict[str, float]:
     for stage in stages:
         spent = [raw[str(count)][stage] for count in counts]
         beyond = [each["seconds"] - raw["start"][stage.partition(",")[0]] for each in spent]
-        # A thousand images take hardly more than the imports, whose time varies: never less than a hundredth second.
+        # A thousand images take hardly more than the imports, whose time varies, so bound the time below by 0.01 s.
         exponents[_key(stage)] = _slope(np.log(counts[-2:]), np.log(np.maximum(beyond[-2:], 0.01)))
         memory[_key(stage)] = _bytes_each(raw, counts, stage)
     return {
@@ -112,7 +110,7 @@ def overhead(raw: Raw) -> dict[str, float]:
 
 
 def calls(raw: Raw) -> dict[str, float]:
-    """Fraction of the convolutions: what is left when all else is free."""
+    """Return the fraction of time in convolutions, which remains if everything else takes no time."""
     return {
         f"convolution_share_{_key(name)}": sum(share for call, share in shares.items() if "convolution" in call)
         for name, shares in raw.items()

@@ -1,9 +1,9 @@
-"""How time and memory of every stage grow with the number of images: 1,000 to 64,000 made-up ones.
+"""Growth of time and memory of every stage with the number of images: 1,000 to 64,000 synthetic ones.
 
-Images are small JPEGs in a folder, stored at the size that the recipe for photos stores. The network is small and
-every training is one epoch long, so that what grows is what handles images. The time that a stage's imports take is
-the same for all, and is taken off before exponents are fitted: it would make growth look slower than it is. What an
-open .zip takes is measured by itself: each process that reads from it has it open.
+Images are small JPEGs in a folder, stored at the size of the recipe `photos`. The network is small and every training
+takes one epoch, so that the handling of images dominates. The time of a stage's imports is constant and is subtracted
+before exponents are fitted, since it would make growth look slower. The memory of an open .zip is measured separately:
+each process that reads from it opens it.
 """
 
 import shutil
@@ -18,9 +18,9 @@ from benchmarks.settings import STAGES, Setting, recipe, write_params
 from benchmarks.timing import run_python
 
 COUNTS, SMALL = (1000, 4000, 16_000, 64_000), (100, 300)
-JPEG = (160, 120)  # pixels: width and height
-STARTS = 3  # measured
-ARCHIVE = "open archive"  # beside the stages
+JPEG = (160, 120)  # pixels, width and height
+STARTS = 3  # number of measurements, of which the median counts
+ARCHIVE = "open archive"  # name of the measurement that is not of a stage
 CHANGES: dict[str, dict[str, Any]] = {
     "data": {"image_size": 64, "path": "pictures"},
     "split": {"val": 0.05, "test": 0.05, "cross_validate_below": 0},
@@ -32,13 +32,13 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def items(setting: Setting) -> dict[str, Callable[[], Any]]:
-    """What is measured, by name."""
+    """Return the measurements by name, as functions to call."""
     measured: dict[str, Callable[[], Any]] = {"start": partial(start, setting)}
     return measured | {str(count): partial(grown, setting, count) for count in (SMALL if setting.small else COUNTS)}
 
 
 def start(setting: Setting) -> dict[str, float]:
-    """Seconds until a stage's imports are done."""
+    """Measure the seconds until a stage's imports are done."""
     repeats = 1 if setting.small else STARTS
     return {
         stage: median(run_python(setting.work, "-c", f"import stages.{stage}").seconds for _ in range(repeats))
@@ -47,7 +47,7 @@ def start(setting: Setting) -> dict[str, float]:
 
 
 def grown(setting: Setting, count: int) -> dict[str, dict[str, float]]:
-    """Seconds and anonymous bytes of every stage with so many images; of transfer also with frozen features."""
+    """Measure seconds and anonymous bytes of every stage with ``count`` images; of transfer also with frozen features."""
     folder = setting.work / "growth"
     shutil.rmtree(folder, ignore_errors=True)
     write_params(recipe(None, CHANGES), folder)
@@ -58,7 +58,7 @@ def grown(setting: Setting, count: int) -> dict[str, dict[str, float]]:
     frozen = {**CHANGES, "transfer": {"epochs": 1, "trainable": "head"}}
     write_params(recipe(None, frozen), folder)
     spent["transfer, frozen"] = vars(run_python(folder, "-m", "stages.transfer"))
-    # While it waits, its memory is looked at.
+    # Its memory is measured while it sleeps.
     code = "import time; from quarterturn.ingest.source import ImageSource as S; s = S('images.zip'); time.sleep(0.2)"
     spent[ARCHIVE] = vars(run_python(folder, "-c", code))
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""Made-up images with what photos have, so that anyone can measure: clouds, brighter above, and grain."""
+"""Synthetic images that resemble photos, so that anyone can measure: clouds, brighter above, and grain."""
 
 import io
 import zipfile
@@ -13,16 +13,16 @@ from PIL import Image
 from quarterturn.core.files import atomic
 from quarterturn.data.pixel_store import Pixels, write_store
 
-CLASSES = ("cat", "dog")  # told apart by a tint
-PHOTO = (500, 375)  # pixels: width and height of most images of the Kaggle set
-FULL_SIZE = (4000, 3000)  # of a camera
-GRAIN = 6  # deviation in grey levels
-QUALITY = 90  # of the JPEGs
-AT_ONCE = 1024
+CLASSES = ("cat", "dog")  # distinguished by a tint
+PHOTO = (500, 375)  # pixels, width and height of most images of the Kaggle set
+FULL_SIZE = (4000, 3000)  # pixels, width and height of a camera's photo
+GRAIN = 6  # grey levels, standard deviation
+QUALITY = 90  # JPEG quality
+AT_ONCE = 1024  # images in memory
 
 
 def made_up(number: int, size: tuple[int, int]) -> Image.Image:
-    """One image, ``size`` is (width, height); its number decides it, and its class."""
+    """Return an image of ``size`` (width, height); its number determines its pixels and its class."""
     random = np.random.default_rng(number)
     total = np.zeros((size[1], size[0], 3), dtype=np.float32)
     for cells in (3, 6, 12, 24):
@@ -35,7 +35,7 @@ def made_up(number: int, size: tuple[int, int]) -> Image.Image:
 
 
 def small_cloud(number: int, size: tuple[int, int]) -> Image.Image:
-    """An image that is made in a millisecond, and no near-duplicate of another."""
+    """Return an image that takes a millisecond to make and is no near-duplicate of another."""
     grid = np.random.default_rng(number).integers(0, 256, (12, 12, 3), dtype=np.uint8)
     return Image.fromarray(grid).resize(size, Image.Resampling.BILINEAR)
 
@@ -47,7 +47,7 @@ def as_jpeg(image: Image.Image) -> bytes:
 
 
 def make_folder(folder: Path, count: int, size: tuple[int, int]) -> Path:
-    """``count`` JPEGs, one folder a class; those that are there stay."""
+    """Write ``count`` JPEGs to one folder per class, and skip existing ones; return the folder."""
 
     def make(number: int) -> None:
         path = folder / CLASSES[number % len(CLASSES)] / f"{number:05d}.jpg"
@@ -61,7 +61,7 @@ def make_folder(folder: Path, count: int, size: tuple[int, int]) -> Path:
 
 
 def make_zip(path: Path, count: int, size: tuple[int, int]) -> None:
-    """One .zip of ``count`` small clouds as JPEGs."""
+    """Write one .zip of ``count`` small clouds as JPEGs."""
     with ThreadPoolExecutor() as pool, zipfile.ZipFile(path, "w") as archive:
         for start in range(0, count, AT_ONCE):  # `map` would make all of them before the first is written
             numbers = range(start, min(start + AT_ONCE, count))
@@ -71,7 +71,7 @@ def make_zip(path: Path, count: int, size: tuple[int, int]) -> None:
 
 
 def make_store(path: Path, count: int, size: int) -> Pixels:
-    """A pixel store of noise, mapped: (count, size, size, 3) uint8."""
+    """Write a pixel store of noise if it is missing; return it, mapped: (count, size, size, 3) uint8."""
     random = np.random.default_rng(0)
     shape = (count, size, size, 3)
     if not path.exists():

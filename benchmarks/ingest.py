@@ -1,7 +1,7 @@
-"""JPEGs decoded, squared and resized into the store, against Pillow's plain way and torchvision's.
+"""Ingest: JPEGs decoded, squared and resized into the store, against plain Pillow and torchvision.
 
-The pipeline's side is what the stage does: it also checks each file's SHA-256, makes images upright, and removes what
-JPEG leaves of rows and columns. One core is a real one: the process is kept to it.
+The pipeline's side is what the stage does: it also checks each file's SHA-256, makes images upright, and removes traces
+of JPEG. "One core" is enforced: the process is pinned to it.
 """
 
 import hashlib
@@ -27,18 +27,18 @@ from quarterturn.ingest.source import ImageSource
 Squares = npt.NDArray[np.uint8]
 ROUNDS = 5
 PHOTOS, FULL = 1200, 16  # images
-SIZES = (64, 224)  # of the store, pixels: the recipes' photos and notebook
+SIZES = (64, 224)  # pixels, side of the squares in the recipes photos and notebook
 
 
 def items(setting: Setting) -> dict[str, Callable[[], Any]]:
-    """What is measured, by name."""
+    """Return the measurements by name, as functions to call."""
     sizes = SIZES[:1] if setting.small else SIZES
     measured = {f"photos to {size}": partial(compared, setting, size, full=False) for size in sizes}
     return measured | {f"full-size to {size}": partial(compared, setting, size, full=True) for size in sizes}
 
 
 def compared(setting: Setting, size: int, full: bool) -> dict[str, Any]:
-    """Seconds of every side for all images, and how far the pipeline's pixels are from plain Pillow's."""
+    """Measure the seconds of every side for all images, and the mean difference of pixels from plain Pillow's."""
     count = (2 if full else 8) if setting.small else (FULL if full else PHOTOS)
     folder = make_folder(setting.work / "full-size", count, FULL_SIZE) if full else setting.photos()
     paths = sorted(folder.rglob("*.jpg"))[:count]
@@ -66,12 +66,12 @@ def compared(setting: Setting, size: int, full: bool) -> dict[str, Any]:
 
 
 def collect(paths: Sequence[Path], size: int, decode: Callable[[Path, int], Squares]) -> Squares:
-    """All squares, one after the other."""
+    """Return all squares, decoded in sequence."""
     return np.stack([decode(path, size) for path in paths])
 
 
 def with_pillow(path: Path, size: int) -> Squares:
-    """The plain way: decode all of it, cut the square, resize."""
+    """Decode an image in the plain way: decode it at full size, crop the square, resize."""
     with Image.open(path) as file:
         image = file.convert("RGB")
     side = min(image.size)
@@ -81,7 +81,7 @@ def with_pillow(path: Path, size: int) -> Squares:
 
 
 def with_torchvision(path: Path, size: int) -> Squares:
-    """The same with torchvision's decoder and transforms."""
+    """Decode an image in the same way with torchvision's decoder and transforms."""
     image = decode_image(str(path), ImageReadMode.RGB)
     square = F.center_crop(image, [min(image.shape[1:])] * 2)
     pixels: Squares = F.resize(square, [size, size], InterpolationMode.BICUBIC).permute(1, 2, 0).numpy()

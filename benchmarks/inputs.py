@@ -1,7 +1,7 @@
-"""Real training against the same step on one batch that is already in memory: what the input pipeline costs.
+"""Cost of the input pipeline: real training against the same step on one batch that is already in memory.
 
-Both sides run the pipeline's own training loop, in turns, an epoch each. On one side batches are gathered from the
-mapped store, augmented and rotated; on the other every step gets the same finished batch.
+Both sides run the pipeline's own training loop, in turns of one epoch. On one side batches are gathered from the mapped
+store, augmented and rotated; on the other every step gets the same finished batch.
 """
 
 from collections.abc import Callable
@@ -23,35 +23,35 @@ from quarterturn.training.loop import Job, LossOf, batches, cross_entropy_of, tr
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network
 
-# recipe (None: params.yaml as it stands) and training: what people run
+# Recipe (None: the present params.yaml) and training.
 TRAININGS = [("photos", "pretrain"), ("photos", "baseline"), (None, "pretrain"), ("notebook", "baseline")]
 ROUNDS = 5
-STEPS = 16  # of an epoch
-PIXELS = 2**24  # of the store, at least: 50 MB
+STEPS = 16  # per epoch
+PIXELS = 2**24  # least size of the store, pixels: 50 MB
 
 
 def items(setting: Setting) -> dict[str, Callable[[], Any]]:
-    """What is measured, by name."""
+    """Return the measurements by name, as functions to call."""
     trainings = TRAININGS[2:3] if setting.small else TRAININGS
     return {key(name, stage): partial(compared, setting, name, stage) for name, stage in trainings}
 
 
 def key(name: str | None, stage: str) -> str:
-    """Name of a training in results.json."""
+    """Return the name of a training in results.json."""
     return f"{name or 'default'}, {stage}"
 
 
 def compared(setting: Setting, name: str | None, stage: str) -> dict[str, Any]:
-    """Seconds of an epoch on each side, and its images (rotated ones counted)."""
+    """Measure the seconds of an epoch on each side, and count its images, including rotated copies."""
     rounds = 2 if setting.small else ROUNDS
-    # One epoch warms up, and the last, which says farewell, is never run.
+    # One epoch warms up, and the last one, which prints the end, is never run.
     training = Training(setting, name, stage, 2 if setting.small else STEPS, epochs=rounds + 2)
     taken = alternating({"real": training.real(), "in memory": training.in_memory()}, rounds)
     return {"seconds": taken, "images": training.images}
 
 
 class Training:
-    """One of the pipeline's trainings, on a store of noise, an epoch of ``steps`` steps at a time."""
+    """Set up one of the pipeline's trainings on a store of noise, with ``steps`` steps per epoch."""
 
     def __init__(self, setting: Setting, name: str | None, stage: str, steps: int, epochs: int) -> None:
         self._params, self._stage, self._compute = recipe(name, {}), stage, choose()
@@ -69,12 +69,12 @@ class Training:
         self.images = count * self._examples.pixels_each // size**2
 
     def real(self) -> Callable[[], object]:
-        """To be called for each epoch: batches come from the store."""
+        """Return a function that trains for one epoch on batches from the store."""
         network = self._blank()
         return self._epochs(network, cross_entropy_of(network, self._examples, self._compute))
 
     def in_memory(self) -> Callable[[], object]:
-        """To be called for each epoch: every batch is the same, which is made once."""
+        """Return a function that trains for one epoch on the same batch, made once, in every step."""
         network, compute, params = self._blank(), self._compute, self._params
         chosen = batches(len(self._examples), self._plan.batch_size, params.seed, 1)[0]
         images, targets = self._examples.batch(chosen, Augmenter(params.augmentation, torch.Generator().manual_seed(0)))

@@ -1,6 +1,6 @@
-"""Measure what DVC costs when nothing, little or everything is to be done.
+"""Overhead of DVC with nothing, little or everything to do.
 
-All on the default images, silhouettes, in a clone of the project.
+All measurements use the default images, silhouettes, in a clone of the project.
 """
 
 import shutil
@@ -15,13 +15,13 @@ from benchmarks.timing import alternating, run_python, seconds
 from studies.clone import ROOT, cloned, set_params, shell
 
 ROUNDS = 5
-FROM_NOTHING = 2  # times
+FROM_NOTHING = 2  # number of measurements
 CLONE = "bench-overhead"
-RERUN = ("transfer", "evaluate")  # what depends on transfer.label_fraction
+RERUN = ("transfer", "evaluate")  # stages that depend on transfer.label_fraction
 
 
 def items(setting: Setting) -> dict[str, Callable[[], Any]]:
-    """What is measured, by name; the first leaves a finished pipeline for the others."""
+    """Return the measurements by name, as functions to call; the first leaves a finished pipeline for the others."""
     return {
         "from nothing": partial(from_nothing, setting),
         "nothing to do": partial(nothing_to_do, setting),
@@ -30,7 +30,7 @@ def items(setting: Setting) -> dict[str, Callable[[], Any]]:
 
 
 def from_nothing(setting: Setting) -> list[float]:
-    """Seconds of `make repro` in a fresh clone, in an environment that is there."""
+    """Measure the seconds of `make repro` in a fresh clone with an existing environment."""
 
     def repro() -> None:
         shell(clone, "make", "--silent", "--old-file", ".venv/installed", "repro")
@@ -46,18 +46,19 @@ def from_nothing(setting: Setting) -> list[float]:
 
 
 def nothing_to_do(setting: Setting) -> dict[str, list[float]]:
-    """Seconds of `dvc repro` where all is up to date, and of `dvc status`."""
+    """Measure the seconds of `dvc repro` with everything up to date, and of `dvc status`."""
     clone = cloned(CLONE)
     sides = {command: partial(shell, clone, "dvc", command) for command in ("repro", "status")}
     return alternating(sides, 1 if setting.small else ROUNDS)
 
 
 def one_change(setting: Setting) -> dict[str, list[float]]:
-    """Seconds of `dvc repro` after a parameter has changed, and of the stages that it runs again, without DVC."""
+    """Measure the seconds of `dvc repro` after one parameter has changed, and of the stages that it runs, without DVC."""
     clone, fractions = cloned(CLONE), iter(np.linspace(0.4, 0.5, ROUNDS + 1).tolist())
 
     def repro() -> None:
-        set_params(clone, None, {"transfer": {"label_fraction": next(fractions)}})  # never tried before: DVC remembers
+        # A new value each time, since DVC caches runs.
+        set_params(clone, None, {"transfer": {"label_fraction": next(fractions)}})
         shell(clone, "dvc", "repro", "--quiet")
 
     def alone() -> None:

@@ -1,8 +1,9 @@
 """The whole protocol against the plain reference: the notebook's network at 224 pixels, three trainings, three seeds.
 
-Same photos, split, first weights, angles, order of the batches, epochs and batch size. Epochs are fewer than the
-notebook's 50, 10 and 10, to end within an hour, and learning rates higher, so that something is learnt in them. Both
-sides are timed as a user meets them: from start to end of one command, imports, decoding and DVC included.
+Both sides use the same photos, split, initial weights, angles, order of the batches, epochs and batch size. Epochs are
+fewer than the notebook's 50, 10 and 10, so that the benchmark ends within an hour, and learning rates are higher, so
+that the networks learn in them. Both sides are timed as a user experiences them: from start to end of one command,
+including imports, decoding and DVC.
 """
 
 import json
@@ -41,12 +42,12 @@ SMALL: dict[str, dict[str, Any]] = {
 
 
 def items(setting: Setting) -> dict[str, Callable[[], Any]]:
-    """What is measured, by name."""
+    """Return the measurements by name, as functions to call."""
     return {f"seed {seed}": partial(compared, setting, seed) for seed in (SEEDS[:1] if setting.small else SEEDS)}
 
 
 def compared(setting: Setting, seed: int) -> dict[str, Any]:
-    """Both sides at one seed: seconds, and accuracies on the same test images."""
+    """Measure both sides at one seed: seconds, and accuracies on the same test images."""
     clone, photos = cloned("bench-protocol"), setting.photos()
     changes: dict[str, dict[str, Any]] = {"data": {"path": str(photos)}, "split": SPLIT, **PLANS}
     for section, keys in SMALL.items() if setting.small else ():
@@ -54,7 +55,7 @@ def compared(setting: Setting, seed: int) -> dict[str, Any]:
     set_params(clone, "notebook", changes, seed)
     pipeline = {"total": seconds(lambda: shell(clone, "dvc", "repro", "--quiet", "--force"))}
     evaluated = json.loads((clone / "metrics/evaluate.json").read_text("utf-8"))
-    pipeline["transfer"] = run_python(clone, "-m", "stages.transfer").seconds  # it does the same once more
+    pipeline["transfer"] = run_python(clone, "-m", "stages.transfer").seconds  # repeats the same training
 
     params = load_params(clone / "params.yaml")
     settings, table = setting.work / "reference.json", setting.work / "reference.csv"
@@ -72,7 +73,7 @@ def compared(setting: Setting, seed: int) -> dict[str, Any]:
 
 
 def write_images(clone: Path, params: Params, photos: Path, path: Path) -> None:
-    """The table that the reference reads: the pipeline's split, in the order of its store."""
+    """Write the table for the reference: the pipeline's split, in the order of its store."""
     table = Store(clone / "outputs", params.data.image_size).table
     rows = np.flatnonzero((table["label"] != "").to_numpy())
     used = table.iloc[rows].copy()

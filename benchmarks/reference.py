@@ -1,9 +1,9 @@
-"""The plain reference: one script, the way a notebook does it. It imports nothing of this project.
+"""The plain reference: one script in the style of a notebook, which imports nothing of this project.
 
-Images are decoded anew in every epoch, with Pillow, in the training process; everything is fp32 in torch's default
-layout; the frozen trunk runs again in every step of every epoch. Network, images, split, angles, epochs, batch size
-and learning rates are those of the pipeline's run: `python reference.py PARAMS.json IMAGES.csv` reads its parameters
-and a table `path,class,part,half`, and prints one line of JSON: seconds of each training, and test accuracies.
+Images are decoded again in every epoch, with Pillow, in the training process; everything is fp32 in torch's default
+layout; the frozen trunk runs again in every step of every epoch. Network, images, split, angles, epochs, batch size and
+learning rates are those of the pipeline's run. `python reference.py PARAMS.json IMAGES.csv` reads its parameters and a
+table `path,class,part,half`, and prints one line of JSON: seconds of each training, and test accuracies.
 """
 
 import copy
@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos, as everyone takes them
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photos, as is usual
 
 
 class Example(NamedTuple):
-    """An image, by how many quarter turns it is rotated, and what is to be said of it: 0 or 1."""
+    """Describe an image, the number of quarter turns by which it is rotated, and its target, 0 or 1."""
 
     path: str
     turns: int
@@ -33,7 +33,7 @@ class Example(NamedTuple):
 
 
 def load(example: Example, size: int) -> Tensor:
-    """Decode one: (3, size, size) float32."""
+    """Decode one image to (3, size, size) float32."""
     with Image.open(example.path) as file:
         image = ImageOps.exif_transpose(file).convert("RGB")
     side = min(image.size)
@@ -45,13 +45,13 @@ def load(example: Example, size: int) -> Tensor:
 
 
 def load_batch(examples: Sequence[Example], size: int) -> tuple[Tensor, Tensor]:
-    """(n, 3, size, size) float32 and (n,) float32."""
+    """Decode images to (n, 3, size, size) float32, with targets (n,) float32."""
     images = torch.stack([load(example, size) for example in examples])
     return images, torch.tensor([float(example.target) for example in examples])
 
 
 def make_trunk(widths: Sequence[int]) -> nn.Sequential:
-    """Convolution, ReLU and 2×2 maximum for each width."""
+    """Return convolution, ReLU and 2×2 maximum pooling for each width."""
     layers: list[nn.Module] = []
     for before, width in zip([3, *widths], widths, strict=False):
         layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
@@ -59,7 +59,7 @@ def make_trunk(widths: Sequence[int]) -> nn.Sequential:
 
 
 def make_head(model: dict[str, Any]) -> nn.Sequential:
-    """Hidden layers and one output, on all values of the last block."""
+    """Return hidden layers and one output, on all values of the last block."""
     layers: list[nn.Module] = [nn.Flatten()]
     inputs = model["widths"][-1] * model["grid"] ** 2
     for width in model["head"]:
@@ -69,7 +69,7 @@ def make_head(model: dict[str, Any]) -> nn.Sequential:
 
 
 def test(network: nn.Module, examples: Sequence[Example], size: int, batch: int) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy."""
+    """Return accuracy and mean cross-entropy."""
     network.eval()
     right, loss = 0, 0.0
     with torch.no_grad():
@@ -89,7 +89,7 @@ def train(
     size: int,
     seed: int,
 ) -> None:
-    """Adam at a constant rate; the weights of the epoch with the best validation are left in the network."""
+    """Train with Adam at a constant rate, and keep the weights of the epoch with the best validation accuracy."""
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(weights, lr=plan["learning_rate"])
     best, kept = (-1.0, 0.0), network.state_dict()

@@ -1,4 +1,4 @@
-"""The tables of README.md, made of results.json: `python -m benchmarks.report`."""
+"""The tables of README.md, made from results.json: `python -m benchmarks.report`."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from studies.markdown import fill_tables
 
 HERE = Path(__file__).resolve().parent
-# Figure, what it says, and what is aimed at: a least value, or a largest, or none.
+# Figure, its description, and its target: a least or largest value, or none.
 ROWS: list[tuple[str, str, str]] = [
     ("protocol_speedup", "whole protocol, 224 pixels: time of the plain reference / of the pipeline", "≥ 4"),
     ("frozen_transfer_speedup", "its frozen transfer", "≥ 15"),
@@ -32,7 +32,7 @@ ROWS: list[tuple[str, str, str]] = [
     ("one_change_ratio", "`dvc repro` after one change / the stages that it runs, alone", ""),
     ("repro_seconds", "`make repro` from nothing, seconds", "≤ 90"),
 ]
-MOST_CALLS = 10  # in the table of calls
+MOST_CALLS = 10  # rows in the table of calls
 NOT_YET = ["*Not measured yet.*"]
 
 
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def tables(results: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Lines of Markdown by the name of the table."""
+    """Return the lines of Markdown by the name of the table."""
     return {"figures": figures_table(results), "machine": machines(results["of"]), "calls": calls(results)}
 
 
@@ -54,7 +54,7 @@ def figures_table(results: Mapping[str, Any]) -> list[str]:
 
 
 def machines(of: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What was measured where, and of which commit."""
+    """Return a list of which parts were measured on which machine and commit."""
     parts: dict[str, list[str]] = {}
     for part, each in of.items():
         where = f"commit {each['commit']} on {each['cores']} cores of {each['cpu']}, Python {each['python']},"
@@ -64,7 +64,7 @@ def machines(of: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def calls(results: Mapping[str, Any]) -> list[str]:
-    """The calls that take most of a training's time, each a fraction of it, largest first in the first training."""
+    """Return the table of the calls that take most of a training's time, sorted by the first training."""
     if "calls" not in results["raw"]:
         return NOT_YET
     shares: dict[str, dict[str, float]] = results["raw"]["calls"]

@@ -1,9 +1,9 @@
-"""How fast is it? `make bench`, or `python -m benchmarks.run [PART…] [--data FOLDER-OR-ZIP]`.
+"""Benchmarks of speed: `make bench`, or `python -m benchmarks.run [PART…] [--data FOLDER-OR-ZIP]`.
 
-Prints a table and writes results.json: figures, and the raw timings that each is computed from (figures.py). What a
-part measures is kept as soon as it is there (build/bench), so that a run that was stopped goes on; what was measured of
-other code or other images is measured again. Parts that are not measured keep what is published of them, with the
-commit and the machine that it is of. Nothing else may run on the machine meanwhile.
+Prints a table and writes results.json: figures, and the raw timings that they are computed from (figures.py).
+Measurements are saved as soon as they are made (build/bench), so that an interrupted run continues; they are repeated
+if code or images have changed. Parts that are not measured keep their published results, with the commit and the
+machine of these. Nothing else may run on the machine at the same time.
 """
 
 import argparse
@@ -35,7 +35,7 @@ PARTS = {
     "growth": growth.items,
     "protocol": protocol.items,
 }
-# Files that decide what is measured, as Git's pathspecs.
+# Files that determine what is measured, as pathspecs of Git.
 MEASURED = ["quarterturn", "stages", "recipes", "params.yaml", "dvc.yaml", "studies/clone.py", "benchmarks/*.py"]
 MEASURED += [f":!benchmarks/{name}.py" for name in ("figures", "report", "run")]
 
@@ -44,7 +44,7 @@ def main() -> None:
     options = parsed()
     setting = Setting(ROOT / "build" / ("bench-small" if options.small else "bench"), options.data, options.small)
     changed = git("status", "--short", "--untracked-files=no", "--", *MEASURED)
-    if changed and not options.small:  # parts that run a clone would run other code than the rest
+    if changed and not options.small:  # parts that use a clone would run other code than the rest
         raise UserError(f"commit first what is to be measured: {one_line(changed)}")
     results = (setting.work if options.small else HERE) / "results.json"
     found = published(results, measured(setting, options.parts, options.anew))
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def published(path: Path, finished: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """All figures, after writing them to ``path``; parts that are not in ``finished`` stay as they are there."""
+    """Write the figures to ``path`` and return them; parts that are not in ``finished`` keep their results."""
     before = json.loads(path.read_text("utf-8")) if path.exists() else {"of": {}, "raw": {}}
     after: dict[str, dict[str, Any]] = {}
     for key in ("of", "raw"):
@@ -75,7 +75,7 @@ def parsed() -> argparse.Namespace:
     options = parser.parse_args()
     if unknown := set(options.parts) - PARTS.keys():
         raise UserError(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    # Always in this order: one may change how the next one runs, by what it imports.
+    # Always in this order, since the imports of one part may affect the next.
     options.parts = [part for part in PARTS if part in options.parts or not options.parts]
     if options.data is not None:
         options.data = options.data.resolve()
@@ -85,7 +85,7 @@ def parsed() -> argparse.Namespace:
 
 
 def measured(setting: Setting, parts: list[str], anew: bool) -> dict[str, dict[str, Any]]:
-    """The parts, after measuring what is missing: their `raw` timings, and `of` which commit and machine these are."""
+    """Measure what is missing, and return for each part its `raw` timings and, as `of`, their commit and machine."""
     setting.work.mkdir(parents=True, exist_ok=True)
     finished, mark = {}, fingerprint(setting)
     of = {"commit": git("rev-parse", "--short", "HEAD").strip(), **machine(setting)}
@@ -106,7 +106,7 @@ def measured(setting: Setting, parts: list[str], anew: bool) -> dict[str, dict[s
 
 
 def fingerprint(setting: Setting) -> str:
-    """Of the code that is measured or measures, the machine, and the images that were given: names and sizes."""
+    """Return 16 hex digits that identify the measured code, the machine, and names and sizes of the images."""
     paths = [] if setting.data is None else [setting.data, *sorted(setting.data.rglob("*"))]
     data = [(str(path), path.stat().st_size) for path in paths]
     code = git("ls-files", "--stage", "--", *MEASURED)
@@ -114,12 +114,12 @@ def fingerprint(setting: Setting) -> str:
 
 
 def git(*command: str) -> str:
-    """What it prints."""
+    """Return the output of a Git command."""
     return subprocess.run(["git", *command], cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
 def machine(setting: Setting) -> dict[str, Any]:
-    """What the figures depend on besides the code."""
+    """Return what the figures depend on besides the code."""
     photos = "made up" if setting.data is None else "given"
     return {
         "cores": cores(),
@@ -131,13 +131,13 @@ def machine(setting: Setting) -> dict[str, Any]:
 
 
 def cpu() -> str:
-    """Its name, as Linux has it."""
+    """Return the name of the CPU, from /proc/cpuinfo."""
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def write(path: Path, values: dict[str, Any]) -> None:
-    """As JSON, in place of what was there."""
+    """Replace a file by the values as JSON."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(values, indent=1) + "\n", "utf-8")
 

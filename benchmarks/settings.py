@@ -1,4 +1,4 @@
-"""Where benchmarks work, and on what: folders, recipes, and the images that were given."""
+"""Common settings of the benchmarks: folders, recipes, and images."""
 
 import zipfile
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ MADE_UP = 1200  # images, where none are given
 
 @dataclass(frozen=True)
 class Setting:
-    """What the parts of the benchmark share.
+    """Hold the settings that all parts share.
 
     Attributes:
-        work: folder for everything that they make; may be removed.
-        data: photos of cats and dogs, a folder or .zip; None for made-up ones.
-        small: everything as small as it can be, to see that it runs; its figures say nothing.
+        work: folder for everything that they write; may be removed.
+        data: photos of cats and dogs, a folder or .zip; None for synthetic ones.
+        small: whether everything is as small as possible, to check that it runs; the figures then mean nothing.
     """
 
     work: Path
@@ -31,7 +31,7 @@ class Setting:
     small: bool = False
 
     def photos(self) -> Path:
-        """The folder of JPEGs: those that were given, unpacked if need be, or made-up ones at their size."""
+        """Return the folder of JPEGs: the given ones, unpacked if necessary, or synthetic ones of the same size."""
         if self.data is None:
             return make_folder(self.work / "photos", 40 if self.small else MADE_UP, PHOTO)
         if self.data.is_dir():
@@ -44,7 +44,7 @@ class Setting:
 
 
 def recipe(name: str | None, changes: Mapping[str, Mapping[str, Any]]) -> Params:
-    """The params of params.yaml with a recipe, if any, and then ``changes`` (section → key → value)."""
+    """Return the parameters of params.yaml with a recipe, if any, and then ``changes`` (section → key → value)."""
     yaml = YAML(typ="safe")
     values = yaml.load(ROOT / "params.yaml")
     for layer in ([yaml.load(ROOT / f"recipes/{name}.yaml")] if name else []) + [changes]:
@@ -54,6 +54,6 @@ def recipe(name: str | None, changes: Mapping[str, Mapping[str, Any]]) -> Params
 
 
 def write_params(params: Params, folder: Path) -> None:
-    """As params.yaml in ``folder``."""
+    """Write the parameters as params.yaml in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     YAML().dump(params.model_dump(), folder / "params.yaml")

@@ -1,4 +1,4 @@
-"""Wall time, and memory that is a process's own."""
+"""Measurement of wall time, and of the private memory of a process."""
 
 import os
 import statistics
@@ -14,20 +14,21 @@ import torch
 
 from studies.clone import ROOT
 
-SAMPLING = 0.02  # seconds between two looks at a process's memory
+SAMPLING = 0.02  # seconds between two measurements of a process's memory
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Return the wall time of one call, seconds."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
 
 
 def alternating(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side in each round. Sides take turns, so that whatever slows the machine slows all of them.
+    """Return the seconds of each side in each round.
 
-    There is one round more, the first, that is not counted: it warms caches.
+    Sides take turns, so that disturbances of the machine affect all of them. An additional first round warms caches and
+    is not counted.
     """
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
@@ -39,16 +40,16 @@ def alternating(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[
 
 
 def ratio(slow: Iterable[float], fast: Iterable[float]) -> float:
-    """How many times as long: median by median."""
+    """Return the ratio of the medians."""
     return statistics.median(slow) / statistics.median(fast)
 
 
 @contextmanager
 def on_cores(count: int) -> Iterator[None]:
-    """Keep this thread, those that it starts, and torch's to so many of its cores; Linux only."""
+    """Restrict this thread, the threads it starts, and torch to ``count`` of its cores; Linux only."""
     before, threads = os.sched_getaffinity(0), torch.get_num_threads()
     os.sched_setaffinity(0, sorted(before)[:count])
-    torch.set_num_threads(min(count, threads))  # more of them than cores would wait for each other
+    torch.set_num_threads(min(count, threads))  # more threads than cores would wait for each other
     try:
         yield
     finally:
@@ -58,14 +59,18 @@ def on_cores(count: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Spent:
-    """By a process: wall time in seconds, and its largest anonymous memory in bytes: files that it maps aside."""
+    """Hold the wall time of a process, seconds, and its largest anonymous memory, bytes, without mapped files."""
 
     seconds: float
     anonymous: int
 
 
 def run_python(folder: Path, *arguments: str) -> Spent:
-    """Run this Python in ``folder`` with this project's modules, and watch it; a failure is an error."""
+    """Run this Python in ``folder`` with this project's modules, and measure time and memory.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
     command = [sys.executable, *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     started, most = time.perf_counter(), 0
@@ -83,7 +88,7 @@ def run_python(folder: Path, *arguments: str) -> Spent:
 
 
 def anonymous_memory(process: int) -> int:
-    """Resident memory that no file stands behind, bytes (RssAnon of proc_pid_status(5)); 0 if it has just ended."""
+    """Return the resident memory without files, bytes (RssAnon of proc_pid_status(5)); 0 if the process has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text("utf-8").splitlines()
     except (FileNotFoundError, ProcessLookupError):
