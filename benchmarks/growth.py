@@ -47,7 +47,7 @@ def start(setting: Setting) -> dict[str, float]:
 
 
 def grown(setting: Setting, count: int) -> dict[str, dict[str, float]]:
-    """Measure seconds and anonymous bytes of every stage with ``count`` images; of transfer also with frozen features."""
+    """Measure seconds and anonymous bytes of every stage with ``count`` images; transfer also with frozen features."""
     folder = setting.work / "growth"
     shutil.rmtree(folder, ignore_errors=True)
     write_params(recipe(None, CHANGES), folder)

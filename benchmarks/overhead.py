@@ -53,7 +53,7 @@ def nothing_to_do(setting: Setting) -> dict[str, list[float]]:
 
 
 def one_change(setting: Setting) -> dict[str, list[float]]:
-    """Measure the seconds of `dvc repro` after one parameter has changed, and of the stages that it runs, without DVC."""
+    """Measure the seconds of `dvc repro` after one parameter changed, and of the stages that it runs, without DVC."""
     clone, fractions = cloned(CLONE), iter(np.linspace(0.4, 0.5, ROUNDS + 1).tolist())
 
     def repro() -> None:

@@ -1,7 +1,7 @@
-"""Make silhouettes.zip: the images of the animal-shape-mnist package, one folder per animal.
+"""Write silhouettes.zip: the images of the package animal-shape-mnist, one folder per animal.
 
-10,000 grey images of 28×28 pixels, 1,000 of each of ten animals (Sina Mohammadi, MIT licence). The package stores
-them as gzipped pickles of numpy arrays; they are read with an unpickler that admits nothing else.
+They are 10,000 grey images of 28×28 pixels, 1,000 of each of ten animals (Sina Mohammadi, MIT licence). The package
+stores them as gzipped pickles of numpy arrays, which are read with an unpickler that admits no other types.
 """
 
 import gzip
@@ -18,13 +18,13 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-# In the order of the package's class numbers.
+# The order is that of the package's class indices.
 ANIMALS = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
 OUTPUT = Path("data/silhouettes/silhouettes.zip")
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Admits numpy's array types only, so that no pickle can run code."""
+    """Unpickle numpy's array types only, so that no pickle can run code."""
 
     ADMITTED = frozenset({"_reconstruct", "ndarray", "dtype"})
 
@@ -35,7 +35,12 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 def read_array(name: str) -> npt.NDArray[np.integer[Any]]:
-    """The array in one of the package's files."""
+    """Return the array in one of the package's files.
+
+    Raises:
+        SystemExit: the package has no such file.
+        TypeError: the file does not hold an array.
+    """
     for file in importlib.metadata.files("animal-shape-mnist") or []:
         if file.name == name:
             array = ArrayUnpickler(io.BytesIO(gzip.decompress(file.read_binary()))).load()
@@ -51,10 +56,11 @@ def main() -> None:
     with zipfile.ZipFile(OUTPUT, "w", zipfile.ZIP_STORED) as archive:
         for image, animal in tqdm(zip(images, classes.tolist(), strict=True), "silhouettes", len(images), disable=None):
             png = io.BytesIO()
-            Image.fromarray(image).save(png, "PNG", compress_level=0)  # deflate differs between builds of zlib
-            # ZipInfo without a date: the same bytes whenever it is made.
+            # No compression, since its result depends on the build of zlib.
+            Image.fromarray(image).save(png, "PNG", compress_level=0)
+            # ZipInfo has a fixed date, so the bytes do not depend on the time.
             member = zipfile.ZipInfo(f"{ANIMALS[animal]}/{number[animal]:04d}.png")
-            member.create_system = 3  # Unix, wherever it is made
+            member.create_system = 3  # Unix on every platform
             archive.writestr(member, png.getvalue())
             number[animal] += 1
 
