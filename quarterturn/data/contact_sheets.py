@@ -70,17 +70,17 @@ def draw_mistakes(
     path: str | Path,
     angles: Sequence[int] | None = None,
 ) -> None:
-    """Draw the most confident mistakes of a model, as "true → predicted, probability".
+    """Draw the most confident mistakes of a model, captioned "true → predicted, probability".
 
     Args:
-        title: begins the sheet's title.
+        title: beginning of the sheet's title.
         probabilities: (n, outputs).
         targets: (n,) index of the true output.
-        rows: (n,) of the images in ``pixels``.
-        pixels: of the store.
-        names: of the outputs.
-        path: of the PNG.
-        angles: degrees by which each output's images are rotated before they are drawn; None: not at all.
+        rows: (n,) rows of the images in ``pixels``.
+        pixels: pixel store.
+        names: names of the outputs.
+        path: where to write the PNG.
+        angles: degrees by which the images of each output are rotated before they are drawn; None: not at all.
     """
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != targets)
     order = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:MISTAKES]
