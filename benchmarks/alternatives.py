@@ -1,9 +1,9 @@
-"""Against what people use: torch's `DataLoader` with torchvision's `ImageFolder`, and lightly's linear evaluation.
+"""Comparison with alternatives: torch's `DataLoader` with torchvision's `ImageFolder`, and lightly's linear evaluation.
 
-The data loader feeds the pipeline's own training loop with the transforms nearest to its augmentation, so that only
-the input differs; the store was decoded beforehand, once for all epochs. lightly's classifier is trained as its
-authors' benchmarks do: the backbone runs again each epoch. Both sides of that are in fp32. It is not among this
-project's dependencies; without it (`pip install lightly`), that item is left out.
+The data loader feeds the pipeline's own training loop with the transforms that are closest to its augmentation, so that
+only the input differs; the store was decoded before, once for all epochs. lightly's classifier is trained as in its
+authors' benchmarks: the backbone runs again in each epoch. Both sides of that comparison are in fp32. lightly is not a
+dependency of this project; without it (`pip install lightly`) that measurement is skipped.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from torchvision.transforms import v2
 from benchmarks.images import CLASSES
 from benchmarks.settings import Setting, recipe
 from benchmarks.timing import alternating
-from quarterturn.classify.finetuning import GRID, probe_frozen
+from quarterturn.classify.linear_probe import GRID, attach_probe
 from quarterturn.core.params import Params
 from quarterturn.data.datasets import LabelledImages
 from quarterturn.ingest.decoded_store import decode_all
@@ -45,7 +45,7 @@ VALIDATION = 0.25  # fraction of the images
 
 
 def items(setting: Setting) -> dict[str, Callable[[], Any]]:
-    """What is measured, by name."""
+    """Return the measurements by name, as functions to call."""
     measured: dict[str, Callable[[], Any]] = {"data loader": partial(against_data_loader, setting)}
     if importlib.util.find_spec("lightly") is None:
         print("others: lightly is not installed; its linear evaluation is left out (`pip install lightly`)")
@@ -55,7 +55,7 @@ def items(setting: Setting) -> dict[str, Callable[[], Any]]:
 
 
 def against_data_loader(setting: Setting) -> dict[str, Any]:
-    """Seconds of an epoch from the store, and from JPEGs through data loaders with and without workers."""
+    """Measure the seconds of an epoch from the store, and from JPEGs through data loaders with and without workers."""
     params, compute, rounds = recipe("photos", {}), choose(), 1 if setting.small else ROUNDS
     folder = image_folder(setting)
     plan = params.baseline.model_copy(update={"epochs": rounds + 2})  # so that the last is never run
@@ -75,20 +75,20 @@ def against_data_loader(setting: Setting) -> dict[str, Any]:
 
 
 def against_lightly(setting: Setting) -> dict[str, Any]:
-    """Seconds of lightly's linear evaluation from JPEGs, and of this project's, decoding included."""
+    """Measure the seconds of lightly's linear evaluation from JPEGs, and of this project's, with decoding."""
     from lightly.utils.benchmarking import LinearClassifier
     from pytorch_lightning import Trainer
 
     params = recipe("photos", {"transfer": {"epochs": 2 if setting.small else PROBE_EPOCHS}})
     compute = choose().exact()
     folder, plan = image_folder(setting), params.transfer
-    network, last = blank(params), len(params.model.widths)
+    network = blank(params)
 
     def ours() -> None:
         examples = from_store(folder, params)
         training, validation = (chosen(examples, rows) for rows in split(len(examples)))
         job = Job("transfer", plan, params.augmentation, params.seed, compute)
-        probe_frozen(blank(params), training, validation, params.model, 2, job, lambda *_: None, last)
+        attach_probe(blank(params), training, validation, 2, job)
 
     def lightlys() -> None:
         images = ImageFolder(folder, squaring(params))
@@ -120,7 +120,7 @@ def against_lightly(setting: Setting) -> dict[str, Any]:
 
 
 class Backbone(nn.Module):
-    """The features of the last block, as lightly asks for them: (n, 3, side, side) → (n, width·GRID²)."""
+    """Return the features of the last block in the form that lightly expects: (n, 3, side, side) → (n, width·GRID²)."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class Backbone(nn.Module):
 
 
 def image_folder(setting: Setting) -> Path:
-    """The first images of each class, one folder a class, as `ImageFolder` wants them."""
+    """Write the first images of each class to one folder per class, as `ImageFolder` expects."""
     source, folder = ImageSource(setting.photos()), setting.work / "image-folder"
     names = source.names()
     shutil.rmtree(folder, ignore_errors=True)  # of other images
@@ -157,24 +157,24 @@ def from_store(folder: Path, params: Params) -> LabelledImages:
 
 
 def chosen(examples: LabelledImages, rows: npt.NDArray[np.int64]) -> LabelledImages:
-    """Some of them."""
+    """Return the examples in the given rows."""
     return LabelledImages(examples.pixels, examples.rows[rows], examples.targets[rows])
 
 
 def split(count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows to train on and to validate."""
+    """Return rows for training and rows for validation."""
     order = np.random.default_rng(0).permutation(count)
     cut = round(VALIDATION * count)
     return order[cut:], order[:cut]
 
 
 def blank(params: Params) -> Network:
-    """The recipe's network, untrained."""
+    """Return the recipe's network, untrained."""
     return blank_network(params.model, 3, len(CLASSES), [0.5] * 3, [0.25] * 3, params.seed)
 
 
 def augmenting(params: Params) -> v2.Compose:
-    """The transforms that are nearest to the pipeline's augmentation."""
+    """Return the transforms that are closest to the pipeline's augmentation."""
     size, settings = params.data.image_size, params.augmentation
     return v2.Compose(
         [
@@ -188,19 +188,19 @@ def augmenting(params: Params) -> v2.Compose:
 
 
 def squaring(params: Params) -> v2.Compose:
-    """The centred square at the store's size."""
+    """Return the transforms to the centred square at the store's size."""
     size = params.data.image_size
     return v2.Compose([v2.Resize(size), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
 
 
 def endless(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Its batches, epoch after epoch."""
+    """Yield the batches of a loader, epoch after epoch."""
     while True:
         yield from loader
 
 
 def from_loader(network: Network, batches: Iterator[tuple[Tensor, Tensor]], compute: Compute) -> LossOf:
-    """The loss of whatever batch comes next."""
+    """Return a function that computes the loss of the next batch."""
 
     def loss_of(*_: Any) -> tuple[Tensor, int]:
         images, targets = next(batches)

@@ -1,11 +1,15 @@
-"""Stage card of final/dvc.yaml: what the final model is, from what it was made, and what is known of its like."""
+"""Stage card of final/dvc.yaml: what the final model is, from what it was made, and how its like was tested."""
+
+from quarterturn.core.stage import start
+
+if __name__ == "__main__":
+    start("card")
 
 import hashlib
 from pathlib import Path
 
 from quarterturn.app.pages import render
 from quarterturn.core.dvc_lock import check_current
-from quarterturn.core.errors import run
 from quarterturn.core.files import atomic, read_json
 from quarterturn.core.params import check_unchanged, load_params
 from quarterturn.data.manifest import read_table, used_rows
@@ -44,7 +48,3 @@ def main() -> None:
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-if __name__ == "__main__":
-    run(main, "card")

@@ -1,6 +1,10 @@
 """Stage split: find, check and de-duplicate the images; draw train, val and test, or folds where labels are few."""
 
-from quarterturn.core.errors import run
+from quarterturn.core.stage import start
+
+if __name__ == "__main__":
+    start("split")
+
 from quarterturn.core.files import write_json
 from quarterturn.core.params import check_unchanged, load_params
 from quarterturn.data.manifest import write_table
@@ -19,7 +23,3 @@ def main() -> None:
     write_table(table, "outputs/split/images.csv")
     write_json(counts, "metrics/split.json")
     check_unchanged(params, "data", "split")
-
-
-if __name__ == "__main__":
-    run(main, "split")

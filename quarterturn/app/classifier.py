@@ -1,4 +1,4 @@
-"""A trained classifier as something to use: files of images in, probabilities out."""
+"""Use of a trained classifier: from image files to probabilities."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -14,21 +14,21 @@ from quarterturn.data.datasets import images_at
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.ingest.decoding import decode_square
 from quarterturn.training.device import Compute, choose
-from quarterturn.training.loop import evaluation_batches
+from quarterturn.training.inference import evaluation_batches
 from quarterturn.training.model_file import Description, load_network
 from quarterturn.training.network import Network
 
 FINAL, TESTED = Path("final/model.safetensors"), Path("outputs/transfer/model.safetensors")
 ROTATION = Path("outputs/pretrain/model.safetensors")
-BATCH = 64  # images at a time
+BATCH = 64  # images per batch
 
 
 class Classifier:
-    """A network with its names and its preprocessing; images are decoded as the pipeline decodes them.
+    """Classify image files with a network; images are decoded as in the pipeline.
 
     Attributes:
         labels: name of each output: classes, or degrees for a rotation classifier.
-        description: what the model file says of itself.
+        description: metadata of the model file.
         network: on the CPU or GPU, in evaluation mode.
     """
 
@@ -38,10 +38,11 @@ class Classifier:
         self.description, self.labels = description, description.outputs
 
     def __call__(self, paths: Iterable[str | Path]) -> list[dict[str, float]]:
-        """Probability of each class, for every file.
+        """Return class → probability for every file.
 
         Raises:
-            UnreadableImage: a file is no image that can be read; OSError: it cannot be opened.
+            UnreadableImage: a file is not a readable image.
+            OSError: a file cannot be opened.
         """
         paths, found = iter(paths), []
         while group := list(islice(paths, BATCH)):
@@ -50,7 +51,7 @@ class Classifier:
         return found
 
     def decode(self, data: bytes) -> Pixels:
-        """A file's bytes as the square that the network sees, (size, size, channels) uint8.
+        """Decode the bytes of a file to the square that the network takes, (size, size, channels) uint8.
 
         Raises:
             UnreadableImage: with the reason.
@@ -59,7 +60,14 @@ class Classifier:
 
     @torch.no_grad()
     def probabilities(self, squares: Pixels) -> npt.NDArray[np.float64]:
-        """Of decoded squares, (n, size, size, channels) uint8: the probability of each output, (n, outputs)."""
+        """Return the probability of each output.
+
+        Args:
+            squares: decoded images, (n, size, size, channels) uint8.
+
+        Returns:
+            (n, outputs) float64.
+        """
         answers: list[Tensor] = [
             self.network(self._compute.move(images_at(squares, chosen))).double().softmax(dim=1).cpu()
             for chosen in evaluation_batches(len(squares), squares.shape[1] * squares.shape[2])
@@ -68,15 +76,16 @@ class Classifier:
 
 
 def load_classifier(path: str | Path | None = None, task: str = "classes") -> Classifier:
-    """A classifier from its model file.
+    """Load a classifier from its model file.
 
     Args:
-        path: of the file; without one, for classes, final/model.safetensors if it has been made, else the model that
-            was tested, outputs/transfer/model.safetensors; for rotations outputs/pretrain/model.safetensors.
+        path: model file. Default for classes: final/model.safetensors if it exists, else
+            outputs/transfer/model.safetensors, the model that was tested. Default for rotations:
+            outputs/pretrain/model.safetensors.
         task: "classes" or "rotation".
 
     Raises:
-        UserError: no such file, no model file, or of the other task.
+        UserError: the file is missing, is not a model file, or holds a model of the other task.
     """
     if path is None:
         path = ROTATION if task == "rotation" else FINAL if FINAL.exists() else TESTED

@@ -249,9 +249,9 @@ def galleries(predictions: pd.DataFrame, store: Store) -> Iterator[Gallery]:
         images = []
         for place in places[:MOST_SHOWN]:
             row = predictions.iloc[place]
-            said = "; ".join(f"{name}: {row[name]} ({sure[name][place]:.2f})" for name in CLASSIFIERS)
-            told = f"{row['actual']}; {said}"
-            images.append(PageImage(thumbnail(store.pixels[rows[row["image"]]]), row["image"], told))
+            predicted = "; ".join(f"{name}: {row[name]} ({sure[name][place]:.2f})" for name in CLASSIFIERS)
+            text = f"{row['actual']}; {predicted}"
+            images.append(PageImage(thumbnail(store.pixels[rows[row["image"]]]), row["image"], text))
         yield Gallery(title, images, len(places))
 
 

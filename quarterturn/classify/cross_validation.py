@@ -1,4 +1,4 @@
-"""Cross-validation, for few labels: a training for each fold and repeat, which says what it thinks of that fold."""
+"""Cross-validation, for few labels: one training for each fold and repeat, tested on that fold."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from quarterturn.training.loop import batches
 from quarterturn.training.network import Network
 
 Plan = TypeVar("Plan", Transfer, Baseline)
-# Of each training: with few labels an epoch is a step or two, and a baseline that is cut short would flatter transfer.
-# With 80 labels it reached 0.885, 0.923, 0.948 on silhouettes after 60, 240, 720 steps, transfer with 40 labels 0.885,
-# 0.894, 0.906; on photos (the recipe) 0.52, 0.69, 0.71 after 200, 400, 1,000. One training each.
+# With few labels an epoch is a step or two, and a baseline that is cut short would flatter transfer. With 80 labels it
+# reached 0.885, 0.923, 0.948 on silhouettes after 60, 240, 720 steps, transfer with 40 labels 0.885, 0.894, 0.906; on
+# photos (the recipe) 0.52, 0.69, 0.71 after 200, 400, 1,000. One training each.
 LEAST_STEPS = 800
 
 
 @dataclass(frozen=True)
 class FoldTraining:
-    """One training and its test: repeat and fold, from 0, and the images' rows in the store, (n,) int64 each."""
+    """Describe one training and its test: repeat and fold, from 0, and rows in the store, (n,) int64 each."""
 
     repeat: int
     fold: int
@@ -35,15 +35,15 @@ class FoldTraining:
     tested: npt.NDArray[np.int64]
 
     def seed(self, seed: int) -> int:
-        """A seed of its own for each training, so that repeats also differ in initial weights and order."""
+        """Return a seed of its own for each training, so that repeats also differ in initial weights and order."""
         return int(np.random.default_rng((seed, self.repeat, self.fold)).integers(2**63))
 
 
 def fold_trainings(table: pd.DataFrame, fraction: float, labels: Sequence[str], key: str) -> list[FoldTraining]:
-    """All trainings, each on a fraction of the labels outside its fold; none in a table without folds.
+    """Plan all trainings, each on a fraction of the labels outside its fold; none in a table without folds.
 
-    Each takes its share from another place in their order. Were it always the first, all would hang on the same few
-    labels, and intervals would be too narrow.
+    Each takes its fraction from another place in their order. If it were always the first, all would depend on the same
+    few labels, and intervals would be too narrow.
 
     Args:
         table: of used images.
@@ -61,7 +61,7 @@ def fold_trainings(table: pd.DataFrame, fraction: float, labels: Sequence[str], 
 
 
 def lengthen(plan: Plan, count: int) -> Plan:
-    """``plan`` with as many epochs as ``count`` images need for `LEAST_STEPS` steps, if it has fewer."""
+    """Return ``plan`` with as many epochs as ``count`` images need for `LEAST_STEPS` steps, if it has fewer."""
     steps = len(batches(count, plan.batch_size, seed=0, epoch=0))  # in an epoch
     return plan.model_copy(update={"epochs": max(plan.epochs, -(-LEAST_STEPS // steps))})
 
@@ -75,20 +75,20 @@ def cross_validate(
     compute: Compute,
     name: str,
 ) -> tuple[Network, dict[str, object], npt.NDArray[np.float64]]:
-    """Train for every round and ask about the fold it held out; at last train on the whole share.
+    """Train for every fold and repeat and predict the fold that was held out; at last train on the whole fraction.
 
     Args:
         store: of images that have folds.
         plan: what fraction of the labels to use, and how long to train; see `lengthen`.
         labels: names of the classes.
         train: makes a network from labelled images, a plan and a seed; it sees no other images.
-        seed: of the last training, and from which each round gets its own.
+        seed: of the last training; each other training gets one of its own from it.
         compute: device and number format of the test.
         name: of the stage.
 
     Returns:
-        The last network, of which no figure is; for metrics/NAME.json, the `labels` of a training that was tested, on
-        average, and the `final_labels`; and probabilities, (images, repeats, classes), of `rows_to_test`, each by a
+        The last network, which no figure describes; for metrics/NAME.json, the `labels` of a training that was tested,
+        on average, and the `final_labels`; and probabilities, (images, repeats, classes), of `rows_to_test`, each by a
         network that has not seen the image.
     """
     key = f"{name}.label_fraction"
@@ -102,8 +102,8 @@ def cross_validate(
         return train(images(chosen), lengthen(plan, len(chosen)), seed)
 
     for each in with_progress(planned, f"{name}, cross-validation", len(planned)):
-        answers = class_probabilities(trained(each.training, each.seed(seed)), images(each.tested), compute)
-        held_out[np.searchsorted(rows, each.tested), each.repeat] = answers
+        probabilities = class_probabilities(trained(each.training, each.seed(seed)), images(each.tested), compute)
+        held_out[np.searchsorted(rows, each.tested), each.repeat] = probabilities
     share = label_subset(store.table, plan.label_fraction, labels, key)
     used = round(float(np.mean([len(each.training) for each in planned])))
     return trained(share, seed), {"labels": used, "final_labels": len(share)}, held_out

@@ -1,44 +1,225 @@
-"""Heads on frozen features, which are computed once."""
+"""Heads on frozen features, which are computed once: logistic regression, or hidden layers.
+
+Linear probes are L2-regularised logistic regressions on the features of one block (Alain and Bengio, 2016). Middle
+blocks transfer best (Gidaris, Singh and Komodakis, ICLR 2018), so the block is chosen like the penalty: on validation,
+or by cross-validation within the training labels where none are spared.
+"""
 
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import product
 from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
-from quarterturn.core.params import TrainingPlan
+from quarterturn.core.params import Model
 from quarterturn.core.progress import with_progress
-from quarterturn.data.datasets import images_at
+from quarterturn.data.datasets import Augmenter, LabelledImages, images_at
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.training.device import Compute
-from quarterturn.training.loop import (
-    NONE_YET,
-    AdamW,
-    Best,
-    Log,
-    batches,
-    epoch_seed,
-    evaluation_batches,
-    scheduled,
-    validation_epochs,
-)
-from quarterturn.training.network import Network, as_logits, pooled
+from quarterturn.training.inference import evaluation_batches
+from quarterturn.training.loop import Job, Log, cross_entropy_of, fit, fit_all_epochs, print_cost
+from quarterturn.training.network import Network, as_logits, make_head, pooled
 
-ROWS = 4096  # that are standardised together
+GRID = 4  # cells a side that features are averaged over for a linear head; less where a block has fewer
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the mean cross-entropy plus penalty / 2 · ‖W‖²
+INNER_FOLDS = 5  # of the cross-validation within the training labels; fewer where a class has fewer labels
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Describe a probe that was chosen: its block, from 1, its penalty, and how it did on held-out images.
+
+    Accuracy and loss (mean cross-entropy, nats) are those of validation, or of cross-validation.
+    """
+
+    block: int
+    penalty: float
+    accuracy: float
+    loss: float
+
+    def summary(self) -> dict[str, object]:
+        """Return the figures as they stand in metrics/NAME.json."""
+        return {"validation": {"accuracy": self.accuracy, "loss": self.loss}, "penalty": self.penalty}
+
+
+def attach_probe(
+    network: Network, training: LabelledImages, validation: LabelledImages | None, outputs: int, job: Job
+) -> Probe:
+    """Put a linear head for ``outputs`` classes on ``network``, in place; its backbone stays as it is.
+
+    Features are averaged over `GRID` × `GRID` cells and standardised by those of the training images. Block and penalty
+    are those with the best accuracy on ``validation``, then the lowest loss; without validation images, on the training
+    images by stratified cross-validation.
+    """
+    started = time.monotonic()
+    grids = [min(GRID, side) for side in block_sides(network, training)]
+    features = block_features(network, training.pixels, training.rows, grids, job.compute)
+    scales = [Standardised(block) for block in features]
+    for scale, block in zip(scales, features, strict=True):
+        scale.in_place(block)
+    targets = torch.from_numpy(training.targets)
+    held_out: list[Tensor] | None = None
+    expected = targets
+    if validation is not None:
+        held_out = block_features(network, validation.pixels, validation.rows, grids, job.compute)
+        expected = torch.from_numpy(validation.targets)
+        for scale, block in zip(scales, held_out, strict=True):
+            scale.in_place(block)
+    best: Probe | None = None
+    candidates = list(product(range(len(features)), PENALTIES))
+    for place, penalty in with_progress(candidates, f"{job.name}, linear heads", len(candidates)):
+        if held_out is None:
+            logits = out_of_fold_logits(features[place], targets, penalty, outputs, job.seed)
+        else:
+            logits = fit_logistic(features[place], targets, penalty, outputs)(held_out[place]).detach()
+        accuracy = (logits.argmax(1) == expected).double().mean().item()
+        probe = Probe(place + 1, penalty, accuracy, F.cross_entropy(logits, expected).item())
+        if best is None or (probe.accuracy, -probe.loss) > (best.accuracy, -best.loss):
+            best = probe
+    assert best is not None
+    place = best.block - 1
+    head = fit_logistic(features[place], targets, best.penalty, outputs)
+    network.attach(scales[place].fold(head), best.block, grids[place])
+    network.eval()
+    print_cost(job.name, started, len(training) + (len(validation) if validation is not None else 0), job.compute)
+    return best
+
+
+def out_of_fold_logits(features: Tensor, targets: Tensor, penalty: float, outputs: int, seed: int) -> Tensor:
+    """Return logits, (n, outputs), for every image, by a head that was fitted without it.
+
+    Where a class has a single label, nothing can be held out: the logits are then all zero.
+    """
+    folds = min(INNER_FOLDS, int(torch.bincount(targets, minlength=outputs).min()))
+    logits = torch.zeros(len(targets), outputs)
+    if folds < 2:
+        return logits
+    splits = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(targets, targets)
+    for fitted, tested in ((torch.from_numpy(one), torch.from_numpy(other)) for one, other in splits):
+        head = fit_logistic(features[fitted], targets[fitted], penalty, outputs)
+        logits[tested] = head(features[tested]).detach()
+    return logits
+
+
+def fit_logistic(features: Tensor, targets: Tensor, penalty: float, classes: int) -> nn.Linear:
+    """Fit an L2-regularised logistic regression by scikit-learn's LBFGS.
+
+    It minimises the mean cross-entropy plus ``penalty`` / 2 · ‖W‖²; the intercept is not penalised.
+
+    Args:
+        features: (n, width) float32, standardised.
+        targets: (n,) int64 class indices; every class occurs.
+        penalty: above 0.
+        classes: number of classes.
+
+    Returns:
+        A linear layer from ``width`` features to ``classes`` logits.
+    """
+    # With two classes scikit-learn fits one row of weights, w, which stands for (-w/2, w/2): half of ‖w‖².
+    scale = 2 if classes == 2 else 1
+    model = LogisticRegression(C=scale / (penalty * len(targets)), tol=1e-5, max_iter=10_000)
+    model.fit(features.numpy(), targets.numpy())
+    weight, bias = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
+    if classes == 2:
+        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+    head = nn.Linear(features.shape[1], classes)
+    with torch.no_grad():
+        head.weight.copy_(weight)
+        head.bias.copy_(bias)
+    return head
+
+
+def attach_hidden_head(
+    network: Network,
+    training: LabelledImages,
+    validation: LabelledImages | None,
+    model: Model,
+    outputs: int,
+    job: Job,
+    log: Log,
+) -> dict[str, object]:
+    """Train a head with hidden layers on the frozen last block of ``network``, in place.
+
+    It is trained by ``job`` on features that are computed once, so without augmentation. Without validation images, it
+    has the weights after the last epoch, and nothing is returned.
+    """
+    grids = [0] * (len(network.backbone) - 1) + [model.grid]
+
+    def features_of(images: LabelledImages) -> Features:
+        (values,) = block_features(network, images.pixels, images.rows, grids, job.compute)
+        return Features(values, torch.from_numpy(images.targets))
+
+    known = features_of(training)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        head = Head(make_head(model, known.values.shape[1], outputs))
+    if validation is None:
+        fit_all_epochs(head, cross_entropy_of(head, known, job.compute), len(known), job)
+        summary: dict[str, object] = {}
+    else:
+        summary = fit(head, known, features_of(validation), job, log).summary()
+    network.attach(head.layers.cpu(), len(network.backbone), model.grid)
+    network.eval()
+    return summary
+
+
+class Head(nn.Module):
+    """Classify features, (n, width, 1, 1), by a head of a network."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits, (n, outputs)."""
+        return as_logits(self.layers(features.flatten(1)))
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features, (n, width) float32, and targets, (n,) int64, as examples for the training loop."""
+
+    values: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def pixels_each(self) -> int:
+        return 1
+
+    def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:
+        """Return the chosen features as images of one pixel, (m, width, 1, 1), and their targets."""
+        del augmentation  # features are those of images as they are
+        rows = torch.from_numpy(chosen)
+        return self.values[rows][..., None, None], self.targets[rows]
+
+
+@torch.no_grad()
+def block_sides(network: Network, images: LabelledImages) -> list[int]:
+    """Return the smaller side of each block's output, in cells."""
+    image, _ = images.batch(np.arange(1))
+    return [min(block.shape[2:]) for block in network.cpu().eval().features(image)]
 
 
 @torch.no_grad()
 def block_features(
     network: Network, pixels: Pixels, rows: npt.NDArray[np.int64], grids: Sequence[int], compute: Compute
 ) -> list[Tensor]:
-    """Features of every block for the given images, in evaluation mode.
+    """Compute features of every block for the given images, in evaluation mode.
 
-    They are in files without a name (where `tempfile` puts them), mapped into memory: those of all blocks are many
+    They are kept in files without a name (where `tempfile` puts them), mapped into memory: those of all blocks are many
     times as large as the images.
 
     Args:
@@ -71,90 +252,17 @@ def block_features(
 
 
 def _mapped(file: IO[bytes], count: int) -> Tensor:
-    """The float32 values in a file, as ``count`` rows, also after it is closed; what is changed stays in the file."""
+    """Return the float32 values in a file as ``count`` rows, also after it is closed; changes stay in the file."""
     return torch.from_numpy(np.memmap(file, np.float32, mode="r+").reshape(count, -1))
 
 
-def fit_heads(
-    heads: Sequence[nn.Module],
-    features: Sequence[Tensor],
-    targets: Tensor,
-    validation_features: Sequence[Tensor],
-    validation_targets: Tensor,
-    plan: TrainingPlan,
-    seed: int,
-    log: Log,
-) -> tuple[int, Best]:
-    """Train each head on its features, all on the same batches; keep the head and epoch with the best validation.
-
-    Args:
-        heads: changed in place; the best is left with its best weights, in evaluation mode.
-        features: per head (n, width) float32.
-        targets: (n,) int64.
-        validation_features: per head (m, width) float32.
-        validation_targets: (m,) int64.
-        plan: epochs, images per step, learning rate, weight decay, schedule.
-        seed: of the order of the batches, and of dropout.
-        log: called with the epoch and `train_loss`, `val_loss`, `val_accuracy` of the head that is best in it.
-
-    Returns:
-        Index of the best head, and its validation result.
-    """
-    steps = len(batches(len(targets), plan.batch_size, seed, 0))
-    parameters = [parameter for head in heads for parameter in head.parameters()]
-    optimizer = AdamW(parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
-    schedule = scheduled(optimizer, plan, plan.epochs * steps)
-    best, leader, weights = NONE_YET, 0, heads[0].state_dict()
-    validated = validation_epochs(plan.epochs)
-    for epoch in with_progress(range(1, plan.epochs + 1), "heads", plan.epochs):
-        total = torch.zeros(len(heads))
-        torch.manual_seed(epoch_seed(seed, epoch))  # of dropout
-        for head in heads:
-            head.train()
-        for chosen in map(torch.from_numpy, batches(len(targets), plan.batch_size, seed, epoch)):
-            losses = torch.stack(
-                [
-                    F.cross_entropy(as_logits(head(block.index_select(0, chosen))), targets[chosen])
-                    for head, block in zip(heads, features, strict=True)
-                ]
-            )
-            optimizer.zero_grad()
-            losses.sum().backward()
-            optimizer.step()
-            schedule.step()
-            total += losses.detach() / steps
-        if epoch not in validated:
-            continue
-        results = [
-            _validate(head, block, validation_targets, epoch)
-            for head, block in zip(heads, validation_features, strict=True)
-        ]
-        first = 0
-        for index, result in enumerate(results):
-            first = index if result.better_than(results[first]) else first
-        result = results[first]
-        log(epoch, {"train_loss": total[first].item(), "val_loss": result.loss, "val_accuracy": result.accuracy})
-        if result.better_than(best):
-            best, leader = result, first
-            weights = {name: tensor.clone() for name, tensor in heads[first].state_dict().items()}
-    best.checked("transfer")
-    heads[leader].load_state_dict(weights)
-    heads[leader].eval()
-    return leader, best
-
-
-@torch.no_grad()
-def _validate(head: nn.Module, features: Tensor, targets: Tensor, epoch: int) -> Best:
-    logits = as_logits(head.eval()(features))
-    accuracy = (logits.argmax(1) == targets).double().mean().item()
-    return Best(epoch, accuracy, F.cross_entropy(logits, targets).item())
-
-
 class Standardised:
-    """Features by the mean and deviation of the training images', and heads on them as heads on plain features.
+    """Standardise features by the mean and standard deviation of the training images'.
 
-    Deviations under a thousandth of their mean are raised to it, lest rare features drown the rest.
+    Deviations below a thousandth of their mean are raised to it: features that hardly ever vary would drown the rest.
     """
+
+    ROWS = 4096  # standardised together
 
     def __init__(self, features: Tensor) -> None:
         deviation = features.std(0, correction=0)
@@ -162,16 +270,16 @@ class Standardised:
         self.deviation = deviation.clamp_min(max(1e-3 * deviation.mean().item(), 1e-12))
 
     def __call__(self, features: Tensor) -> Tensor:
-        """(n, width) → (n, width)."""
+        """Return the features standardised, (n, width)."""
         return (features - self.mean) / self.deviation
 
     def in_place(self, features: Tensor) -> None:
-        """The same, where they are, without as much memory again."""
-        for part in features.split(ROWS):
+        """Standardise the features where they are, without as much memory again."""
+        for part in features.split(self.ROWS):
             part.copy_(self(part))
 
     def fold(self, head: nn.Linear) -> nn.Linear:
-        """The linear head on standardised features as one on plain features."""
+        """Return the linear head on standardised features as one on plain features."""
         folded = nn.Linear(head.in_features, head.out_features)
         with torch.no_grad():
             folded.weight.copy_(head.weight / self.deviation)

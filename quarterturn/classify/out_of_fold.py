@@ -1,4 +1,4 @@
-"""What networks say of images that were held out of their training, and the file that keeps it."""
+"""Out-of-fold predictions: probabilities for images that were held out of a training, and their file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +13,19 @@ from quarterturn.core.files import atomic
 from quarterturn.data.datasets import LabelledImages
 from quarterturn.data.manifest import fold_numbers, rows_to_test
 from quarterturn.training.device import Compute
-from quarterturn.training.loop import predict
+from quarterturn.training.inference import predict
 from quarterturn.training.network import Network
 
 DECIMALS = 6  # of the probabilities in CSV files
 
 
 def class_probabilities(network: Network, examples: LabelledImages, compute: Compute) -> npt.NDArray[np.float64]:
-    """Probability of each class, (n, classes), rounded to `DECIMALS`."""
+    """Return the probability of each class, (n, classes), rounded to `DECIMALS`."""
     logits, _ = predict(network, examples, compute)
     return logits.double().softmax(dim=1).numpy().round(DECIMALS)
 
 
-def write_held_out(
+def write_out_of_fold(
     path: str | Path, table: pd.DataFrame, probabilities: npt.NDArray[np.float64] | None, labels: Sequence[str]
 ) -> None:
     """Write one row for each tested image and repeat: image, repeat from 1, probability of each class.
@@ -47,8 +47,8 @@ def write_held_out(
         pd.DataFrame(columns).to_csv(temporary, index=False, lineterminator="\n")
 
 
-def read_held_out(path: str | Path, table: pd.DataFrame, labels: Sequence[str]) -> npt.NDArray[np.float64]:
-    """The probabilities, (tested images, repeats, classes), that `write_held_out` wrote for this table.
+def read_out_of_fold(path: str | Path, table: pd.DataFrame, labels: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Read the probabilities, (tested images, repeats, classes), that `write_out_of_fold` wrote for this table.
 
     Raises:
         UserError: the file is missing, damaged, or of another table.
@@ -58,7 +58,7 @@ def read_held_out(path: str | Path, table: pd.DataFrame, labels: Sequence[str]) 
     try:
         rows = pd.read_csv(path, dtype=types, usecols=list(types), keep_default_na=False, lineterminator="\n")
         if rows["image"].tolist() != _repeated(table, repeats):
-            raise ValueError("it is of other images")
+            raise ValueError("it belongs to other images")
         return rows[names].to_numpy(np.float64).reshape(-1, repeats, len(labels))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({one_line(error)}); `dvc repro -f` makes it anew") from error
@@ -69,5 +69,5 @@ def _repeated(table: pd.DataFrame, repeats: int) -> list[str]:
 
 
 def probability_columns(labels: Sequence[str]) -> list[str]:
-    """Headings of the columns of probabilities."""
+    """Return the headings of the columns of probabilities."""
     return [f"probability_{label}" for label in labels]

@@ -1,4 +1,4 @@
-"""Writing outputs so that a half-written file is never taken for a whole one."""
+"""Atomic writing and checked reading of output files."""
 
 import json
 import os
@@ -11,34 +11,43 @@ from quarterturn.core.errors import UserError, one_line
 
 
 def check_output(path: Path) -> None:
-    """Raise a `UserError` where a file that a user named is to be written in place of something that is no file."""
+    """Raise a `UserError` if the output named by the user exists and is not a regular file."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is no file; give --output the name of one")
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; when the block ends well, it takes its place."""
+    """Yield a temporary path beside ``path``; it replaces ``path`` when the block ends without an error."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; put that right, or name another file") from error
+    try:
         yield temporary
-        with temporary.open("rb") as file:  # on the disk before it has the name, or a power cut could leave it empty
+        with temporary.open("rb") as file:  # flush before renaming: a power cut could otherwise leave an empty file
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # writing, as on a full disk, does not say where
+        error.filename = error.filename or str(path)  # errors in writing, such as a full disk, lack the name
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(text: str, path: str | Path) -> None:
+    """Write ``text`` as UTF-8, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, "utf-8")
+
+
 def read_text(path: str | Path) -> str:
-    """What a stage wrote as UTF-8.
+    """Return the text, UTF-8, of a file that a stage wrote.
 
     Raises:
-        UserError: there is no such file, or it is no text.
+        UserError: the file is missing or is not UTF-8.
     """
     try:
         return Path(path).read_text("utf-8")
@@ -49,10 +58,10 @@ def read_text(path: str | Path) -> str:
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """What `write_json` wrote.
+    """Return the values that `write_json` wrote.
 
     Raises:
-        UserError: there is no such file, or it is damaged, as in a merge conflict.
+        UserError: the file is missing or damaged, for example by a merge conflict.
     """
     try:
         values: dict[str, Any] = json.loads(read_text(path))
@@ -62,10 +71,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def write_json(values: dict[str, Any], path: str | Path) -> None:
-    """Write a metrics file: nested dictionaries and finite numbers, six significant digits, a newline at the end.
+    """Write a metrics file: nested dictionaries and finite numbers, floats with six significant digits.
 
     Raises:
-        ValueError: for NaN or infinity, which JSON does not have.
+        ValueError: a number is NaN or infinite, which JSON cannot represent.
     """
     with atomic(path) as temporary:
         temporary.write_text(

@@ -68,7 +68,7 @@ def verdict(metrics: dict[str, Any]) -> str:
         claim = "no difference shown between transfer and baseline"
     else:
         claim = f"{these[0]} is {'better' if comparison.difference > 0 else 'worse'} than {these[1]}"
-    told = "; ".join(
+    accuracies = "; ".join(
         f"{name} {metrics[name]['accuracy']:.3f}"
         + (f" [{metrics[name]['accuracy_low']:.3f}, {metrics[name]['accuracy_high']:.3f}]" if folded else "")
         + f" with {metrics[name]['labels']:,} labels"
@@ -80,7 +80,7 @@ def verdict(metrics: dict[str, Any]) -> str:
         where = f"Cross-validated on {metrics['images']:,} labelled images, {metrics['folds']} folds"
         where += f" drawn {metrics['repeats']} times"
     return (
-        f"{where}, {claim}: {told}; {points[0]} points, 95 % interval {points[1]} to {points[2]}, McNemar p ="
+        f"{where}, {claim}: {accuracies}; {points[0]} points, 95 % interval {points[1]} to {points[2]}, McNemar p ="
         f" {comparison.mcnemar_p:.2g}." + (f" {_outlook(metrics, comparison.shown)}" if folded else "")
     )
 
@@ -112,12 +112,12 @@ def _two_digits_up(number: int) -> int:
 def _rotation_metrics(predictions: pd.DataFrame, angles: Sequence[int]) -> dict[str, Any]:
     answers = predictions[[f"rotation_{angle}" for angle in angles]]
     answers = answers[answers.notna().any(axis=1)]
-    asked = answers.notna().to_numpy()
+    tested = answers.notna().to_numpy()
     predicted = answers.fillna(-1).to_numpy(np.int64)
     true = np.broadcast_to(np.array(angles), predicted.shape)
     # Every image was tested equally often: at all angles, or at one.
-    right = (predicted == true)[asked].reshape(len(answers), -1)
-    predicted, true = predicted[asked], true[asked]
+    right = (predicted == true)[tested].reshape(len(answers), -1)
+    predicted, true = predicted[tested], true[tested]
     low, high = clustered_interval(right)
     index = {angle: number for number, angle in enumerate(angles)}
     to_index = np.vectorize(index.__getitem__, otypes=[np.int64])

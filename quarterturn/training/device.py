@@ -1,6 +1,5 @@
-"""Where and in which number format networks run. Training code does not ask; it is told by `choose`."""
+"""The device and number format that networks run in: decided here, and handed to the code that trains."""
 
-import ctypes
 import os
 import resource
 import sys
@@ -18,19 +17,17 @@ M = TypeVar("M", bound=nn.Module)
 # Flags of CPUs that multiply bfloat16 in hardware; others emulate it, slower than fp32.
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-
 
 @dataclass(frozen=True)
 class Compute:
-    """A device, the format of its matrix products, and the layout of images in its memory."""
+    """Hold a device, the format of its matrix products, and the layout of images in its memory."""
 
     device: torch.device
     dtype: torch.dtype
     memory_format: torch.memory_format
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Context in which convolutions and matrix products run in `dtype`; weights stay fp32."""
+        """Return a context in which convolutions and matrix products run in `dtype`; weights stay fp32."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def place(self, module: M) -> M:
@@ -38,11 +35,11 @@ class Compute:
         return module.to(self.device).to(memory_format=self.memory_format)
 
     def move(self, images: Tensor) -> Tensor:
-        """Images, (n, channels, height, width), on the device and in its layout."""
+        """Return images, (n, channels, height, width), on the device and in its layout."""
         return images.to(self.device, memory_format=self.memory_format, non_blocking=True)
 
     def exact(self) -> Self:
-        """The same in fp32, for results that are reported."""
+        """Return the same in fp32, for results that are reported."""
         return replace(self, dtype=torch.float32)
 
     def __str__(self) -> str:
@@ -52,15 +49,8 @@ class Compute:
 
 @cache
 def choose() -> Compute:
-    """CUDA when there is one, else the CPU; bfloat16 where the hardware has it."""
-    _keep_freed_memory()
-    torch.set_deterministic_debug_mode("warn")  # as use_deterministic_algorithms, which first imports the compiler
-    # Nothing here reads memory before it is written, and filling it costs a tenth of the time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    """Choose CUDA when there is one, else the CPU; bfloat16 where the hardware has it. The process stays as it is."""
     if torch.cuda.is_available():
-        torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32, in `exact`
-        # cuBLAS is only repeatable with a fixed workspace; it reads this before its first call.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         modern = torch.cuda.get_device_capability() >= (8, 0)  # tensor cores with bfloat16
         return Compute(
             torch.device("cuda"),
@@ -71,20 +61,19 @@ def choose() -> Compute:
     return Compute(torch.device("cpu"), torch.bfloat16 if bfloat16 else torch.float32, torch.channels_last)
 
 
-def _keep_freed_memory() -> None:
-    """Let the C library keep large blocks that are freed, instead of handing them back to the system: mallopt(3).
-
-    Every step of a training frees them and asks for the same again, and the system would fill them with zeros each
-    time, page by page, which costs more than some of the arithmetic. Results are the same.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # Linux with glibc
-        libc.mallopt(_M_MMAP_MAX, 0)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+def prepare() -> Compute:
+    """Make this process repeat its trainings bit for bit, and `choose`; for programs, before their first training."""
+    # cuBLAS is only repeatable with a fixed workspace; it reads this before its first call.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32, in `Compute.exact`
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Nothing here reads memory before it is written, and filling it costs a tenth of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    return choose()
 
 
 def peak_memory() -> str:
-    """Largest resident memory of this process so far, and of the GPU if one is used."""
+    """Return in words the largest resident memory of this process so far, and of the GPU if one is used."""
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, KiB elsewhere
     text = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.2f} GB memory"
     if torch.cuda.is_available():
@@ -93,7 +82,7 @@ def peak_memory() -> str:
 
 
 def _cpu_flags() -> set[str]:
-    """The CPU's feature flags as Linux lists them; empty elsewhere."""
+    """Return the CPU's feature flags as Linux lists them; none elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -21,7 +21,7 @@ _KEY = "quarterturn"
 
 @dataclass(frozen=True)
 class Description:
-    """What a model file says of itself.
+    """Describe the network in a model file.
 
     Attributes:
         task: "rotation" or "classes".
@@ -58,9 +58,7 @@ def save_network(
         task, outputs, model.model_dump(), network.mean.numel(), image_size, network.block, network.grid, dataset
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    data = save(
-        tensors, metadata={_KEY: json.dumps(asdict(description))}
-    )  # not `save_file`, whose errors are no OSError
+    data = save(tensors, metadata={_KEY: json.dumps(asdict(description))})  # `save_file` raises no OSError
     with atomic(path) as temporary:
         temporary.write_bytes(data)
 
@@ -115,7 +113,7 @@ def load_fitting(
     outputs: list[str] | None = None,
     dataset: str | None = None,
 ) -> Network:
-    """`load_network`, refusing a file that does not fit.
+    """Load a network as `load_network` does, and refuse a file that does not fit.
 
     Args:
         path: of the model file.
@@ -142,7 +140,7 @@ def load_fitting(
 
 
 def blank_network(model: Model, channels: int, outputs: int, mean: list[float], std: list[float], seed: int) -> Network:
-    """An untrained network whose initial weights ``seed`` decides."""
+    """Return an untrained network whose initial weights ``seed`` decides."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Network(model, channels, outputs, mean, std)

@@ -13,7 +13,7 @@ LEAK = 0.2  # slope of the head's LeakyReLU below zero
 
 
 class Network(nn.Module):
-    """A classifier of images.
+    """Classify images.
 
     The backbone is a list of blocks; the head works on the features of block `block`, averaged over a grid of
     `grid` × `grid` cells. Pixels are standardised inside, so a model file holds all that it needs.
@@ -52,7 +52,7 @@ class Network(nn.Module):
         self.head = make_head(model, widths[self.block - 1] * self.grid**2, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, channels, side, side) float in [0, 1] → (n, outputs) logits."""
+        """Return logits, (n, outputs), for images, (n, channels, side, side) float in [0, 1]."""
         features = next(islice(self.features(images), self.block - 1, None))
         return as_logits(self.head(pooled(features, self.grid)))
 
@@ -68,21 +68,8 @@ class Network(nn.Module):
             yield x
 
 
-class MaxPool(nn.Module):
-    """The maximum of each 2×2 pixels; a last row or column that has no other is left out."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, width, h, w) → (n, width, h // 2, w // 2)."""
-        if images.requires_grad or images.device.type != "cpu" or torch.compiler.is_exporting():
-            return F.max_pool2d(images, 2)
-        # The same, in half the time on a CPU: where the maximum was is not looked for, as only gradients need it.
-        height, width = images.shape[2] // 2 * 2, images.shape[3] // 2 * 2
-        rows = torch.maximum(images[:, :, 0:height:2], images[:, :, 1:height:2])
-        return torch.maximum(rows[..., 0:width:2], rows[..., 1:width:2])
-
-
 def pooled(features: Tensor, grid: int) -> Tensor:
-    """Average over grid × grid cells: (n, width, h, w) → (n, width·grid²)."""
+    """Average features over grid × grid cells: (n, width, h, w) → (n, width·grid²)."""
     if features.shape[2:] == (grid, grid):  # every cell is one value
         return features.flatten(1)
     if grid == 1:  # the same, but with a gradient that is repeatable on a GPU too
@@ -91,7 +78,7 @@ def pooled(features: Tensor, grid: int) -> Tensor:
 
 
 def make_head(model: Model, inputs: int, outputs: int) -> nn.Module:
-    """The model's head: linear, or hidden layers with LeakyReLU and dropout; see `as_logits` for its output."""
+    """Return the model's head: linear, or hidden layers with LeakyReLU and dropout; see `as_logits` for its output."""
     if model.output == "sigmoid" and outputs == 2:
         outputs = 1
     layers: list[nn.Module] = []
@@ -103,7 +90,7 @@ def make_head(model: Model, inputs: int, outputs: int) -> nn.Module:
 
 
 def as_logits(output: Tensor) -> Tensor:
-    """A head's output, (n, outputs), as logits; a single one, z, becomes (0, z).
+    """Return a head's output, (n, outputs), as logits; a single one, z, becomes (0, z).
 
     The softmax of (0, z) is the sigmoid of z, and its cross-entropy is the binary cross-entropy.
     """
@@ -111,7 +98,7 @@ def as_logits(output: Tensor) -> Tensor:
 
 
 def _convnet(model: Model, channels: int) -> tuple[list[nn.Module], list[int]]:
-    """Blocks of `depth` × (3×3 convolution, batch normalisation if wanted, ReLU) and a 2×2 maximum.
+    """Return blocks of `depth` × (3×3 convolution, batch normalisation if wanted, ReLU) and a 2×2 maximum.
 
     The maximum comes before the last ReLU: the same result, and the ReLU has a quarter of the work.
     """
@@ -125,13 +112,13 @@ def _convnet(model: Model, channels: int) -> tuple[list[nn.Module], list[int]]:
             layers += [nn.BatchNorm2d(width)] if batch else []
             layers.append(nn.ReLU(inplace=True))
             before = width
-        layers.insert(-1, MaxPool())
+        layers.insert(-1, nn.MaxPool2d(2))
         blocks.append(nn.Sequential(*layers))
     return blocks, list(model.widths)
 
 
 def _resnet(model: Model, channels: int) -> tuple[list[nn.Module], list[int]]:
-    """The four stages of a torchvision ResNet, the stem with the first."""
+    """Return the four stages of a torchvision ResNet, the stem with the first."""
     import torchvision.models  # seconds to import, and only this architecture needs it
 
     resnet = torchvision.models.get_model(model.architecture, weights=None)

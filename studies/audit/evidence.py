@@ -112,18 +112,18 @@ def judge_letterboxed(answers: Answers, letterboxed: Correct) -> Figures:
     return figures
 
 
-def judge_file_facts(told: Mapping[str, Correct], classes: npt.NDArray[np.int64]) -> dict[str, Figures]:
+def judge_file_facts(correct: Mapping[str, Correct], classes: npt.NDArray[np.int64]) -> dict[str, Figures]:
     """Return the accuracy with which each fact about the file predicts the class.
 
     `found` is 1 if the accuracy is above the fraction of the largest class.
 
     Args:
-        told: fact → (n,) bool, whether it predicts the class of an image correctly.
+        correct: fact → (n,) bool, whether it predicts the class of an image correctly.
         classes: (n,) class indices.
     """
     largest = float(pd.Series(classes).value_counts(normalize=True).max())
     figures = {}
-    for name, right in told.items():
+    for name, right in correct.items():
         low, high = accuracy_interval(int(right.sum()), len(right))
         strict, _ = mean_interval(right.astype(np.float64), STRICT)
         figures[name] = {"class": float(right.mean()), "class_low": low, "class_high": high, "chance": largest}

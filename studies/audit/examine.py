@@ -1,4 +1,4 @@
-"""Trains on what an item shows, and tests: by which angle was it rotated, and what is in it?"""
+"""Train and test classifiers on what an item of the audit shows: for the angle and for the class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from torch import Tensor
 
-from quarterturn.classify.finetuning import probe_frozen
+from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.core.params import Augmentation, Model, TrainingPlan
 from quarterturn.data.datasets import Augmenter, LabelledImages, RotatedImages
 from quarterturn.data.pixel_store import Pixels, channel_statistics
-from quarterturn.training.device import choose
-from quarterturn.training.loop import Job, fit, predict
+from quarterturn.training.device import choose, prepare
+from quarterturn.training.inference import predict
+from quarterturn.training.loop import Job, fit
 from quarterturn.training.model_file import blank_network, save_network
 from quarterturn.training.network import Network
 from studies.audit.images import Images
@@ -25,20 +26,20 @@ from studies.audit.images import Images
 ANGLES = [0, 90, 180, 270]
 NAMES = [str(angle) for angle in ANGLES]
 FOLDS = 5
-# Nothing is cropped or recoloured, so that the network sees what is at the edges, and every pixel as it is stored.
+# Without crops and recolouring, the network sees the edges, and every pixel as it is stored.
 AUGMENTATION = Augmentation(crop=1.0, mirror=True, color=0.0)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How each network is made and trained."""
+    """Describe the network and its trainings."""
 
     model: Model
     rotation: TrainingPlan
     probe: TrainingPlan
 
 
-# As the recipe `photos`, but narrower and shorter: two minutes on one core for 2,000 photos.
+# Based on the recipe `photos`, but narrower and shorter: two minutes on one core for 2,000 photos.
 PHOTOS = Settings(
     model=Model(
         architecture="convnet",
@@ -61,7 +62,7 @@ PHOTOS = Settings(
 
 @dataclass(frozen=True)
 class Answers:
-    """What was right about the test images.
+    """Hold which test images were classified correctly.
 
     Attributes:
         rotation: (images, angles) bool.
@@ -73,8 +74,8 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class TurnedApart:
-    """Examples of images that have pixels of their own for each angle, all angles of an image in the same batch."""
+class SeparatelyRotated:
+    """Combine images that have separate pixels for each angle; all angles of an image share a batch."""
 
     parts: Sequence[RotatedImages]
 
@@ -90,21 +91,21 @@ class TurnedApart:
         return torch.cat(images), torch.cat(targets)
 
 
-def ask_network(
+def examine_network(
     stores: Sequence[Pixels], images: Images, settings: Settings, seed: int, name: str, keep: Path | None = None
 ) -> Answers:
     """Train a rotation classifier, then a linear head for the classes on its frozen features; test both.
 
-    Head and features see the same images as the rotation classifier did; the block that the head is on is chosen on
+    Head and features are trained on the same images as the rotation classifier. The block for the head is chosen on
     validation, and all training labels are used.
 
     Args:
         stores: for each angle the pixels that are rotated by it; those of the first are used for the classes.
-        images: what is audited.
+        images: audited images.
         settings: network and training.
-        seed: of weights, order and mirroring.
-        name: for the progress lines.
-        keep: where to write the rotation classifier.
+        seed: seed of weights, order and mirroring.
+        name: label of the progress lines.
+        keep: where to write the rotation classifier; None: nowhere.
     """
 
     def rotated(rows: npt.NDArray[np.int64]) -> list[RotatedImages]:
@@ -114,10 +115,10 @@ def ask_network(
     def labelled(rows: npt.NDArray[np.int64]) -> LabelledImages:
         return LabelledImages(stores[0], rows, images.classes(rows))
 
-    compute = choose()
-    statistics = channel_statistics(stores[0], images.unturned)
+    compute = prepare()
+    statistics = channel_statistics(stores[0], images.pretraining)
     network = blank_network(settings.model, stores[0].shape[3], len(ANGLES), *statistics, seed)
-    training, validation = TurnedApart(rotated(images.unturned)), TurnedApart(rotated(images.validation))
+    training, validation = SeparatelyRotated(rotated(images.pretraining)), SeparatelyRotated(rotated(images.validation))
     fit(network, training, validation, Job(name, settings.rotation, AUGMENTATION, seed, compute), _unlogged)
     rotation = [_right(network, examples) for examples in rotated(images.test)]
     if keep is not None:
@@ -126,18 +127,18 @@ def ask_network(
     known, checked = labelled(images.training), labelled(images.validation)
     outputs = len(images.labels)
     probing = Job("transfer", settings.probe, AUGMENTATION, seed, compute)
-    probed, _ = probe_frozen(network, known, checked, settings.model, outputs, probing, _unlogged)
-    return Answers(np.stack(rotation, axis=1), _right(probed, labelled(images.test)))
+    attach_probe(network, known, checked, outputs, probing)
+    return Answers(np.stack(rotation, axis=1), _right(network, labelled(images.test)))
 
 
-def ask_linear(stores: Sequence[Pixels], images: Images) -> Answers:
-    """Logistic regression on the pixels, for the angle and for the class."""
+def examine_linear(stores: Sequence[Pixels], images: Images) -> Answers:
+    """Fit and test logistic regressions on the pixels, for the angle and for the class."""
 
     def rotated(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float64]]:
         return [_flat(np.rot90(store[rows], angle // 90, (1, 2))) for store, angle in zip(stores, ANGLES, strict=True)]
 
-    targets = np.arange(len(ANGLES)).repeat(len(images.unturned))
-    by_angle = _regression().fit(np.concatenate(rotated(images.unturned)), targets)
+    targets = np.arange(len(ANGLES)).repeat(len(images.pretraining))
+    by_angle = _regression().fit(np.concatenate(rotated(images.pretraining)), targets)
     rotation = [by_angle.predict(values) == index for index, values in enumerate(rotated(images.test))]
     training, test = images.training, images.test
     by_class = _regression().fit(_flat(stores[0][training]), images.classes(training))
@@ -146,9 +147,12 @@ def ask_linear(stores: Sequence[Pixels], images: Images) -> Answers:
 
 
 def told_by_file(images: Images) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which labelled images' class is told without a look at them: by size, bytes, or mean colour; (n,) bool each.
+    """Predict the class of labelled images from facts about their files: size, bytes, or mean colour.
 
-    Cross-validated gradient boosting, which finds thresholds and ranges as well as slopes.
+    Cross-validated gradient boosting is used, which finds thresholds and ranges as well as slopes.
+
+    Returns:
+        Fact → (n,) bool, whether the class of each image is predicted correctly.
     """
     rows = images.labelled
     table, classes = images.table.iloc[rows], images.classes(rows)
@@ -168,7 +172,7 @@ def _right(network: Network, examples: RotatedImages | LabelledImages) -> npt.ND
 
 
 def _regression() -> LogisticRegression:
-    return LogisticRegression(C=0.1, max_iter=2_000)  # C: of pixels in [-1, 1]
+    return LogisticRegression(C=0.1, max_iter=2_000)  # C for pixels in [-1, 1]
 
 
 def _flat(pixels: Pixels) -> npt.NDArray[np.float64]:
@@ -176,4 +180,4 @@ def _flat(pixels: Pixels) -> npt.NDArray[np.float64]:
 
 
 def _unlogged(epoch: int, figures: dict[str, float]) -> None:
-    """Curves are not kept."""
+    """Discard the metrics of an epoch."""

@@ -29,7 +29,7 @@ class Images:
     read: Callable[[str], bytes]
 
     @property
-    def unturned(self) -> npt.NDArray[np.int64]:
+    def pretraining(self) -> npt.NDArray[np.int64]:
         """Return the rows that the rotation classifier is trained on; they need no label."""
         return rows_of(self.table, TRAIN, UNLABELLED)
 

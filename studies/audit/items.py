@@ -7,7 +7,7 @@ from typing import Literal
 
 from quarterturn.data.pixel_store import Pixels
 from studies.audit import ablations, originals
-from studies.audit.examine import ANGLES, Answers, Settings, ask_linear, ask_network
+from studies.audit.examine import ANGLES, Answers, Settings, examine_linear, examine_network
 from studies.audit.images import Images
 
 # Rule for `found`, always based on the rotation accuracy on test images:
@@ -83,5 +83,5 @@ def examine(name: str, images: Images, settings: Settings, keep: Path | None = N
     item = ITEMS[name]
     stores = item.stores(images)
     if item.linear:
-        return ask_linear(stores, images)
-    return ask_network(stores, images, settings, item.seed, name, keep)
+        return examine_linear(stores, images)
+    return examine_network(stores, images, settings, item.seed, name, keep)

@@ -102,7 +102,7 @@ def occlusion(network: Network, pixels: Pixels, row: int, compute: Compute) -> t
     for number, (top, left) in enumerate((top, left) for top in starts for left in starts):
         covered[number, :, top : top + patch, left : left + patch] = COVER / 255
     rotated, targets = rotate_all(covered, ANGLES)
-    told = torch.cat([F.softmax(network(compute.move(part)).float(), dim=1).cpu() for part in rotated.split(256)])
-    probability = told.double().gather(1, targets[:, None]).view(len(ANGLES), -1).mean(dim=0).numpy()
+    answers = torch.cat([F.softmax(network(compute.move(part)).float(), dim=1).cpu() for part in rotated.split(256)])
+    probability = answers.double().gather(1, targets[:, None]).view(len(ANGLES), -1).mean(dim=0).numpy()
     costs: npt.NDArray[np.float64] = (probability[-1] - probability[:-1]).reshape(len(starts), len(starts))
     return float(probability[-1]), costs

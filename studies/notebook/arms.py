@@ -1,4 +1,4 @@
-"""The notebook's two arms with its slips, each of which can be repaired on its own. They live here only."""
+"""The two arms of the original notebook with its errors, each of which can be corrected separately."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,31 +9,32 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from quarterturn.classify.finetuning import with_new_head
+from quarterturn.classify.train import with_new_head
 from quarterturn.core.params import Params, TrainingPlan
 from quarterturn.data.datasets import Examples, LabelledImages, RotatedImages, labelled_images
 from quarterturn.data.manifest import TEST, TRAIN, label_subset, rows_of
 from quarterturn.data.pixel_store import Store, channel_statistics
 from quarterturn.data.rotation import draw_targets
 from quarterturn.training.device import Compute
-from quarterturn.training.loop import batches, epoch_seed, evaluation_batches
+from quarterturn.training.inference import evaluation_batches
+from quarterturn.training.loop import batches, epoch_seed
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run the protocol; the defaults are correct code.
+    """Describe one way to run the protocol; the defaults are correct code.
 
     Attributes:
-        accumulated: gradients are never zeroed, so each step follows the sum of all so far.
-        half: the labels that transfer uses: a fixed half, or another half of every batch.
-        tested: mode of both classifiers in the test; in training mode dropout is on.
-        trunk: what transfer starts from: pretrained and frozen, pretrained and trained on, or untrained and frozen.
-        baseline_rate: learning rate of the baseline; None for the recipe's.
-        baseline_epochs: None for the recipe's.
-        longer: as many steps as the notebook made with its 2,500 training images; else as many epochs.
-        squeezed: images made square by squeezing; else by cropping.
+        accumulated: gradients are never zeroed, so each step follows the sum of all previous ones.
+        half: labels that transfer uses: a fixed half, or another half of every batch.
+        tested: mode of both classifiers in the test; in training mode dropout is active.
+        trunk: start of transfer: pretrained and frozen, pretrained and trained further, or untrained and frozen.
+        baseline_rate: learning rate of the baseline; None: that of the recipe.
+        baseline_epochs: epochs of the baseline; None: those of the recipe.
+        longer: whether to train for as many steps as the notebook with its 2,500 training images; else as many epochs.
+        squeezed: whether images are made square by squeezing; else by cropping.
     """
 
     accumulated: bool = False
@@ -48,7 +49,7 @@ class Variant:
 
 PUBLISHED = Variant(accumulated=True, half="of every batch", tested="training")
 REPAIRED = Variant()
-TRAINED_ON = 2500  # images, in the notebook
+TRAINED_ON = 2500  # number of training images in the notebook
 VARIANTS = {
     "as published": PUBLISHED,
     "as many steps": replace(PUBLISHED, longer=True),
@@ -66,7 +67,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Trained:
-    """A network, how many labels it has seen, and in how many steps."""
+    """Hold a network, the number of labels it was trained on, and the number of steps."""
 
     network: Network
     labels: int
@@ -75,7 +76,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Tested:
-    """What a trained network said of the test images: class indices, (n,) int64 each."""
+    """Hold the true and predicted class indices of the test images, (n,) int64 each."""
 
     actual: npt.NDArray[np.int64]
     predicted: npt.NDArray[np.int64]
@@ -84,14 +85,14 @@ class Tested:
 
 
 class Notebook:
-    """All arms at one seed. What variants share, such as the pretraining, is trained once.
+    """Run all arms at one seed; trainings that variants share, such as the pretraining, run once.
 
-    As in the notebook, the weights after the last epoch are tested; validation images choose nothing.
+    As in the notebook, the weights after the last epoch are tested, and validation images are not used.
 
     Args:
-        params: of the recipe.
+        params: parameters of the recipe.
         store: split and pixels.
-        seed: of initial weights, drawn angles, order, halves and dropout.
+        seed: seed of initial weights, drawn angles, order, halves and dropout.
         compute: device and number format of the training; the test is in fp32.
     """
 
@@ -100,7 +101,7 @@ class Notebook:
         self._trained: dict[tuple[object, ...], Trained] = {}
 
     def run(self, variant: Variant) -> dict[str, Tested]:
-        """Train what is not trained yet, and test it: rotation, transfer and baseline."""
+        """Train the models of a variant that are not trained yet; test rotation, transfer and baseline."""
         rotation = self._once(self._rotation, variant.accumulated, variant.longer)
         transfer = self._once(self._transfer, variant.accumulated, variant.longer, variant.half, variant.trunk)
         baseline = self._once(
@@ -145,7 +146,7 @@ class Notebook:
         return Trained(network, len(training), steps)
 
     def _lasting(self, plan: TrainingPlan, longer: bool) -> TrainingPlan:
-        """The plan, with so many epochs that there are as many steps as in the notebook, if ``longer``."""
+        """Return the plan, if ``longer`` with as many epochs as the notebook's number of steps requires."""
         factor = TRAINED_ON / len(rows_of(self._store.table, TRAIN)) if longer else 1
         return plan.model_copy(update={"epochs": round(factor * plan.epochs)})
 
@@ -173,9 +174,9 @@ class Notebook:
         optimizer = torch.optim.Adam(trained, lr=plan.learning_rate, fused=True)
         steps = 0
         for epoch in range(1, plan.epochs + 1):
-            torch.manual_seed(epoch_seed(self._seed, epoch))  # of dropout
+            torch.manual_seed(epoch_seed(self._seed, epoch))  # for dropout
             for chosen in batches(len(training), plan.batch_size, self._seed, epoch):
-                images, targets = training.batch(chosen[: round(share * len(chosen))])  # the order is random
+                images, targets = training.batch(chosen[: round(share * len(chosen))])  # in random order
                 with self._compute.autocast():
                     logits = network(self._compute.move(images)).float()
                 if not accumulated:
@@ -189,7 +190,7 @@ class Notebook:
     def _test(self, trained: Trained, test: RotatedImages | LabelledImages, dropout: bool) -> Tested:
         exact = self._compute.exact()
         network = exact.place(trained.network).train(dropout)
-        torch.manual_seed(self._seed)  # of dropout
+        torch.manual_seed(self._seed)  # for dropout
         actual, predicted = [], []
         for chosen in evaluation_batches(len(test), test.pixels_each):
             images, targets = test.batch(chosen)

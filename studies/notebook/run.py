@@ -1,8 +1,8 @@
 """The notebook's protocol, reproduced and examined: `make notebook DATA=folder-or-zip`.
 
-Runs the recipe `notebook` through the pipeline in a clone of its own (build/notebook-224), then the variants of arms.py
-on its pixel store and on one at 112 pixels. Each seed's results go to results.csv as soon as it is done; stopped, the
-study goes on with the seeds that are missing. report.py makes tables and images of them.
+Runs the recipe `notebook` through the pipeline in a separate clone (build/notebook-224), then the variants of arms.py
+on its pixel store and on one at 112 pixels. The results of each seed are written to results.csv when it is finished;
+after an interruption the study continues with the missing seeds. report.py makes tables and images from them.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from quarterturn.data.manifest import read_table
 from quarterturn.data.pixel_store import Store
 from quarterturn.evaluation.intervals import confusion
 from quarterturn.ingest.parallel import cores
-from quarterturn.training.device import choose
+from quarterturn.training import device
 from studies.clone import cloned, images, set_params, shell
 from studies.notebook.arms import VARIANTS, Notebook
 from studies.notebook.report import write_report
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def prepare(data: Path, size: int) -> Path:
-    """Run the recipe in a clone: all of it at `SIZE`, the first two stages at another."""
+    """Run the recipe in a clone: the whole pipeline at `SIZE`, only the first two stages at another size."""
     clone, blocks = cloned(f"notebook-{size}"), 3
     grid = size // 2**blocks  # each cell one value of the last block
     set_params(clone, "notebook", {"data": {"path": str(data), "image_size": size}, "model": {"grid": grid}})
@@ -68,19 +68,23 @@ def prepare(data: Path, size: int) -> Path:
 
 
 def split_of(clone: Path) -> str:
-    """Which images, and how they were split: the beginning of a SHA-256."""
+    """Return 12 hex digits that identify the images and their split."""
     table = read_table(clone / "outputs/split/images.csv")[["sha256", "label", "part"]]
     return hashlib.sha256(table.sort_values("sha256").to_csv(index=False).encode()).hexdigest()[:12]
 
 
 def in_order(results: pd.DataFrame) -> pd.DataFrame:
-    """Sorted by size, variant and seed as in `PLAN`; the three arms of each stay in their order."""
+    """Sort the results by size, variant and seed as in `PLAN`; the three arms of each keep their order."""
     keys = results[["image_size", "seed", "variant"]].itertuples(index=False, name=None)
     return results.iloc[np.argsort([PLAN.index(key) for key in keys], kind="stable")]
 
 
 def read_results(split: str) -> pd.DataFrame:
-    """The rows there are; raises a `UserError` if they are of other images."""
+    """Return the existing rows of results.csv.
+
+    Raises:
+        UserError: they belong to other images.
+    """
     if not RESULTS.exists():
         return pd.DataFrame(columns=["image_size", "seed", "variant"])
     finished = pd.read_csv(RESULTS, dtype={"split": "str"})
@@ -90,14 +94,14 @@ def read_results(split: str) -> pd.DataFrame:
 
 
 def examine(clone: Path, size: int, seed: int, variants: list[str]) -> pd.DataFrame:
-    """A row for each variant and each of its three tests, at this seed."""
+    """Return one row for each variant and each of its three tests, at one seed."""
     params = load_params(clone / "params.yaml")
     store = Store(clone / "outputs", size)
-    notebooks = {False: Notebook(params, store, seed, choose())}
+    notebooks = {False: Notebook(params, store, seed, device.prepare())}
     if any(VARIANTS[variant].squeezed for variant in variants):
         other = copy(store)
         other.pixels = squeezed(store, params.data.path)
-        notebooks[True] = Notebook(params, other, seed, choose())
+        notebooks[True] = Notebook(params, other, seed, device.prepare())
     names = {"rotation": [str(angle) for angle in params.rotate_augment.angles]}
     rows = []
     for variant in variants:

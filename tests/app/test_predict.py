@@ -57,7 +57,7 @@ def test_large_images_are_seen_few_at_a_time(monkeypatch: pytest.MonkeyPatch) ->
     squares = np.stack([classifier.decode(encoded(scene(seed=number))) for number in range(25)])
     expected, seen = classifier.probabilities(squares), []
     classifier.network.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
-    monkeypatch.setattr("quarterturn.training.loop.EVALUATION_PIXELS", 10 * 16 * 16)
+    monkeypatch.setattr("quarterturn.training.inference.EVALUATION_PIXELS", 10 * 16 * 16)
     assert classifier.probabilities(squares) == pytest.approx(expected, abs=1e-6)
     assert seen == [10, 10, 5]
 

@@ -8,15 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from quarterturn.classify.finetuning import fit_few, probe_frozen, with_new_head, zeroed
-from quarterturn.classify.linear_probe import Standardised, block_features, fit_heads
+from quarterturn.classify.linear_probe import (
+    PENALTIES,
+    Standardised,
+    attach_hidden_head,
+    attach_probe,
+    block_features,
+    fit_logistic,
+    out_of_fold_logits,
+)
+from quarterturn.classify.train import with_new_head
 from quarterturn.core.params import Augmentation, TrainingPlan
 from quarterturn.data.datasets import LabelledImages
 from quarterturn.training.device import Compute, choose
-from quarterturn.training.loop import Job, cross_entropy_of, evaluate, fit_all_epochs
+from quarterturn.training.inference import evaluate
+from quarterturn.training.loop import Job
 from quarterturn.training.model_file import blank_network
+from quarterturn.training.network import Network
 from tests.models import sized
 
 MODEL = sized([4, 6, 8])
@@ -58,102 +67,85 @@ def test_a_full_disk_for_features_says_where(monkeypatch: pytest.MonkeyPatch) ->
     assert error.value.filename == tempfile.gettempdir()
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"output": "sigmoid"}, {"head": [6, 4], "grid": 2, "dropout": 0.1}, {"head": [6], "output": "sigmoid"}],
-)
-def test_the_frozen_backbone_keeps_every_bit_and_the_head_works_on_it(changes: dict[str, Any]) -> None:
-    model = sized([4, 6, 8], **changes)
-    network = blank_network(model, 1, 4, [0.5], [0.2], 0).eval()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items() if not name.startswith("head")}
-    compute, validation = choose().exact(), example_images(60, 1)
-    probed, best = probe_frozen(network, example_images(80, 0), validation, model, 2, job(0, compute), lambda *_: None)
-    after = probed.state_dict()
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+def backbone_of(network: Network) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items() if not name.startswith("head")}
+
+
+def test_the_frozen_backbone_keeps_every_bit_and_the_probe_works_on_it() -> None:
+    network = blank_network(MODEL, 1, 4, [0.5], [0.2], 0).eval()
+    before, compute, validation = backbone_of(network), choose().exact(), example_images(60, 1)
+    probe = attach_probe(network, example_images(80, 0), validation, 2, job(0, compute))
+    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items())
     # The head in its place gives what it was chosen for, folded or not.
-    accuracy, loss = evaluate(probed, validation, compute)
-    assert accuracy == best.accuracy > 0.9
-    assert abs(loss - best.loss) < 1e-4
-    assert probed.block == 3 or not model.head
+    accuracy, loss = evaluate(network, validation, compute)
+    assert accuracy == probe.accuracy > 0.9
+    assert abs(loss - probe.loss) < 1e-4
+    assert (network.block, probe.penalty in PENALTIES) == (probe.block, True)
 
 
-def test_with_few_labels_the_head_goes_on_the_block_behind_the_middle_and_no_other_image_is_needed() -> None:
-    training, compute = example_images(80, 0), choose().exact()
-    for widths, block in (([4, 6, 8], 2), ([4, 4, 6, 8], 3), ([8], 1)):
-        model = sized(widths)
-        network = blank_network(model, 1, 4, [0.5], [0.2], 0).eval()
-        before = {name: tensor.clone() for name, tensor in network.state_dict().items() if not name.startswith("head")}
-        probed = fit_few(network, training, model, 2, job(0, compute), "head")
-        assert probed.block == block
-        assert all(torch.equal(probed.state_dict()[name], tensor) for name, tensor in before.items())
-        assert evaluate(probed, example_images(60, 1), compute)[0] > 0.9
+@pytest.mark.parametrize("changes", [{"head": [6, 4], "grid": 2, "dropout": 0.1}, {"head": [6], "output": "sigmoid"}])
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_head_with_hidden_layers_learns_on_the_frozen_last_block(changes: dict[str, Any], validated: bool) -> None:
+    model, compute, validation = sized([4, 6, 8], **changes), choose().exact(), example_images(60, 1)
+    network = blank_network(model, 1, 4, [0.5], [0.2], 0).eval()
+    before = backbone_of(network)
+    summary = attach_hidden_head(
+        network, example_images(80, 0), validation if validated else None, model, 2, job(0, compute), lambda *_: None
+    )
+    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items())
+    accuracy, _ = evaluate(network, validation, compute)
+    assert accuracy > 0.9
+    assert summary == {} or summary["validation"]["accuracy"] == accuracy  # type: ignore[index]
+    assert network.block == 3
 
 
-def test_images_that_are_trained_and_chosen_by_are_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = []
-
-    def counted(*arguments: Any) -> list[torch.Tensor]:
-        counts.append(len(arguments[2]))
-        return block_features(*arguments)
-
-    monkeypatch.setattr("quarterturn.classify.finetuning.block_features", counted)
+def test_without_validation_images_the_probe_is_chosen_by_cross_validation_and_repeats_itself() -> None:
     training, heads = example_images(80, 0), []
-    for validation in (training, example_images(80, 0)):
-        network = blank_network(MODEL, 1, 4, [0.5], [0.2], 0)
-        found, _ = probe_frozen(network, training, validation, MODEL, 2, job(0, choose()), lambda *_: None)
-        heads.append(found.head.state_dict())
-    assert counts == [80, 80, 80]
-    assert all(torch.equal(tensor, heads[1][name]) for name, tensor in heads[0].items())
+    for _ in range(2):
+        network = blank_network(MODEL, 1, 4, [0.5], [0.2], 0).eval()
+        probe = attach_probe(network, training, None, 2, job(0, choose().exact()))
+        heads.append(network.head.weight)
+    assert torch.equal(*heads)
+    assert 0.8 < probe.accuracy <= 1
+    assert evaluate(network, example_images(60, 1), choose().exact())[0] > 0.9
 
 
-def test_with_few_labels_fine_tuning_goes_on_to_the_last_epoch_and_learns() -> None:
-    training, compute = example_images(80, 0), choose()
-    pretrained = blank_network(MODEL, 1, 4, [0.5], [0.2], 0)
-    found = fit_few(pretrained, training, MODEL, 2, job(1, compute), "all")
-    expected = with_new_head(pretrained, MODEL, 2, 1)
-    loss_of = cross_entropy_of(expected, training, compute)
-    fit_all_epochs(expected, loss_of, len(training), job(1, compute))
-    assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in found.state_dict().items())
-    assert evaluate(found, example_images(60, 1), compute)[0] > 0.9
+def test_the_better_block_is_chosen() -> None:
+    """The first block sees the images; the second gives nothing, as all its weights are zero."""
+    network = blank_network(sized([4, 6]), 1, 4, [0.5], [0.2], 0).eval()
+    for weights in network.backbone[1].parameters():
+        weights.data.zero_()
+    assert attach_probe(network, example_images(80, 0), example_images(60, 1), 2, job(0, choose().exact())).block == 1
 
 
-def test_a_frozen_head_repeats_itself_dropout_included() -> None:
-    model = sized([4, 8], head=[8], dropout=0.5)
-    first, again, other = (
-        probe_frozen(
-            blank_network(model, 1, 4, [0.5], [0.2], 0),
-            example_images(40, 0),
-            example_images(20, 1),
-            model,
-            2,
-            job(seed, choose()),
-            lambda *_: None,
-        )[0].state_dict()
-        for seed in (0, 0, 1)
-    )
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not all(torch.equal(first[name], other[name]) for name in first)
+def test_out_of_fold_logits_know_nothing_of_the_image_they_are_for() -> None:
+    torch.manual_seed(0)
+    features, targets = torch.randn(60, 100), torch.arange(60) % 2
+    logits = out_of_fold_logits(features, targets, 1e-4, 2, 0)
+    assert abs((logits.argmax(1) == targets).double().mean().item() - 0.5) < 0.25  # noise: seen, it would be 1
+    assert fit_logistic(features, targets, 1e-4, 2)(features).argmax(1).equal(targets)
+    assert not out_of_fold_logits(features[:3], torch.tensor([0, 0, 1]), 0.1, 2, 0).any()  # a class with one label
 
 
-def test_head_and_epoch_are_chosen_on_validation() -> None:
-    random = torch.Generator().manual_seed(0)
-    targets = torch.arange(100) % 2
-    useless = torch.randn(100, 5, generator=random)
-    useful = targets[:, None] + 0.1 * torch.randn(100, 3, generator=random)
-    logged: list[tuple[int, dict[str, float]]] = []
-    chosen, best = fit_heads(
-        [nn.Linear(5, 2), nn.Linear(3, 2)],
-        [useless[:50], useful[:50]],
-        targets[:50],
-        [useless[50:], useful[50:]],
-        targets[50:],
-        PLAN,
-        0,
-        lambda *figures: logged.append(figures),
-    )
-    assert chosen == 1
-    assert best.accuracy == 1
-    assert [epoch for epoch, _ in logged] == list(range(1, 31))
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_logistic_regression_reaches_the_minimum_of_the_penalised_loss(classes: int) -> None:
+    random = np.random.default_rng(0)
+    y = random.integers(classes, size=150)
+    x = (random.normal(size=(150, 20)) + 0.4 * np.eye(classes, 20)[y]).astype(np.float32)
+    features, targets, penalty = torch.from_numpy(x), torch.from_numpy(y), 0.03
+
+    def loss(weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        logits = features @ weight.T + bias
+        return torch.nn.functional.cross_entropy(logits, targets) + penalty / 2 * weight.square().sum()
+
+    head = fit_logistic(features, targets, penalty, classes)
+    weight = head.weight.detach().requires_grad_()
+    bias = head.bias.detach().requires_grad_()
+    loss(weight, bias).backward()
+    assert weight.grad is not None
+    assert weight.grad.abs().max() < 1e-3
+    assert bias.grad is not None
+    assert bias.grad.abs().max() < 1e-3
 
 
 def test_a_feature_that_never_varies_in_training_does_no_harm() -> None:
@@ -161,9 +153,9 @@ def test_a_feature_that_never_varies_in_training_does_no_harm() -> None:
     features = torch.stack([torch.zeros(40), targets.float()], dim=1)
     strange = features.clone()
     strange[:, 0] = 1e4
-    scale, head = Standardised(features), zeroed(nn.Linear(2, 2))
-    _, best = fit_heads([head], [scale(features)], targets, [scale(strange)], targets, PLAN, 0, lambda *_: None)
-    assert best.accuracy == 1
+    scale = Standardised(features)
+    head = fit_logistic(scale(features), targets, 0.01, 2)
+    assert head(scale(strange)).argmax(1).equal(targets)
     folded = scale.fold(head)
     torch.testing.assert_close(folded(features), head(scale(features)), atol=1e-4, rtol=1e-4)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from quarterturn.classify.out_of_fold import class_probabilities, read_held_out, write_held_out
+from quarterturn.classify.out_of_fold import class_probabilities, read_out_of_fold, write_out_of_fold
 from quarterturn.core.errors import UserError
 from quarterturn.data.datasets import LabelledImages
 from quarterturn.data.manifest import FOLDS, TEST, UNLABELLED
@@ -26,8 +26,8 @@ def table_of(names: list[str]) -> pd.DataFrame:
 def test_answers_come_back_as_they_were(tmp_path: Path) -> None:
     table = table_of(NAMES)
     answers = np.random.default_rng(0).dirichlet([1, 1], (len(NAMES), 2)).round(6)
-    write_held_out(tmp_path / "held-out.csv", table, answers, LABELS)
-    np.testing.assert_array_equal(read_held_out(tmp_path / "held-out.csv", table, LABELS), answers)
+    write_out_of_fold(tmp_path / "held-out.csv", table, answers, LABELS)
+    np.testing.assert_array_equal(read_out_of_fold(tmp_path / "held-out.csv", table, LABELS), answers)
     rows = pd.read_csv(tmp_path / "held-out.csv", keep_default_na=False)
     assert list(rows.columns) == ["image", "repeat", "probability_cat", "probability_Löwe, klein"]
     assert rows["image"].tolist() == [name for name in NAMES for _ in range(2)]
@@ -36,7 +36,7 @@ def test_answers_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_without_cross_validation_there_is_a_header_only(tmp_path: Path) -> None:
     table = table_of(NAMES).drop(columns=FOLDS)
-    write_held_out(tmp_path / "held-out.csv", table, None, ["cat", "dog"])
+    write_out_of_fold(tmp_path / "held-out.csv", table, None, ["cat", "dog"])
     assert (tmp_path / "held-out.csv").read_bytes() == b"image,repeat,probability_cat,probability_dog\n"
 
 
@@ -58,7 +58,7 @@ def test_answers_that_do_not_fit_are_refused_in_one_line(tmp_path: Path, content
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"held-out.csv cannot be read \(.*dvc repro -f") as raised:
-        read_held_out(path, table_of(["a"]), ["cat", "dog"])
+        read_out_of_fold(path, table_of(["a"]), ["cat", "dog"])
     assert len(str(raised.value).splitlines()) == 1
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from quarterturn.evaluation.cv_intervals import share_interval
 from quarterturn.evaluation.intervals import tango_interval
 from quarterturn.evaluation.metrics import metrics_of, verdict
-from quarterturn.evaluation.predictions import predictions_table, surest_mistakes
+from quarterturn.evaluation.predictions import predictions_table
 
 LABELS, ANGLES = ["cat", "dog"], [0, 90]
 
@@ -55,11 +55,6 @@ def test_the_verdict_claims_only_what_was_shown(transfer: int, baseline: int, cl
     assert claim in sentence
     assert f"{transfer / 200:.3f} with 1,000 labels" in sentence
     assert f"{(transfer - baseline) / 2:+.1f} points" in sentence
-
-
-def test_the_surest_mistakes_come_first_and_no_right_answer_among_them() -> None:
-    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
-    assert surest_mistakes(probabilities, np.array([0, 0, 0, 1])).tolist() == [2, 1]
 
 
 def test_where_one_angle_was_drawn_only_that_answer_counts() -> None:

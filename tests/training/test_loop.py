@@ -10,19 +10,11 @@ from quarterturn.core.errors import UserError
 from quarterturn.core.params import Augmentation, TrainingPlan
 from quarterturn.data.datasets import LabelledImages, RotatedImages
 from quarterturn.training.device import choose
-from quarterturn.training.loop import (
-    Best,
-    Job,
-    batches,
-    evaluate,
-    evaluation_batches,
-    fit,
-    predict,
-    scheduled,
-    warmup_cosine,
-)
+from quarterturn.training.inference import evaluate, evaluation_batches, predict
+from quarterturn.training.loop import Best, Job, batches, fit
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network
+from quarterturn.training.optimizer import scheduled, warmup_cosine
 from tests.models import sized
 
 MODEL = sized([8, 8])

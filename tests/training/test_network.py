@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from quarterturn.core.params import Model
 from quarterturn.training.model_file import blank_network
-from quarterturn.training.network import MaxPool, Network, as_logits, pooled
+from quarterturn.training.network import Network, as_logits, pooled
 from tests.models import sized
 
 SMALL = sized([4, 6, 8], depth=2)
@@ -23,22 +23,6 @@ def test_blocks_halve_the_side_and_have_the_given_widths() -> None:
     network = blank_network(SMALL, 3, 2, [0.5] * 3, [0.2] * 3, seed=0)
     shapes = [tuple(block.shape) for block in network.features(torch.rand(1, 3, 32, 32))]
     assert shapes == [(1, 4, 16, 16), (1, 6, 8, 8), (1, 8, 4, 4)]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("side", [(8, 8), (9, 7), (2, 3)])
-def test_the_maximum_is_torchs_with_gradients_and_without(
-    side: tuple[int, int], layout: torch.memory_format, dtype: torch.dtype
-) -> None:
-    images = torch.randn(3, 5, *side, generator=torch.Generator().manual_seed(0))
-    images[0, 1, 1, 0] = torch.nan
-    images = images.to(dtype).to(memory_format=layout)
-    expected = F.max_pool2d(images, 2)
-    for requires_grad in (False, True):
-        found = MaxPool()(images.clone(memory_format=torch.preserve_format).requires_grad_(requires_grad)).detach()
-        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
-        assert found.stride() == expected.stride()
 
 
 def test_a_head_on_a_middle_block_leaves_the_later_blocks_uncomputed() -> None:

@@ -1,4 +1,4 @@
-"""Features of a backbone that the user has: torchvision's weights by name, or a model file of this project."""
+"""Features of a backbone supplied by the user: torchvision's weights by name, or a model file of this project."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from quarterturn.core.errors import UserError
 from quarterturn.data.datasets import images_at
-from quarterturn.training.loop import evaluation_batches
+from quarterturn.training.inference import evaluation_batches
 from quarterturn.training.model_file import load_network
 from quarterturn.training.network import Network, pooled
 from studies.label_efficiency.arms.images import Images, Rows
@@ -15,9 +15,9 @@ from studies.label_efficiency.arms.seed import Seed
 
 
 def given_features(seed: Seed, name: str) -> tuple[Tensor, Tensor]:
-    """Features of all labelled training rows and of the held-out rows, (n, width) float32 each.
+    """Return the features of all labelled training rows and of the held-out rows, (n, width) float32 each.
 
-    Images are decoded anew, at the size that the backbone was trained at.
+    Images are decoded again, at the size that the backbone was trained at.
     """
     backbone, side = load_backbone(name)
     data, images = seed.study.data, seed.images
@@ -37,20 +37,26 @@ def given_features(seed: Seed, name: str) -> tuple[Tensor, Tensor]:
 
 
 def load_backbone(name: str) -> tuple[nn.Module, int]:
-    """A backbone, (n, 1 or 3, side, side) float in [0, 1] → (n, width), and its side.
+    """Load a backbone.
 
     Args:
-        name: of torchvision's weights, such as ResNet18_Weights.IMAGENET1K_V1, which torchvision downloads where they
-            are not in its cache; or a model file of this project, *.safetensors.
+        name: name of torchvision's weights, such as ResNet18_Weights.IMAGENET1K_V1, which torchvision downloads unless
+            they are in its cache; or a model file of this project, *.safetensors.
+
+    Returns:
+        The backbone, which maps (n, 1 or 3, side, side) float in [0, 1] to (n, width), and its side in pixels.
+
+    Raises:
+        UserError: there are no such weights, or they cannot be downloaded.
     """
     if Path(name).suffix == ".safetensors":
         network, description = load_network(name)
         return LastBlock(network), description.image_size
-    from torchvision.models import get_model, get_weight  # seconds to import
+    from torchvision.models import get_model, get_weight  # takes seconds to import
 
     try:
         weights = get_weight(name)
-    except (KeyError, ValueError, AttributeError, TypeError) as error:  # whatever the name leads it to
+    except (KeyError, ValueError, AttributeError, TypeError) as error:  # depending on the name
         raise UserError(
             f"given: {name!r} is neither a .safetensors file nor the name of torchvision's weights"
         ) from error
@@ -63,7 +69,7 @@ def load_backbone(name: str) -> tuple[nn.Module, int]:
 
 
 class LastBlock(nn.Module):
-    """The average of a network's last block."""
+    """Average the output of a network's last block over its area."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -74,7 +80,7 @@ class LastBlock(nn.Module):
 
 
 class Standard(nn.Module):
-    """What a torchvision classifier gives its last layer, of images standardised as it was trained."""
+    """Return the input of the last layer of a torchvision classifier, for images standardized as in its training."""
 
     mean: Tensor
     std: Tensor

@@ -1,20 +1,19 @@
-"""Linear heads on frozen features, all fractions of the labels at once."""
+"""Linear heads on frozen features, at every fraction of the labels."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from quarterturn.classify.finetuning import GRID
-from quarterturn.classify.linear_probe import Standardised, block_features
+from quarterturn.classify.linear_probe import GRID, Standardised, block_features, fit_logistic
 from quarterturn.training.network import Network
 from studies.label_efficiency.arms.cells import Cell
-from studies.label_efficiency.arms.logistic import fit_logistic
 from studies.label_efficiency.arms.seed import Seed
 
 
 def frozen_blocks(seed: Seed, network: Network, name: str) -> list[Cell]:
-    """A cell for each block and fraction: arm NAME-block-1 and so on, and NAME for the block that was chosen."""
+    """Return a cell for each block and fraction: arm NAME-block-1 and so on, and NAME for the block that was chosen."""
     pixels, rows = seed.images.pixels, seed.part.labelled(1.0)
     image = torch.zeros(1, pixels.shape[3], *pixels.shape[1:3])
     with torch.no_grad():
@@ -30,7 +29,7 @@ def frozen_blocks(seed: Seed, network: Network, name: str) -> list[Cell]:
 
 
 def frozen(seed: Seed, features: Tensor, held_out: Tensor, names: Sequence[str]) -> list[Cell]:
-    """A cell for each fraction, under each of the names.
+    """Return a cell for each fraction, under each of the names; penalties were chosen on tuning seeds.
 
     Args:
         seed: whose labels are used.
@@ -38,16 +37,16 @@ def frozen(seed: Seed, features: Tensor, held_out: Tensor, names: Sequence[str])
         held_out: of the held-out rows, (m, width) float32.
         names: of the arm.
     """
-    study, rows = seed.study, torch.from_numpy(seed.part.labelled(1.0))
-    used = [seed.part.labelled(fraction) for fraction in study.fractions]
-    weights = torch.stack([torch.isin(rows, torch.from_numpy(chosen)).float() for chosen in used])
-    few = torch.tensor([fraction <= study.probe.few_up_to for fraction in study.fractions])
-    penalties = torch.where(few, study.probe.few, study.probe.many)
-    scale, targets = Standardised(features), torch.from_numpy(seed.images.targets[rows.numpy()])
-    heads = fit_logistic(scale(features), targets, weights, penalties, seed.images.classes)
-    logits = torch.einsum("nw,hwc->hnc", scale(held_out), heads[:, :-1]) + heads[:, None, -1]
-    return [
-        Cell(name, fraction, len(chosen), answers)
-        for fraction, chosen, answers in zip(study.fractions, used, logits.argmax(dim=2).numpy(), strict=True)
-        for name in names
-    ]
+    study, rows = seed.study, seed.part.labelled(1.0)
+    scale = Standardised(features)
+    known, unknown = scale(features), scale(held_out)
+    cells = []
+    for fraction in study.fractions:
+        chosen = seed.part.labelled(fraction)
+        penalty = study.probe.few if fraction <= study.probe.few_up_to else study.probe.many
+        used = torch.from_numpy(np.isin(rows, chosen))
+        targets = torch.from_numpy(seed.images.targets[chosen])
+        head = fit_logistic(known[used], targets, penalty, seed.images.classes)
+        predicted = head(unknown).argmax(dim=1).numpy()
+        cells += [Cell(name, fraction, len(chosen), predicted) for name in names]
+    return cells

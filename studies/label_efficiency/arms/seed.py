@@ -1,5 +1,4 @@
-"""One seed of the study: its images, and the networks trained on them, on one thread, so that several seeds at once
-give what one after the other does."""
+"""One seed of the study: its images and trainings, on one thread, so that parallel seeds give the same results."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quarterturn.classify.finetuning import with_new_head
+from quarterturn.classify.train import with_new_head
 from quarterturn.data.datasets import Augmenter, LabelledImages, RotatedImages
 from quarterturn.data.pixel_store import channel_statistics
-from quarterturn.training.device import Compute, choose
-from quarterturn.training.loop import Job, LossOf, cross_entropy_of, fit_all_epochs, predict
+from quarterturn.training.device import Compute, prepare
+from quarterturn.training.inference import predict
+from quarterturn.training.loop import Job, LossOf, cross_entropy_of, fit_all_epochs
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network, pooled
 from studies.label_efficiency.arms.cells import Cell
@@ -28,14 +28,14 @@ ANGLES = (0, 90, 180, 270)
 
 
 def single_threaded() -> Compute:
-    """Where training runs; one thread, whatever the machine has."""
+    """Restrict torch to one thread, and return the device and number format of trainings."""
     torch.set_num_threads(1)
-    return choose()
+    return prepare()
 
 
 @dataclass(frozen=True)
 class Seed:
-    """Its number decides the part, and all random numbers of its trainings."""
+    """Hold what a seed needs; its number determines the part and all random numbers of its trainings."""
 
     number: int
     study: Study
@@ -45,18 +45,18 @@ class Seed:
 
     @classmethod
     def open(cls, folder: Path, number: int) -> Self:
-        """Read the study's params in ``folder``, and its images."""
+        """Read the study's parameters in ``folder``, and its images."""
         study = load_study(folder)
         images = Images(study.data)
         return cls(number, study, images, images.part(number, study.folds), single_threaded())
 
     def blank(self, rows: Rows, outputs: int) -> Network:
-        """An untrained network, whose input is standardised by the given rows."""
+        """Return an untrained network, whose input is standardized by the statistics of the given rows."""
         pixels = self.images.pixels
         return blank_network(self.study.model, pixels.shape[3], outputs, *channel_statistics(pixels, rows), self.number)
 
     def rotation(self) -> Network:
-        """A rotation classifier, trained on all of the part's training images at every angle."""
+        """Train a rotation classifier on all training images of the part, at every angle."""
         training, recipe = RotatedImages(self.images.pixels, self.part.training, ANGLES), self.study.pretrain
         network = self.blank(training.rows, len(ANGLES))
         self._fit(network, cross_entropy_of(network, training, self.compute), len(training), recipe, "rotation")
@@ -65,14 +65,14 @@ class Seed:
     def classifier(
         self, rows: Rows, recipe: Recipe, start: Network | None, name: str, rotated: Rows | None = None
     ) -> Network:
-        """A classifier trained on the given labelled rows.
+        """Train a classifier on the given labelled rows.
 
         Args:
-            rows: whose labels are used.
-            recipe: how it is trained.
-            start: whose backbone it starts from; None: from scratch.
-            name: for the progress lines.
-            rotated: rows whose rotation is learnt at the same time, as an auxiliary loss (S4L: Zhai et al., ICCV 2019).
+            rows: labelled rows.
+            recipe: training recipe.
+            start: network whose backbone is the start; None: from scratch.
+            name: label of the progress lines.
+            rotated: rows for a simultaneous auxiliary rotation loss (S4L: Zhai et al., ICCV 2019); None: no such loss.
         """
         if start is None:
             network = self.blank(rows, self.images.classes)
@@ -96,7 +96,15 @@ class Seed:
     def curve(
         self, name: str, arm: Arm, start: Network | None, fractions: Iterable[float], rotated: str = "none"
     ) -> list[Cell]:
-        """A cell of arm ``name`` for every fraction; ``rotated`` (none, labelled or all) says whose rotation helps."""
+        """Train and test an arm at every fraction.
+
+        Args:
+            name: name of the arm.
+            arm: recipes.
+            start: network whose backbone is the start; None: from scratch.
+            fractions: fractions of the labels.
+            rotated: images for the auxiliary rotation loss: none, labelled or all.
+        """
         cells = []
         for fraction in fractions:
             rows = self.part.labelled(fraction)
@@ -106,7 +114,7 @@ class Seed:
         return cells
 
     def predictions(self, network: Network) -> Rows:
-        """Class index for each held-out row, in fp32; targets are not looked at."""
+        """Return the class index for each held-out row, in fp32; the true classes are not used."""
         blind = LabelledImages(self.images.pixels, self.part.held_out, self.part.held_out * 0)
         return predict(network, blind, self.compute.exact())[0].argmax(dim=1).numpy()
 
@@ -118,7 +126,7 @@ class Seed:
     def _with_rotation(
         self, network: Network, second_head: nn.Module, training: LabelledImages, pool: RotatedImages
     ) -> LossOf:
-        """The classes' cross-entropy plus, weighted, that of the angles of as many images, in one batch."""
+        """Return the loss: cross-entropy of the classes plus, weighted, that of the angles of as many images."""
 
         def loss_of(chosen: npt.NDArray[np.int64], augmentation: Augmenter) -> tuple[Tensor, int]:
             images, targets = training.batch(chosen, augmentation)

@@ -1,0 +1,156 @@
+"""Training a classifier: from scratch, or from pretrained features that are fine-tuned or frozen."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from quarterturn.classify.cross_validation import Plan, cross_validate
+from quarterturn.classify.linear_probe import attach_hidden_head, attach_probe
+from quarterturn.classify.out_of_fold import write_out_of_fold
+from quarterturn.core.files import write_json
+from quarterturn.core.params import Model, Params, TrainingPlan, Transfer
+from quarterturn.data.datasets import LabelledImages, labelled_images
+from quarterturn.data.manifest import FOLDS, VAL, label_subset, rows_of
+from quarterturn.data.pixel_store import Store, channel_statistics
+from quarterturn.training.checkpoint import Checkpoint, Checkpoints
+from quarterturn.training.device import Compute
+from quarterturn.training.loop import Job, Log, cross_entropy_of, fit, fit_all_epochs
+from quarterturn.training.model_file import blank_network, save_network
+from quarterturn.training.network import Network
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Hold what the training of a classifier leaves.
+
+    Attributes:
+        network: the classifier.
+        summary: its figures for metrics/NAME.json.
+        out_of_fold: probabilities, (tested images, repeats, classes), if it was cross-validated.
+    """
+
+    network: Network
+    summary: dict[str, object]
+    out_of_fold: npt.NDArray[np.float64] | None = None
+
+
+def train_classifier(
+    name: str,
+    params: Params,
+    plan: Plan,
+    store: Store,
+    pretrained: Network | None,
+    saved: Checkpoints,
+    log: Log,
+    compute: Compute,
+) -> Trained:
+    """Train a classifier on ``plan.label_fraction`` of the labels; cross-validate it where the table has folds.
+
+    Args:
+        name: of the stage.
+        params: of the whole run.
+        plan: section of ``params`` for this training.
+        store: images, and their parts or folds.
+        pretrained: network whose backbone it starts from; None: from random weights.
+        saved: checkpoints of its trainings.
+        log: called with the epoch and its figures at each validation.
+        compute: device and number format.
+    """
+    labels, seed = params.data.labels, params.seed
+    key = f"{name}.label_fraction"
+
+    def without_validation(training: LabelledImages, plan: Plan, seed: int) -> Network:
+        return fit_without_validation(name, params, plan, training, pretrained, seed, saved.next(), compute)
+
+    if FOLDS in store.table:
+        network, summary, held_out = cross_validate(
+            store, plan, labels, without_validation, seed, compute.exact(), name
+        )
+        return Trained(network, summary | _block(network, pretrained), held_out)
+    rows = label_subset(store.table, plan.label_fraction, labels, key)
+    training = labelled_images(store.pixels, store.table, rows, labels)
+    validation = labelled_images(store.pixels, store.table, rows_of(store.table, VAL), labels)
+    job = Job(name, plan, params.augmentation, seed, compute, saved.next())
+    if pretrained is not None and is_frozen(plan):
+        network, summary = frozen_classifier(pretrained, training, validation, params, job, log)
+    else:
+        network = starting_network(params, training, pretrained, seed)
+        summary = fit(network, training, validation, job, log).summary()
+    return Trained(network, {**summary, "labels": len(training)} | _block(network, pretrained))
+
+
+def fit_without_validation(
+    name: str,
+    params: Params,
+    plan: Plan,
+    training: LabelledImages,
+    pretrained: Network | None,
+    seed: int,
+    checkpoint: Checkpoint,
+    compute: Compute,
+) -> Network:
+    """Train a classifier on all of ``training``; no image is spared to choose an epoch by.
+
+    Fine-tuned and from scratch, it has the weights after the last epoch; frozen, block and penalty are chosen by
+    cross-validation within ``training``. Arguments as for `train_classifier`.
+    """
+    job = Job(name, plan, params.augmentation, seed, compute, checkpoint)
+    if pretrained is not None and is_frozen(plan):
+        return frozen_classifier(pretrained, training, None, params, job, lambda *_: None)[0]
+    network = starting_network(params, training, pretrained, seed)
+    fit_all_epochs(network, cross_entropy_of(network, training, compute), len(training), job)
+    return network
+
+
+def is_frozen(plan: TrainingPlan) -> bool:
+    """Return whether only a head is trained."""
+    return isinstance(plan, Transfer) and plan.trainable == "head"
+
+
+def starting_network(params: Params, training: LabelledImages, pretrained: Network | None, seed: int) -> Network:
+    """Return the classifier before its training: ``pretrained`` with a new head, or random weights."""
+    outputs = len(params.data.labels)
+    if pretrained is not None:
+        return with_new_head(pretrained, params.model, outputs, seed)
+    statistics = channel_statistics(training.pixels, training.rows)
+    return blank_network(params.model, training.pixels.shape[3], outputs, *statistics, seed)
+
+
+def with_new_head(pretrained: Network, model: Model, outputs: int, seed: int) -> Network:
+    """Return a network with ``pretrained``'s backbone and input statistics, and an untrained head for ``outputs``."""
+    mean, std = pretrained.mean.flatten().tolist(), pretrained.std.flatten().tolist()
+    network = blank_network(model, len(mean), outputs, mean, std, seed)
+    network.backbone.load_state_dict(pretrained.backbone.state_dict())
+    return network
+
+
+def frozen_classifier(
+    pretrained: Network,
+    training: LabelledImages,
+    validation: LabelledImages | None,
+    params: Params,
+    job: Job,
+    log: Log,
+) -> tuple[Network, dict[str, object]]:
+    """Return a copy of ``pretrained`` with a head on its frozen features, and its figures for metrics/NAME.json."""
+    network, outputs = copy.deepcopy(pretrained), len(params.data.labels)
+    if params.model.head:
+        return network, attach_hidden_head(network, training, validation, params.model, outputs, job, log)
+    return network, attach_probe(network, training, validation, outputs, job).summary()
+
+
+def write_classifier(name: str, trained: Trained, params: Params, store: Store) -> None:
+    """Write the model file, the out-of-fold predictions and the metrics of the stage ``name``."""
+    labels, size = params.data.labels, params.data.image_size
+    path = Path("outputs", name, "model.safetensors")
+    save_network(trained.network, "classes", labels, params.model, size, path, store.fingerprint)
+    write_out_of_fold(Path("outputs", name, "held-out.csv"), store.table, trained.out_of_fold, labels)
+    write_json(trained.summary, f"metrics/{name}.json")
+
+
+def _block(network: Network, pretrained: Network | None) -> dict[str, object]:
+    """Return the block whose features are used; from random weights, it is always the last."""
+    return {} if pretrained is None else {"block": network.block}
