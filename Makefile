@@ -1,12 +1,14 @@
 # Targets that need the environment make it first: .venv, from requirements.lock. PYTHON=… chooses another Python 3.11+.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# A process for each core, with one thread each; one that has nothing left to do takes over tests of another.
+TESTS = OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro test torture fuzz lint docs pages rooms lock photos notebook study audit upright bench
+.PHONY: help env repro check test test-slow test-all torture fuzz lint docs pages rooms lock photos notebook study audit upright bench
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: .venv/installed ## make the environment in .venv
 
@@ -15,8 +17,16 @@ repro: .venv/installed ## check params.yaml and run what has changed of the pipe
 	@quarterturn mend
 	dvc repro
 
-test: lint ## check style and types, run all tests, show coverage
-	OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist loadgroup --cov --cov-report=term:skip-covered
+check: lint ## check style and types, run the tests of what does not train: a minute
+	$(TESTS) tests/core tests/data tests/ingest tests/evaluation tests/test_rooms.py tests/test_trust.py
+
+test: lint ## check style and types, run all tests but the slow ones, show coverage: five minutes at most
+	$(TESTS) --cov --cov-report=term:skip-covered
+
+test-slow: .venv/installed ## run the slow tests only
+	$(TESTS) -m slow
+
+test-all: test test-slow ## run all tests, as continuous integration does
 
 torture: .venv/installed ## kill the pipeline at 50 random moments; the report is docs/torture.md
 	python -m tests.torture 50 --report docs/torture.md
