@@ -31,7 +31,8 @@ def say_estimate(study: Study, stages: Sequence[str]) -> None:
     hours = total / _images_per_second(study, single_threaded()) / 3600
     print(
         f"study: {len(stages)} stages to run, {total / 1e6:.1f} million images: about {hours:.1f} CPU-hours,"
-        f" {hours / cores():.1f} hours on {cores()} cores; it can be stopped at any time and continues with the stages that are missing",
+        f" {hours / cores():.1f} hours on {cores()} cores; it can be stopped at any time,"
+        " and continues with the missing stages",
         flush=True,
     )
 

@@ -89,7 +89,7 @@ def read_results(split: str) -> pd.DataFrame:
         return pd.DataFrame(columns=["image_size", "seed", "variant"])
     finished = pd.read_csv(RESULTS, dtype={"split": "str"})
     if (finished["split"] != split).any():
-        raise UserError(f"{RESULTS} holds results of other images; move it away to begin anew")
+        raise UserError(f"{RESULTS} holds results of other images; move it away to start again")
     return finished
 
 
