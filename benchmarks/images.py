@@ -41,6 +41,7 @@ def small_cloud(number: int, size: tuple[int, int]) -> Image.Image:
 
 
 def as_jpeg(image: Image.Image) -> bytes:
+    """Return the image as the bytes of a JPEG."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=QUALITY)
     return file.getvalue()

@@ -46,6 +46,7 @@ def tables(results: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def figures_table(results: Mapping[str, Any]) -> list[str]:
+    """Return the table of figures and their targets."""
     rows = [
         f"| {text} | {target} | {f'{results[key]:.3g}' if key in results else 'not yet'} |"
         for key, text, target in ROWS

@@ -67,6 +67,11 @@ def published(path: Path, finished: dict[str, dict[str, Any]]) -> dict[str, floa
 
 
 def parsed() -> argparse.Namespace:
+    """Return the command-line options.
+
+    Raises:
+        UserError: a part or the images do not exist.
+    """
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.partition("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(PARTS)}; all, if none is named")
     parser.add_argument("--data", type=Path, help="photos of cats and dogs, a folder or .zip; without, made-up ones")

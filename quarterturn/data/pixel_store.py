@@ -120,7 +120,7 @@ def channel_statistics(
 ) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation of each channel over the given rows, as fractions of full scale (0 to 1).
 
-    At most ``most`` evenly spaced rows are read, which is enough to standardize the network's input.
+    At most ``most`` evenly spaced rows are read, which is enough to standardise the network's input.
     """
     counts = np.zeros((pixels.shape[3], 256), dtype=np.int64)  # a histogram is exact and small
     for row in rows[:: max(1, -(-len(rows) // most))]:

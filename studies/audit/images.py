@@ -35,18 +35,22 @@ class Images:
 
     @property
     def training(self) -> npt.NDArray[np.int64]:
+        """Return the rows of the training images, (n,) int64."""
         return rows_of(self.table, TRAIN)
 
     @property
     def validation(self) -> npt.NDArray[np.int64]:
+        """Return the rows of the validation images, (n,) int64."""
         return rows_of(self.table, VAL)
 
     @property
     def test(self) -> npt.NDArray[np.int64]:
+        """Return the rows of the test images, (n,) int64."""
         return rows_of(self.table, TEST)
 
     @property
     def labelled(self) -> npt.NDArray[np.int64]:
+        """Return the rows of all labelled images, (n,) int64."""
         return rows_of(self.table, TRAIN, VAL, TEST)
 
     def classes(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -50,6 +50,7 @@ def decoded(change: Callable[[bytes], bytes]) -> Callable[[Images], list[Pixels]
 
 
 def whole(images: Images) -> list[Pixels]:
+    """Return the unchanged squares for every angle."""
     return [images.pixels] * len(ANGLES)
 
 

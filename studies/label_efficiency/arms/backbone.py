@@ -80,7 +80,7 @@ class LastBlock(nn.Module):
 
 
 class Standard(nn.Module):
-    """Return the input of the last layer of a torchvision classifier, for images standardized as in its training."""
+    """Return the input of the last layer of a torchvision classifier, for images standardised as in its training."""
 
     mean: Tensor
     std: Tensor

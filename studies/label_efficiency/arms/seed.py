@@ -51,7 +51,7 @@ class Seed:
         return cls(number, study, images, images.part(number, study.folds), single_threaded())
 
     def blank(self, rows: Rows, outputs: int) -> Network:
-        """Return an untrained network, whose input is standardized by the statistics of the given rows."""
+        """Return an untrained network, whose input is standardised by the statistics of the given rows."""
         pixels = self.images.pixels
         return blank_network(self.study.model, pixels.shape[3], outputs, *channel_statistics(pixels, rows), self.number)
 
