@@ -35,10 +35,28 @@ def stages_of(lock: Any) -> Mapping[str, Any]:
 
 def changed_params(stages: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
     """Return the keys, such as transfer.epochs, whose values differ between the lock's stages and params.yaml."""
-    made_with = {
-        key: value for stage in stages.values() for key, value in stage.get("params", {}).get(PARAMS, {}).items()
-    }
-    return sorted(key for key, value in made_with.items() if param(params, key) != value)
+    made_with = [item for stage in stages.values() for item in stage.get("params", {}).get(PARAMS, {}).items()]
+    return sorted({leaf for key, value in made_with for leaf, *_ in differences(value, param(params, key), key)})
+
+
+def differences(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """Return the dotted keys whose values differ, sorted, each with its old and new value; None if it is missing."""
+    before, after = leaves(old, key), leaves(new, key)
+    return [
+        (leaf, before.get(leaf), after.get(leaf))
+        for leaf in sorted({*before, *after})
+        if before.get(leaf) != after.get(leaf)
+    ]
+
+
+def leaves(value: Any, key: str = "") -> dict[str, Any]:
+    """Return the values of a nested mapping by dotted key, which begins with ``key``."""
+    if not isinstance(value, Mapping):
+        return {key: value}
+    found: dict[str, Any] = {}
+    for name, part in value.items():
+        found |= leaves(part, f"{key}.{name}" if key else str(name))
+    return found
 
 
 def param(params: Mapping[str, Any], key: str) -> Any:

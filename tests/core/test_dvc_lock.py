@@ -26,6 +26,18 @@ def test_params_that_differ_are_named() -> None:
     assert changed_params(stages, {"seed": 1, "transfer": 4}) == ["seed", "transfer.epochs"]
 
 
+def test_of_a_whole_section_the_leaves_that_differ_are_named() -> None:
+    stages = {"pretrain": {"params": {"params.yaml": {"seed": 0, "model": {"depth": 2, "widths": [4, 8]}}}}}
+    assert changed_params(stages, {"seed": 0, "model": {"widths": [4, 8], "depth": 2}}) == []
+    assert changed_params(stages, {"seed": 0, "model": {"depth": 3, "widths": [4, 8]}}) == ["model.depth"]
+    assert changed_params(stages, {"seed": 1, "model": {"widths": [4], "new": 1}}) == [
+        "model.depth",
+        "model.new",
+        "model.widths",
+        "seed",
+    ]
+
+
 @pytest.mark.parametrize(
     ("lock", "params", "told"),
     [
