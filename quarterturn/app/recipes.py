@@ -12,6 +12,7 @@ from quarterturn.core.files import atomic
 from quarterturn.core.params import YAML_ERRORS, check_params, load_params
 
 FOLDER, PARAMS = Path("recipes"), Path("params.yaml")
+DATA_KEYS = ("path", "labels")  # of the section data: they describe the images, whatever the recipe
 LAYOUTS = ((2, 2, 0), (2, 4, 2), (4, 4, 0), (4, 6, 4))  # common indents: of a mapping, a list, the dash in a list
 
 
@@ -34,8 +35,8 @@ def apply(name: str) -> list[str]:
         The differences, as "pretrain.epochs: 3 → 40"; without any, the file is not written.
 
     Raises:
-        UserError: the recipe does not exist, has a key that is not in params.yaml, or a value that is not allowed;
-            nothing is written.
+        UserError: the recipe does not exist, has a key that is not in params.yaml or that describes the images, or a
+            value that is not allowed; nothing is written.
     """
     known = [*list_recipes()]
     if name not in known:  # this also rejects paths out of the folder
@@ -43,7 +44,10 @@ def apply(name: str) -> list[str]:
     source = FOLDER / f"{name}.yaml"
     before, values = _read(PARAMS)
     layout = next((each for each in LAYOUTS if _dump(values, each) == before), LAYOUTS[0])
-    changes = _merge(values, _read(source)[1], f"{source}: {PARAMS} has no key")
+    recipe = _read(source)[1]
+    if of_data := [key for key in DATA_KEYS if key in (recipe.get("data") or {})]:
+        raise UserError(f"{source} sets data.{of_data[0]}, which describes the images; set it in {PARAMS} yourself")
+    changes = _merge(values, recipe, f"{source}: {PARAMS} has no key")
     check_params(values, f"{PARAMS} with {source}")
     if changes:
         with atomic(PARAMS) as temporary:

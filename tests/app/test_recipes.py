@@ -56,16 +56,16 @@ def test_a_second_time_changes_nothing_and_does_not_write() -> None:
 
 @pytest.mark.parametrize("indent", ["", "  "])
 def test_lists_of_one_item_a_line_keep_their_indentation_and_what_follows(indent: str) -> None:
-    block = f"labels: # names\n  {indent}- cat\n  {indent}- dog\n\n  # stored\n  image_size"
+    block = f"widths: # channels\n  {indent}- 32\n  {indent}- 64\n\n  # convolutions\n  depth"
     text = Path("params.yaml").read_text("utf-8")
-    head, tail = text.split("labels: ")[0], text.split("image_size")[1]
+    head, tail = text.split("widths: ")[0], text.split("depth", 1)[1]
     Path("params.yaml").write_text(f"{head}{block}{tail}", "utf-8")
-    write_recipe("mine", "data:\n  labels: [cat, dog, bear]\n")
-    assert apply("mine") == ["data.labels: [cat, dog] → [cat, dog, bear]"]
-    expected = block.replace("dog\n", f"dog\n  {indent}- bear\n")
+    write_recipe("mine", "model:\n  widths: [32, 64, 128]\n")
+    assert apply("mine") == ["model.widths: [32, 64] → [32, 64, 128]"]
+    expected = block.replace("64\n", f"64\n  {indent}- 128\n")
     assert Path("params.yaml").read_text("utf-8") == f"{head}{expected}{tail}"
-    write_recipe("mine", "data:\n  labels: []\n")
-    with pytest.raises(UserError, match=r"data\.labels is \[\]"):
+    write_recipe("mine", "model:\n  widths: []\n")
+    with pytest.raises(UserError, match=r"model\.widths is \[\]"):
         apply("mine")
 
 
@@ -89,7 +89,9 @@ def test_quotes_and_long_lines_elsewhere_stay() -> None:
         ("augmentation: {mirror: 1}", "params.yaml with recipes/mine.yaml: augmentation.mirror is 1"),
         ("model: 3", "params.yaml with recipes/mine.yaml: model is 3"),
         ("seed: {a: 3}", "params.yaml with recipes/mine.yaml: seed is {'a': 3}"),
-        ("data: {labels: []}", "params.yaml with recipes/mine.yaml: data.labels is []"),
+        ("model: {widths: []}", "params.yaml with recipes/mine.yaml: model.widths is []"),
+        ("data: {labels: [cat, dog]}", "recipes/mine.yaml sets data.labels, which describes the images"),
+        ("data: {path: data/mine}", "recipes/mine.yaml sets data.path, which describes the images"),
         ("seed: !mine 3", "recipes/mine.yaml cannot be read as YAML: "),
         ("seed: 1\nseed: 2", "recipes/mine.yaml cannot be read as YAML: "),
         ("seed: [", "recipes/mine.yaml cannot be read as YAML: "),
