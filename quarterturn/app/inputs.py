@@ -12,6 +12,7 @@ import numpy as np
 
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.data.pixel_store import Pixels
+from quarterturn.ingest.decoding import set_pillow_limits
 from quarterturn.ingest.parallel import cores
 from quarterturn.ingest.source import SUFFIXES, ImageSource, shown
 
@@ -82,6 +83,7 @@ class Decoded:
     """
 
     def __init__(self, images: Iterable[ImageFile], decode: Callable[[bytes], Pixels], size: int) -> None:
+        set_pillow_limits()
         self._images, self._decode, self._size = iter(images), decode, size
         self.count = self.unreadable = 0
 

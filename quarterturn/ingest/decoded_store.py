@@ -8,7 +8,7 @@ import pandas as pd
 
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.data.pixel_store import NewStore, new_store
-from quarterturn.ingest.decoding import decode_square
+from quarterturn.ingest.decoding import decode_square, set_pillow_limits
 from quarterturn.ingest.parallel import map_in_processes
 from quarterturn.ingest.source import ImageSource
 
@@ -36,6 +36,7 @@ def decode_into(store: NewStore, source: ImageSource, item: tuple[int, str, str]
     """Write the square of one image into its row; ``item`` is (row, name, SHA-256 of the file)."""
     row, name, sha256 = item
     _, size, _, channels = store.shape
+    set_pillow_limits()  # in the process that decodes
     try:
         data = source.read(name)
         if hashlib.sha256(data).hexdigest() != sha256:

@@ -18,7 +18,7 @@ from quarterturn.ingest.chroma import without_traces
 # out for safety. Pillow opens MPO, a JPEG with further images inside, as JPEG.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 200_000_000  # pixels; 0.6 GB as RGB; the resolution of the largest phone sensors
-MIN_SIDE = 8  # pixels; smaller images show nothing recognizable
+MIN_SIDE = 8  # pixels; smaller images show nothing recognisable
 HASH_SIDE = 16  # side of the perceptual hash, 16 × 16 = 256 bits
 DRAFT_MARGIN = 2  # JPEGs are decoded at this multiple of the wanted side or more, then resized
 COARSE = ("JPEG", "MPO", "WEBP", "AVIF")  # formats with subsampled chroma
@@ -143,8 +143,14 @@ def _in_mode(mode: str, image: Image.Image) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-# Pillow only warns above MAX_IMAGE_PIXELS and raises above twice that; the filter turns the warning into an error.
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-# Warnings about damaged metadata of readable images do not name the file.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+def set_pillow_limits() -> None:
+    """Have Pillow admit images of `MAX_PIXELS` in this process, and keep quiet about damaged metadata.
+
+    Only programs call this; importing the decoder changes nothing for others. Pillow itself warns above 89 million
+    pixels and refuses twice as many.
+    """
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    # Pillow only warns above the limit, and raises above twice that.
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    # Warnings about damaged metadata of readable images do not name the file.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")

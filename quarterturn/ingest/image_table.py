@@ -7,7 +7,7 @@ from functools import partial
 import pandas as pd
 
 from quarterturn.core.errors import UnreadableImage, UserError
-from quarterturn.ingest.decoding import examine
+from quarterturn.ingest.decoding import examine, set_pillow_limits
 from quarterturn.ingest.parallel import map_in_processes
 from quarterturn.ingest.source import ImageSource, folded, labels_by_path, shown
 
@@ -35,6 +35,7 @@ def describe(source: ImageSource, name: str) -> dict[str, object]:
     """Return one row of the table: the facts about a file, or the reason why it cannot be used."""
     row: dict[str, object] = {"image": shown(name), "reason": "", "width": 0, "height": 0, "channels": 0, "bytes": 0}
     row |= {"sha256": "", "perceptual_hash": ""}
+    set_pillow_limits()  # in the process that decodes
     try:
         data = source.read(name)
         row |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

@@ -332,3 +332,12 @@ def test_different_images_have_different_hashes() -> None:
 def distance(first: bytes, second: bytes) -> int:
     a, b = (int(examine(data).perceptual_hash, 16) for data in (first, second))
     return (a ^ b).bit_count()
+
+
+def test_importing_the_decoder_changes_no_limit_and_no_filter_of_others() -> None:
+    code = "import warnings; from PIL import Image; before = Image.MAX_IMAGE_PIXELS, list(warnings.filters)\n"
+    code += "import quarterturn.ingest.decoding; from quarterturn import load_classifier\n"
+    code += "ours = [each for each in warnings.filters if each not in before[1]]\n"
+    code += "print(before[0] == Image.MAX_IMAGE_PIXELS, [each for each in ours if 'PIL' in str(each)])"
+    printed = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout
+    assert printed.split() == ["True", "[]"]
