@@ -180,7 +180,7 @@ def angles(confusion: Matrix) -> list[tuple[str, int, int, float, float, float]]
     rows = []
     for angle, row in confusion.items():
         right, count = row[angle], sum(row.values())
-        low, high = accuracy_interval(right, count) if count else (0.0, 1.0)
+        low, high = accuracy_interval(right / count, count) if count else (0.0, 1.0)
         rows.append((angle, right, count, right / max(count, 1), low, high))
     return rows
 

@@ -27,14 +27,6 @@ def independent(images: int, folds: int, repeats: int) -> float:
     return images / (folds * (1 / (folds * repeats) + 1 / (folds - 1)))
 
 
-def share_interval(share: float, count: float) -> tuple[float, float]:
-    """Return Wilson's 95 % interval (1927) of a proportion of ``count`` images; ``count`` may be fractional."""
-    z = float(norm.ppf((1 + LEVEL) / 2))
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * float(np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
-
-
 @dataclass(frozen=True)
 class FoldComparison(PairedComparison):
     """Describe the difference first minus second, cross-validated.

@@ -34,10 +34,12 @@ class PairedComparison:
         return (self.low > 0 or self.high < 0) and self.mcnemar_p < 1 - LEVEL
 
 
-def accuracy_interval(correct: int, count: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval (1927) of an accuracy, for ``correct`` of ``count`` images."""
-    interval = binomtest(correct, count).proportion_ci(LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
+def accuracy_interval(accuracy: float, count: float) -> tuple[float, float]:
+    """Return Wilson's 95 % interval (1927) of an accuracy on ``count`` images, which need not be a whole number."""
+    z = float(norm.ppf((1 + LEVEL) / 2))
+    centre = (accuracy + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * float(np.sqrt(accuracy * (1 - accuracy) / count + z**2 / (4 * count**2)))
+    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def clustered_interval(correct: npt.NDArray[np.bool_]) -> tuple[float, float]:
@@ -50,8 +52,8 @@ def clustered_interval(correct: npt.NDArray[np.bool_]) -> tuple[float, float]:
     accuracy = float(correct.mean())
     variance_of_mean = float(correct.mean(axis=1).var()) / images
     effective = accuracy * (1 - accuracy) / variance_of_mean if variance_of_mean > 0 else images
-    count = round(min(max(effective, images), images * times))
-    return accuracy_interval(round(accuracy * count), count)
+    count = min(max(effective, images), images * times)
+    return accuracy_interval(accuracy, count)
 
 
 def compare_paired(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> PairedComparison:
@@ -129,7 +131,7 @@ def classifier_metrics(
     """
     predicted = probabilities.argmax(axis=1)
     correct = int((predicted == actual).sum())
-    low, high = accuracy_interval(correct, len(actual))
+    low, high = accuracy_interval(correct / len(actual), len(actual))
     precision, recall, _, _ = precision_recall_fscore_support(
         actual, predicted, labels=range(len(names)), zero_division=0
     )

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from quarterturn.core.params import CLASSIFIERS
-from quarterturn.evaluation.cv_intervals import compare_folds, independent, share_interval
+from quarterturn.evaluation.cv_intervals import compare_folds, independent
 from quarterturn.evaluation.intervals import (
     PairedComparison,
+    accuracy_interval,
     classifier_metrics,
     clustered_interval,
     compare_paired,
@@ -41,7 +42,7 @@ def metrics_of(predictions: pd.DataFrame, labels: Sequence[str], angles: Sequenc
         found = classifier_metrics(actual, probabilities, list(labels))
         if folded:
             count = independent(len(predictions) // repeats, folds, repeats)
-            found["accuracy_low"], found["accuracy_high"] = share_interval(found["accuracy"], count)
+            found["accuracy_low"], found["accuracy_high"] = accuracy_interval(found["accuracy"], count)
             tests = predictions.groupby(["repeat", "fold"]).indices.values()
             found["roc_auc"] = float(np.mean([roc_auc(actual[rows], probabilities[rows]) for rows in tests]))
         metrics[classifier] = found

@@ -44,7 +44,7 @@ def difference_interval(
 def judge(answers: Mapping[str, Answers]) -> dict[str, Figures]:
     """Return for every item its accuracies and changes, with intervals, and `found`, 1 or 0, if it is judged.
 
-    The four answers for an image are correlated, so the fraction of its four rotations that are recognized is one value
+    The four answers for an image are correlated, so the fraction of its four rotations that are recognised is one value
     per image. `found` uses an interval of level `STRICT`; all other intervals have level 95 %.
     """
     figures = {}
@@ -69,7 +69,7 @@ def accuracies(answers: Answers) -> Figures:
     rotation, transfer = answers.rotation, answers.classes
     low, high = clustered_interval(rotation)
     figures = {"rotation": float(rotation.mean()), "rotation_low": low, "rotation_high": high}
-    low, high = accuracy_interval(int(transfer.sum()), len(transfer))
+    low, high = accuracy_interval(float(transfer.mean()), len(transfer))
     return figures | {"transfer": float(transfer.mean()), "transfer_low": low, "transfer_high": high}
 
 
@@ -124,7 +124,7 @@ def judge_file_facts(correct: Mapping[str, Correct], classes: npt.NDArray[np.int
     largest = float(pd.Series(classes).value_counts(normalize=True).max())
     figures = {}
     for name, right in correct.items():
-        low, high = accuracy_interval(int(right.sum()), len(right))
+        low, high = accuracy_interval(float(right.mean()), len(right))
         strict, _ = mean_interval(right.astype(np.float64), STRICT)
         figures[name] = {"class": float(right.mean()), "class_low": low, "class_high": high, "chance": largest}
         figures[name]["found"] = int(strict > largest)

@@ -66,7 +66,7 @@ def published_beside_reproduced(results: pd.DataFrame, recipe: dict[str, dict[st
     lines = header(columns)
     for arm, matrix in PUBLISHED.items():
         right, count = int(np.trace(matrix)), int(matrix.sum())
-        low, high = accuracy_interval(right, count)
+        low, high = accuracy_interval(right / count, count)
         of_arm = rights(results, "as published", arm, 224)
         expected = predicted_accuracy(of_arm.mean(axis=1), of_arm.shape[1], count)
         accuracy = right / count

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterturn.evaluation.cv_intervals import NEARLY_ZERO, WORTH_TELLING, compare_folds, independent, share_interval
+from quarterturn.evaluation.cv_intervals import NEARLY_ZERO, WORTH_TELLING, compare_folds, independent
 from quarterturn.evaluation.intervals import accuracy_interval, tango_interval
 from tests.rooms import ROOT
 
@@ -31,21 +31,16 @@ def test_images_count_as_fewer_by_nadeau_and_bengio() -> None:
 
 def test_the_documentation_says_what_100_labels_count() -> None:
     count = independent(100, folds=5, repeats=3)
-    low, high = share_interval(0.8, count)
+    low, high = accuracy_interval(0.8, count)
     text = " ".join((ROOT / "docs/explanation/evidence.md").read_text("utf-8").split())
     told = f"100 labelled images count as {count:.0f}, and an accuracy of 0.8 has the interval [{low:.2f}, {high:.2f}]"
     assert told in text
 
 
-@pytest.mark.parametrize(("right", "count"), [(0, 20), (81, 263), (7, 10), (20, 20)])
-def test_the_interval_of_a_share_is_wilsons(right: int, count: int) -> None:
-    assert share_interval(right / count, count) == pytest.approx(accuracy_interval(right, count), abs=1e-12)
-
-
 @settings(deadline=None)
 @given(st.floats(0, 1), st.floats(1, 1000))
 def test_a_share_lies_in_its_interval(share: float, count: float) -> None:
-    low, high = share_interval(share, count)
+    low, high = accuracy_interval(share, count)
     assert 0 <= low <= share + 1e-12
     assert share - 1e-12 <= high <= 1
 
@@ -156,7 +151,7 @@ def test_intervals_cover_what_such_trainings_are_expected_to_reach(images: int, 
     covered = {"few": 0, "all": 0, "difference": 0}
     for hits in found:
         for index, name in enumerate(("few", "all")):
-            low, high = share_interval(hits[index].mean(), independent(images, 5, 3))
+            low, high = accuracy_interval(hits[index].mean(), independent(images, 5, 3))
             covered[name] += low <= expected[index] <= high
         comparison = compare_folds(hits[0], hits[1], 5)
         covered["difference"] += comparison.low <= expected[0] - expected[1] <= comparison.high

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
+from scipy.stats import binomtest
 
 from quarterturn.evaluation.intervals import (
     accuracy_interval,
@@ -38,17 +39,15 @@ def pairs(draw: st.DrawFn) -> tuple[int, int, int]:
     [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0000, 0.1611), (1, 29, 0.0061, 0.1718)],
 )
 def test_wilsons_interval_as_published(correct: int, count: int, low: float, high: float) -> None:
-    assert accuracy_interval(correct, count) == pytest.approx((low, high), abs=5e-5)
-    opposite = accuracy_interval(count - correct, count)
+    assert accuracy_interval(correct / count, count) == pytest.approx((low, high), abs=5e-5)
+    opposite = accuracy_interval(1 - correct / count, count)
     assert opposite == pytest.approx((1 - high, 1 - low), abs=5e-5)
 
 
-@pytest.mark.parametrize(("correct", "count"), [(1, 1), (7, 10), (436, 623), (623, 623)])
-def test_wilsons_interval_as_its_closed_form(correct: int, count: int) -> None:
-    share = correct / count
-    centre = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = Z / (1 + Z**2 / count) * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
-    assert accuracy_interval(correct, count) == pytest.approx((centre - half, centre + half), abs=1e-12)
+@pytest.mark.parametrize(("correct", "count"), [(0, 20), (1, 1), (7, 10), (436, 623), (623, 623)])
+def test_wilsons_interval_as_scipys(correct: int, count: int) -> None:
+    reference = binomtest(correct, count).proportion_ci(method="wilson")
+    assert accuracy_interval(correct / count, count) == pytest.approx((reference.low, reference.high), abs=1e-12)
 
 
 # Accuracies of images that are asked several times
@@ -57,7 +56,7 @@ def test_wilsons_interval_as_its_closed_form(correct: int, count: int) -> None:
 @pytest.mark.parametrize("right", [0, 1, 150, 421, 500])
 def test_answers_that_agree_count_as_one(right: int) -> None:
     correct = np.repeat(np.arange(500) < right, 4).reshape(500, 4)
-    assert clustered_interval(correct) == accuracy_interval(right, 500)
+    assert clustered_interval(correct) == pytest.approx(accuracy_interval(right / 500, 500))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -65,7 +64,7 @@ def test_answers_that_agree_count_as_one(right: int) -> None:
 def test_independent_answers_count_each(seed: int, share: float) -> None:
     correct = np.random.default_rng(seed).random((2_000, 4)) < share
     low, high = clustered_interval(correct)
-    expected_low, expected_high = accuracy_interval(int(correct.sum()), correct.size)
+    expected_low, expected_high = accuracy_interval(correct.mean(), correct.size)
     assert (high - low) / (expected_high - expected_low) == pytest.approx(1, abs=0.05)
     assert low < correct.mean() < high
 
@@ -73,7 +72,7 @@ def test_independent_answers_count_each(seed: int, share: float) -> None:
 def test_answers_count_once_at_most() -> None:
     # Two or three of four are right about every image: more regular than independent answers would be.
     correct = np.arange(4) < np.array([2, 3] * 200)[:, None]
-    assert clustered_interval(correct) == accuracy_interval(1_000, 1_600)
+    assert clustered_interval(correct) == accuracy_interval(1_000 / 1_600, 1_600)
 
 
 @settings(deadline=None)
@@ -86,9 +85,8 @@ def test_the_width_lies_between_that_of_images_and_of_answers(
     correct = np.where(random.random((images, times)) < alike, common, own)
     low, high = clustered_interval(correct)
     assert 0 <= low <= correct.mean() <= high <= 1 or images * times < 20
-    narrow, wide = (accuracy_interval(round(correct.mean() * n), n) for n in (correct.size, images))
-    slack = 1 / images  # whole numbers of images, rounded
-    assert narrow[1] - narrow[0] - slack <= high - low <= wide[1] - wide[0] + slack
+    narrow, wide = (accuracy_interval(correct.mean(), n) for n in (correct.size, images))
+    assert narrow[1] - narrow[0] - 1e-9 <= high - low <= wide[1] - wide[0] + 1e-9
 
 
 def test_clustered_intervals_cover_the_truth() -> None:
@@ -232,7 +230,7 @@ def test_metrics_are_plain_counts(names: list[str], seed: int) -> None:
     right = sum(counted[name][name] for name in names)
     assert found["confusion_matrix"] == counted
     assert found["accuracy"] == right / len(actual)
-    assert (found["accuracy_low"], found["accuracy_high"]) == accuracy_interval(right, len(actual))
+    assert (found["accuracy_low"], found["accuracy_high"]) == accuracy_interval(right / len(actual), len(actual))
     assert found["recall"] == pytest.approx({name: row[name] / sum(row.values()) for name, row in counted.items()})
     assert found["precision"] == pytest.approx(
         {name: counted[name][name] / max(1, sum(row[name] for row in counted.values())) for name in names}

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterturn.evaluation.cv_intervals import share_interval
-from quarterturn.evaluation.intervals import tango_interval
+from quarterturn.evaluation.intervals import accuracy_interval, tango_interval
 from quarterturn.evaluation.metrics import metrics_of, verdict
 from quarterturn.evaluation.predictions import predictions_table
 
@@ -104,7 +103,7 @@ def test_metrics_with_folds_agree_with_plain_counting() -> None:
     interval = tango_interval(30 / 1.9 * 1.2, 20 / 1.9 * 1.2, 100 / 1.9 * 1.2)
     assert (metrics["comparison"]["low"], metrics["comparison"]["high"]) == pytest.approx(interval)
     found = metrics["transfer"]["accuracy_low"], metrics["transfer"]["accuracy_high"]
-    assert found == pytest.approx(share_interval(0.8, 1200 / 19))
+    assert found == pytest.approx(accuracy_interval(0.8, 1200 / 19))
     assert metrics["rotation"]["confusion_matrix"] == {"0": {"0": 0, "90": 20}, "90": {"0": 0, "90": 20}}
     counts = {key: metrics[key] for key in ("images", "folds", "repeats", "images_in_pretraining")}
     assert counts == {"images": 100, "folds": 5, "repeats": 3, "images_in_pretraining": 80}

@@ -26,7 +26,7 @@ def test_a_sheet_shows_each_image_whole_and_in_its_place(tmp_path: Path) -> None
         np.testing.assert_array_equal(sheet[y : y + TILE, x : x + TILE], enlarged)
 
 
-def test_an_empty_sheet_is_still_a_image(tmp_path: Path) -> None:
+def test_an_empty_sheet_is_still_an_image(tmp_path: Path) -> None:
     draw_sheet("No mistakes", [], tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width > TILE
