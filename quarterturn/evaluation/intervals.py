@@ -39,7 +39,7 @@ def accuracy_interval(accuracy: float, count: float) -> tuple[float, float]:
     z = float(norm.ppf((1 + LEVEL) / 2))
     centre = (accuracy + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * float(np.sqrt(accuracy * (1 - accuracy) / count + z**2 / (4 * count**2)))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    return max(min(centre - half, accuracy), 0.0), min(max(centre + half, accuracy), 1.0)  # despite rounding
 
 
 def clustered_interval(correct: npt.NDArray[np.bool_]) -> tuple[float, float]:
