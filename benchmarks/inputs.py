@@ -66,7 +66,7 @@ class Training:
         self._examples: Examples = (
             RotatedImages(pixels, rows, angles) if rotated else LabelledImages(pixels, rows, rows % 2)
         )
-        self.images = count * self._examples.pixels_each // size**2
+        self.images = count * self._examples.pixels_per_image // size**2
 
     def real(self) -> Callable[[], object]:
         """Return a function that trains for one epoch on batches from the store."""

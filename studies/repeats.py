@@ -18,7 +18,7 @@ class Mean:
     high: float
 
     @property
-    def clear_of_zero(self) -> bool:
+    def excludes_zero(self) -> bool:
         """Return whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
 

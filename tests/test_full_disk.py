@@ -89,5 +89,5 @@ def test_a_disk_that_fills_up_while_training_costs_no_epoch_that_was_saved(
     monkeypatch.setattr(files.os, "fsync", synced)
     capsys.readouterr()
     main()
-    assert "baseline: goes on after 1/2" in capsys.readouterr().err
+    assert "baseline: continues after 1/2" in capsys.readouterr().err
     assert [(workspace / name).read_bytes() for name in names] == before

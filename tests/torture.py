@@ -115,7 +115,7 @@ def _kill(folder: Path, stage: str, kind: str, chance: random.Random, found: Fou
         dvc.wait(GIVE_UP_SECONDS)
         said.seek(0)
         text = said.read()
-        found.resumed += text.count("goes on after")
+        found.resumed += text.count("continues after")
         if kind == "ctrl-c" and running and not _is_clear(text):
             found.unclear.append(text)
     return True
@@ -183,7 +183,7 @@ def _finish(folder: Path, found: Found) -> tuple[int, str]:
         code = dvc.wait(GIVE_UP_SECONDS)
         said.seek(0)
         text = said.read()
-    found.resumed += text.count("goes on after")
+    found.resumed += text.count("continues after")
     return code, text
 
 

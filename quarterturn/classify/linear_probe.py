@@ -196,7 +196,7 @@ class Features:
         return len(self.targets)
 
     @property
-    def pixels_each(self) -> int:
+    def pixels_per_image(self) -> int:
         return 1
 
     def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ class Progress:
         self._bar = tqdm(total=total, initial=done, desc=name, disable=not sys.stderr.isatty(), leave=False)
         self._spoke = time.monotonic()
         if done > 0:
-            self.note(f"goes on after {done}/{total}")
+            self.note(f"continues after {done}/{total}")
 
     def __enter__(self) -> Self:
         return self

@@ -32,7 +32,7 @@ class Examples(Protocol):
         """Return the number of images."""
 
     @property
-    def pixels_each(self) -> int:
+    def pixels_per_image(self) -> int:
         """Return the number of pixels that one image adds to a batch, over all its angles."""
 
     def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ class LabelledImages:
         return len(self.rows)
 
     @property
-    def pixels_each(self) -> int:
+    def pixels_per_image(self) -> int:
         return int(self.pixels.shape[1] * self.pixels.shape[2])
 
     def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ class RotatedImages:
         return len(self.rows)
 
     @property
-    def pixels_each(self) -> int:
+    def pixels_per_image(self) -> int:
         return int(self.pixels.shape[1] * self.pixels.shape[2]) * (len(self.angles) if self.drawn is None else 1)
 
     def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:

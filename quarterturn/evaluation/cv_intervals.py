@@ -2,7 +2,7 @@
 
 The trainings share most of their images, so their tests are not independent, and there is no unbiased estimator of
 their covariance (Bengio and Grandvalet, JMLR 5:1089, 2004). All figures are therefore computed for a smaller number of
-images that are tested once each: the result of `independent`.
+images that are tested once each: the result of `effective_images`.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ POWER = 0.8  # probability with which a true difference should be detected
 NEARLY_ZERO, WORTH_TELLING = 0.01, 0.05  # differences of accuracy; below the first, power is computed for the second
 
 
-def independent(images: int, folds: int, repeats: int) -> float:
+def effective_images(images: int, folds: int, repeats: int) -> float:
     """Return the number of images, tested once each, that are as informative as ``images`` cross-validated ones.
 
     Nadeau and Bengio (Machine Learning 52:239, 2003) correct the variance of a mean over J trainings to (1/J +
@@ -43,8 +43,8 @@ class FoldComparison(PairedComparison):
 def compare_folds(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], folds: int) -> FoldComparison:
     """Compare two classifiers by which images they classified correctly.
 
-    The interval and p are those of `compare_paired` (Tango's; McNemar's exact test) for `independent` images with the
-    same proportions of images that only one classifier classified correctly; for p, the counts are rounded.
+    The interval and p are those of `compare_paired` (Tango's; McNemar's exact test) for `effective_images` images with
+    the same proportions of images that only one classifier classified correctly; for p, the counts are rounded.
 
     `labels_needed` follows from a normal approximation: ((z₀.₉₇₅ + z₀.₈) · standard deviation / difference)², with the
     standard deviation between images, times images/independent. It ignores that more labels also improve both
@@ -56,7 +56,7 @@ def compare_folds(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], f
         folds: number of folds.
     """
     images, repeats = first.shape
-    count = independent(images, folds, repeats)
+    count = effective_images(images, folds, repeats)
     only_first, only_second = float((first & ~second).mean()), float((~first & second).mean())
     difference = only_first - only_second
     low, high = tango_interval(only_first * count, only_second * count, count)

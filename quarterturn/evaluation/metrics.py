@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from quarterturn.core.params import CLASSIFIERS
-from quarterturn.evaluation.cv_intervals import compare_folds, independent
+from quarterturn.evaluation.cv_intervals import compare_folds, effective_images
 from quarterturn.evaluation.intervals import (
     PairedComparison,
     accuracy_interval,
@@ -41,7 +41,7 @@ def metrics_of(predictions: pd.DataFrame, labels: Sequence[str], angles: Sequenc
         probabilities = predictions[[f"{classifier}_{label}" for label in labels]].to_numpy(np.float64)
         found = classifier_metrics(actual, probabilities, list(labels))
         if folded:
-            count = independent(len(predictions) // repeats, folds, repeats)
+            count = effective_images(len(predictions) // repeats, folds, repeats)
             found["accuracy_low"], found["accuracy_high"] = accuracy_interval(found["accuracy"], count)
             tests = predictions.groupby(["repeat", "fold"]).indices.values()
             found["roc_auc"] = float(np.mean([roc_auc(actual[rows], probabilities[rows]) for rows in tests]))
@@ -94,11 +94,13 @@ def _outlook(metrics: dict[str, Any], shown: bool) -> str:
         if compared["labels_needed"] > metrics["images"]:
             about = _two_digits_up(compared["labels_needed"])
             sentences.append(
-                f"The interval is {width:.0f} points wide; to tell {question} from zero, four times in five, would take"
+                f"The interval is {width:.0f} points wide; to show a difference of {question} with power 0.8 would take"
                 f" about {about:,} labels, cross-validated in the same way."
             )
         else:
-            sentences.append(f"The interval is {width:.0f} points wide; a difference of {question} would likely show.")
+            sentences.append(
+                f"The interval is {width:.0f} points wide; a difference of {question} would probably be shown."
+            )
     if seen := metrics.get("images_in_pretraining"):
         sentences.append(f"Pretraining saw {seen:,} of these images, without their labels.")
     return " ".join(sentences)

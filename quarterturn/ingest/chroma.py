@@ -17,7 +17,7 @@ def color_cell(image: Image.Image) -> tuple[int, int] | None:
     return across // color_across, down // color_down
 
 
-def without_traces(image: Image.Image, side: int) -> Image.Image:
+def decode_without_traces(image: Image.Image, side: int) -> Image.Image:
     """Decode an image that is not loaded yet; remove the traces by which JPEG distinguishes width from height.
 
     - The last row and column of blocks may be partly filled; a scaled decoding shows some of the padding. It is cropped

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from quarterturn.core.errors import UnreadableImage, one_line
-from quarterturn.ingest.chroma import without_traces
+from quarterturn.ingest.chroma import decode_without_traces
 
 # Pillow's formats for photos and graphics; formats that Pillow decodes with an external program, such as EPS, are left
 # out for safety. Pillow opens MPO, a JPEG with further images inside, as JPEG.
@@ -112,7 +112,7 @@ def _open(data: bytes, side: int) -> _Opened:
                 raise UnreadableImage(f"{width}×{height} is more than {MAX_PIXELS:,} pixels")
             if min(width, height) < MIN_SIDE:
                 raise UnreadableImage(f"{width}×{height} has a side under {MIN_SIDE} pixels")
-            decoded = without_traces(image, side)
+            decoded = decode_without_traces(image, side)
             ImageOps.exif_transpose(decoded, in_place=True)
             upright = _without_alpha(decoded)
             return _Opened(upright, upright.mode == "RGB" and image.format in COARSE, width, height)

@@ -67,7 +67,7 @@ def near(hashes: npt.NDArray[np.uint8], marked: npt.NDArray[np.bool_]) -> npt.ND
     return result[group]
 
 
-def near_earlier(hashes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+def first_near_duplicate(hashes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Return for each image the first kept image that it nearly duplicates, as an index; for a kept image its own.
 
     An image is kept if it nearly duplicates no kept image before it, so no two kept images are near-duplicates. Each

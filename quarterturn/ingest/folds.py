@@ -10,7 +10,7 @@ import pandas as pd
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Split
 from quarterturn.data.manifest import FOLDS, NEAR_DUPLICATE, TEST, TRAIN, UNLABELLED, VAL
-from quarterturn.ingest.duplicates import near_earlier
+from quarterturn.ingest.duplicates import first_near_duplicate
 from quarterturn.ingest.splitting import (
     MIN_IMAGES,
     assign,
@@ -19,12 +19,12 @@ from quarterturn.ingest.splitting import (
     hash_matrix,
     hash_order,
     leave_out_near_duplicates,
+    mark_copies,
     name_order,
     parts_of_class,
     rank_labels,
     split_classes,
     summary,
-    without_copies,
 )
 
 # Each training uses four fifths of the labels, as is usual (Kohavi, IJCAI 1995); three draws of the folds reduce the
@@ -58,7 +58,7 @@ def draw_split(table: pd.DataFrame, labels: Sequence[str], split: Split) -> tupl
 
 def usable_labels(table: pd.DataFrame) -> int:
     """Count the labelled images that can be used, identical files once; ``table`` is as for `assign`."""
-    table = without_copies(table)
+    table = mark_copies(table)
     return int(((table["part"] == UNLABELLED) & (table["label"] != "")).sum())
 
 
@@ -84,10 +84,10 @@ def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: st
     Returns:
         The result of `assign` with `folds` (see `quarterturn.data.manifest.FOLDS`); all images with folds have a rank.
     """
-    table = without_copies(table)
+    table = mark_copies(table)
     labelled = table[(table["part"] == UNLABELLED) & (table["label"] != "")]
     labelled = labelled.iloc[hash_order(labelled, seed, "keep")]
-    first = labelled.index[near_earlier(hash_matrix(labelled["perceptual_hash"]))]
+    first = labelled.index[first_near_duplicate(hash_matrix(labelled["perceptual_hash"]))]
     left_out = labelled.index[first != labelled.index]
     table.loc[left_out, "part"] = NEAR_DUPLICATE
     table.loc[left_out, "reason"] = [f"nearly {table['image'][kept]}" for kept in first[first != labelled.index]]

@@ -9,7 +9,7 @@ import pandas as pd
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.ingest.decoding import examine, set_pillow_limits
 from quarterturn.ingest.parallel import map_in_processes
-from quarterturn.ingest.source import ImageSource, folded, labels_by_path, shown
+from quarterturn.ingest.source import ImageSource, labels_by_path, normalised_name, shown
 
 
 def read_images(source: ImageSource) -> pd.DataFrame:
@@ -54,11 +54,11 @@ def labels_of(source: ImageSource, labels: Sequence[str]) -> list[str]:
     names, given = source.names(), source.labels()
     if given is None:
         return [label or "" for label in labels_by_path(names, labels)]
-    by_name = {folded(label): label for label in labels}
-    others = sorted({label for label in given.values() if label and folded(label) not in by_name})
+    by_name = {normalised_name(label): label for label in labels}
+    others = sorted({label for label in given.values() if label and normalised_name(label) not in by_name})
     if others:
         print(f"split: labels.csv has {', '.join(others[:10])}, not among data.labels: those are unlabelled here")
-    return [by_name.get(folded(given.get(name, "")), "") for name in names]
+    return [by_name.get(normalised_name(given.get(name, "")), "") for name in names]
 
 
 def check_rejected(table: pd.DataFrame, max_rejected: float) -> None:

@@ -178,8 +178,8 @@ def labels_by_path(names: Sequence[str], labels: Sequence[str]) -> list[str | No
     digit, before one that is not a digit either: `cat.0.jpg`, `cat_12.png`, `Cat7.jpg`, `type1_0.jpg`. Images in a
     folder named `unlabelled` or `unlabeled` have no class.
     """
-    classes = {folded(label): label for label in labels}
-    paths = [PurePosixPath(folded(name)) for name in names]
+    classes = {normalised_name(label): label for label in labels}
+    paths = [PurePosixPath(normalised_name(name)) for name in names]
     by_folder = [_folder_label(path, classes) for path in paths]
     return by_folder if any(by_folder) else [_prefix_label(path, classes) for path in paths]
 
@@ -203,7 +203,7 @@ def _prefix_label(path: PurePosixPath, classes: dict[str, str]) -> str | None:
     return None
 
 
-def folded(name: str) -> str:
+def normalised_name(name: str) -> str:
     """Return the name without case, and with accents in composed form, for comparisons."""
     return _composed(name).casefold()
 

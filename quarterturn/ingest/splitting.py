@@ -43,14 +43,14 @@ def assign(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "h
         A copy with `part` (one of `PARTS`, rejected, duplicate, near-duplicate), `reason` completed, and `rank`: the
         order, from 0, in which the training labels of a class are used; -1 for other images.
     """
-    table = without_copies(table)
+    table = mark_copies(table)
     split_classes(table, val, test, seed, by)
     leave_out_near_duplicates(table)
     rank_labels(table, (table["part"] == TRAIN).to_numpy(), seed)
     return table
 
 
-def without_copies(table: pd.DataFrame) -> pd.DataFrame:
+def mark_copies(table: pd.DataFrame) -> pd.DataFrame:
     """Return a copy with `part` (unlabelled for usable images, else rejected or duplicate) and `reason`."""
     table = table.copy()
     readable = table["reason"] == ""

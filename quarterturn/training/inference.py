@@ -33,7 +33,7 @@ def predict(network: nn.Module, examples: Examples, compute: Compute) -> tuple[T
         with compute.autocast():
             return network(compute.move(images)).float().cpu(), expected
 
-    for chosen in evaluation_batches(count, examples.pixels_each):
+    for chosen in evaluation_batches(count, examples.pixels_per_image):
         output, expected = of_batch(chosen)
         if chosen[0] == 0:  # before the next batch: what is kept would lie between what is freed, and memory grow
             each = len(expected) // len(chosen)
@@ -43,7 +43,7 @@ def predict(network: nn.Module, examples: Examples, compute: Compute) -> tuple[T
     return logits, targets
 
 
-def evaluation_batches(count: int, pixels_each: int) -> list[npt.NDArray[np.int64]]:
+def evaluation_batches(count: int, pixels_per_image: int) -> list[npt.NDArray[np.int64]]:
     """Return the numbers below ``count`` in order, in batches within `EVALUATION_BATCH` and `EVALUATION_PIXELS`."""
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // pixels_each))
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // pixels_per_image))
     return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]

@@ -83,8 +83,8 @@ class SeparatelyRotated:
         return len(self.parts[0])
 
     @property
-    def pixels_each(self) -> int:
-        return sum(part.pixels_each for part in self.parts)
+    def pixels_per_image(self) -> int:
+        return sum(part.pixels_per_image for part in self.parts)
 
     def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:
         images, targets = zip(*[part.batch(chosen, augmentation) for part in self.parts], strict=True)

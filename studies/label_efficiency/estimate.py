@@ -15,7 +15,7 @@ from studies.label_efficiency.arms.seed import ANGLES, single_threaded
 BATCH, STEPS = 64, 5  # images per timed step, and number of timed steps
 
 
-def say_estimate(study: Study, stages: Sequence[str]) -> None:
+def print_estimate(study: Study, stages: Sequence[str]) -> None:
     """Print the CPU-hours of the given stages, such as scratch@0, and the hours with one of them per core."""
     tuned = _curve(study.fine_tuned, study.fractions) + 2 * _curve(study.fine_tuned, study.auxiliary.fractions)
     rotation = study.pretrain.steps * study.pretrain.batch_size * len(ANGLES)

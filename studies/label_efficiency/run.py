@@ -21,7 +21,7 @@ from quarterturn.core.progress import with_progress
 from quarterturn.ingest.parallel import cores
 from studies.code import code_digest
 from studies.label_efficiency.arms.config import ROOT, load_study
-from studies.label_efficiency.estimate import say_estimate
+from studies.label_efficiency.estimate import print_estimate
 from studies.label_efficiency.report import write_report
 
 HERE = Path(__file__).resolve().parent
@@ -48,7 +48,7 @@ def main() -> None:
     write_json({name: code_digest(place) for name, place in CODE.items()}, folder / "code.json")
     stages = [stage for stage in json.loads(dvc("status", "--json", cwd=folder)) if "@" in stage]
     if stages:
-        say_estimate(load_study(folder), stages)
+        print_estimate(load_study(folder), stages)
     with ThreadPoolExecutor(cores()) as pool:
         try:
             for _ in with_progress(pool.map(lambda stage: finish(stage, folder, home), stages), "study", len(stages)):

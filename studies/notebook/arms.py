@@ -192,7 +192,7 @@ class Notebook:
         network = exact.place(trained.network).train(dropout)
         torch.manual_seed(self._seed)  # for dropout
         actual, predicted = [], []
-        for chosen in evaluation_batches(len(test), test.pixels_each):
+        for chosen in evaluation_batches(len(test), test.pixels_per_image):
             images, targets = test.batch(chosen)
             predicted.append(network(exact.move(images)).argmax(dim=1).cpu().numpy())
             actual.append(targets.numpy())

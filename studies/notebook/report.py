@@ -137,7 +137,7 @@ def interval(mean: Mean) -> str:
 def points(mean: Mean) -> str:
     """Return a mean in points of accuracy; bold where the interval is clear of zero."""
     text = f"{100 * mean.mean:+.1f} [{100 * mean.low:+.1f}, {100 * mean.high:+.1f}]"
-    return f"**{text}**" if mean.clear_of_zero else text
+    return f"**{text}**" if mean.excludes_zero else text
 
 
 def draw(results: pd.DataFrame, path: Path) -> None:

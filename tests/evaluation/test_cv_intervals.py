@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterturn.evaluation.cv_intervals import NEARLY_ZERO, WORTH_TELLING, compare_folds, independent
+from quarterturn.evaluation.cv_intervals import NEARLY_ZERO, WORTH_TELLING, compare_folds, effective_images
 from quarterturn.evaluation.intervals import accuracy_interval, tango_interval
 from tests.rooms import ROOT
 
@@ -25,12 +25,12 @@ def outcomes(both: int, first: int, second: int, neither: int, repeats: int = 3)
 def test_images_count_as_fewer_by_nadeau_and_bengio() -> None:
     # 15 trainings that test a quarter of what they train on; one tests a fifth of the images.
     variance_of_one = 0.21 / (100 / 5)
-    assert 0.21 / independent(100, 5, 3) == pytest.approx((1 / 15 + 1 / 4) * variance_of_one)
-    assert independent(100, 5, 3) == pytest.approx(63.1579, abs=1e-4)
+    assert 0.21 / effective_images(100, 5, 3) == pytest.approx((1 / 15 + 1 / 4) * variance_of_one)
+    assert effective_images(100, 5, 3) == pytest.approx(63.1579, abs=1e-4)
 
 
 def test_the_documentation_says_what_100_labels_count() -> None:
-    count = independent(100, folds=5, repeats=3)
+    count = effective_images(100, folds=5, repeats=3)
     low, high = accuracy_interval(0.8, count)
     text = " ".join((ROOT / "docs/explanation/evidence.md").read_text("utf-8").split())
     told = f"100 labelled images count as {count:.0f}, and an accuracy of 0.8 has the interval [{low:.2f}, {high:.2f}]"
@@ -151,7 +151,7 @@ def test_intervals_cover_what_such_trainings_are_expected_to_reach(images: int, 
     covered = {"few": 0, "all": 0, "difference": 0}
     for hits in found:
         for index, name in enumerate(("few", "all")):
-            low, high = accuracy_interval(hits[index].mean(), independent(images, 5, 3))
+            low, high = accuracy_interval(hits[index].mean(), effective_images(images, 5, 3))
             covered[name] += low <= expected[index] <= high
         comparison = compare_folds(hits[0], hits[1], 5)
         covered["difference"] += comparison.low <= expected[0] - expected[1] <= comparison.high

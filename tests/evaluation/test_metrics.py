@@ -125,11 +125,26 @@ def test_the_area_under_the_curve_is_that_within_folds() -> None:
         (90, 40, ["transfer is better than the baseline", "0.900 [0.80", "+50.0 points"], ["points wide"]),
         (40, 90, ["transfer is worse than the baseline", "-50.0 points"], ["points wide"]),
         # By hand: variance 0.5 − 0.1² = 0.49; 0.49 · (2.8016 / 0.1)² · 95/60 = 609
-        (80, 70, ["no difference shown", "+10.0 points", "to tell 10.0 points", "about 610 labels"], ["better"]),
+        (
+            80,
+            70,
+            ["no difference shown", "+10.0 points", "a difference of 10.0 points", "about 610 labels"],
+            ["better"],
+        ),
         # 0.4 · (2.8016 / 0.05)² · 95/60 = 1988.4
-        (80, 80, ["no difference shown", "+0.0 points", "to tell 5.0 points", "about 2,000 labels"], ["better"]),
+        (
+            80,
+            80,
+            ["no difference shown", "+0.0 points", "a difference of 5.0 points", "about 2,000 labels"],
+            ["better"],
+        ),
         # Where all agree, as few may differ as make 5 points: (0.05 − 0.05²) · (2.8016 / 0.05)² · 95/60 = 236.1
-        (100, 100, ["no difference shown", "to tell 5.0 points", "about 240 labels"], ["would likely show"]),
+        (
+            100,
+            100,
+            ["no difference shown", "a difference of 5.0 points", "about 240 labels"],
+            ["would probably be shown"],
+        ),
     ],
 )
 def test_the_verdict_with_folds_says_how_many_labels_an_answer_would_need(
@@ -152,7 +167,7 @@ def test_with_enough_labels_the_verdict_says_what_would_likely_show() -> None:
     thrice = pd.concat([folded(100, 100).assign(image=lambda table, n=n: f"{n}-" + table["image"]) for n in range(3)])
     metrics = metrics_of(thrice, LABELS, ANGLES)
     metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 120, 240
-    assert "; a difference of 5.0 points would likely show." in verdict(metrics)
+    assert "; a difference of 5.0 points would probably be shown." in verdict(metrics)
 
 
 @settings(deadline=None, max_examples=60)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterturn.ingest.duplicates import NEAR_DISTANCE, exact_duplicates, near, near_earlier
+from quarterturn.ingest.duplicates import NEAR_DISTANCE, exact_duplicates, first_near_duplicate, near
 
 BLOCKS = np.array_split(np.arange(256), NEAR_DISTANCE + 1)  # of bits; hashes that are near agree in at least one
 
@@ -89,7 +89,7 @@ def test_each_is_kept_or_nearly_one_that_was_kept_before(seed: int) -> None:
     hashes = np.stack(rows)[random.permutation(len(rows))]
     numbers = [int.from_bytes(row.tobytes(), "big") for row in hashes]
     kept: list[int] = []
-    for row, found in enumerate(near_earlier(hashes).tolist()):
+    for row, found in enumerate(first_near_duplicate(hashes).tolist()):
         close = [other for other in kept if (numbers[row] ^ numbers[other]).bit_count() <= NEAR_DISTANCE]
         assert found == (close[0] if close else row)
         kept += [] if close else [row]
@@ -97,7 +97,7 @@ def test_each_is_kept_or_nearly_one_that_was_kept_before(seed: int) -> None:
 
 
 def test_nothing_is_nearly_nothing() -> None:
-    assert near_earlier(np.zeros((0, 32), dtype=np.uint8)).tolist() == []
+    assert first_near_duplicate(np.zeros((0, 32), dtype=np.uint8)).tolist() == []
 
 
 @pytest.mark.parametrize(

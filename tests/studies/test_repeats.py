@@ -25,8 +25,8 @@ def test_without_an_effect_of_seeds_it_is_the_t_interval_of_the_images() -> None
 def test_values_that_never_differ_are_sure() -> None:
     result = crossed_mean(np.ones((3, 4)))
     assert (result.mean, result.low, result.high) == (1, 1, 1)
-    assert result.clear_of_zero
-    assert not crossed_mean(np.zeros((3, 4))).clear_of_zero
+    assert result.excludes_zero
+    assert not crossed_mean(np.zeros((3, 4))).excludes_zero
 
 
 @pytest.mark.parametrize(("of_seeds", "of_images"), [(0.02, 0.3), (0.1, 0.1), (0.0, 0.3), (0.05, 0.0)])

@@ -162,8 +162,8 @@ def test_no_step_has_only_one_image(count: int, batch_size: int) -> None:
     assert min(sizes) >= min(count, 2)
 
 
-@pytest.mark.parametrize(("pixels_each", "size"), [(28 * 28, 256), (64 * 64 * 4, 16), (224 * 224 * 4, 1), (2**30, 1)])
-def test_batches_without_gradients_keep_within_their_pixels(pixels_each: int, size: int) -> None:
-    steps = evaluation_batches(300, pixels_each)
+@pytest.mark.parametrize(("pixels", "size"), [(28 * 28, 256), (64 * 64 * 4, 16), (224 * 224 * 4, 1), (2**30, 1)])
+def test_batches_without_gradients_keep_within_their_pixels(pixels: int, size: int) -> None:
+    steps = evaluation_batches(300, pixels)
     assert len(steps[0]) == size
     assert np.concatenate(steps).tolist() == list(range(300))
