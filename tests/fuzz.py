@@ -1,4 +1,4 @@
-"""Damages valid files at random, and reads them: each gives a `UserError` in one line, or is read; nothing else.
+"""Damage valid files at random, and read them: each gives a `UserError` in one line, or is read; nothing else.
 
 `python -m tests.fuzz CONFIGURATIONS FILES [--report FILE]` (`make fuzz`) does so for long.
 """
@@ -61,7 +61,7 @@ VALUES += [
 
 
 def damaged(data: bytes, chance: random.Random, head: int) -> bytes:
-    """A copy with one to four changes, most of them among the first ``head`` bytes: what readers interpret."""
+    """Return a copy with one to four changes, most of them among the first ``head`` bytes: what readers interpret."""
     changed = bytearray(data)
     for _ in range(chance.randint(1, 4)):
         limit = min(head, len(changed)) if chance.random() < 0.8 else len(changed)
@@ -86,7 +86,7 @@ def damaged(data: bytes, chance: random.Random, head: int) -> bytes:
 
 
 def relabelled(data: bytes, chance: random.Random) -> bytes:
-    """A model file whose description, still well-formed JSON, has another value somewhere, and whose weights are whole.
+    """Return a model file with another value in its description, which is still well-formed JSON, and whole weights.
 
     Random bytes hardly ever get as far as building a network.
     """
@@ -102,7 +102,7 @@ def relabelled(data: bytes, chance: random.Random) -> bytes:
 
 
 def model_file(folder: Path) -> Path:
-    """A small model's."""
+    """Write a small model file; return its path."""
     model, path = sized([4, 8]), folder / "model.safetensors"
     network = blank_network(model, 3, 2, [0.5] * 3, [0.2] * 3, 0)
     save_network(network, "classes", ["cat", "dog"], model, SIDE, path)
@@ -110,7 +110,7 @@ def model_file(folder: Path) -> Path:
 
 
 def store_file(folder: Path) -> Path:
-    """A small pixel store, with its table."""
+    """Write a small pixel store with its table; return its path."""
     (folder / "split").mkdir()
     row = dict.fromkeys(COLUMNS, "") | dict.fromkeys(("rank", "width", "height", "channels", "bytes"), 0)
     write_table(pd.DataFrame([row | {"part": TRAIN}] * COUNT), folder / "split/images.csv")
@@ -165,7 +165,7 @@ def try_params(count: int, chance: random.Random) -> Counter[str]:
 
 
 def _read(count: int, path: Path, change: Callable[[], bytes], use: Callable[[], object]) -> Counter[str]:
-    """How many were read, and how many refused; whatever else is raised comes through, with the file kept."""
+    """Count what was read and what was refused; whatever else is raised comes through, with the file kept."""
     found: Counter[str] = Counter()
 
     def hangs(*_: object) -> None:

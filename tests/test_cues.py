@@ -35,7 +35,7 @@ SHAPES = [(60, 44), (44, 60), (72, 40)]
 def noise_jpeg(
     random: np.random.Generator, subsampling: str, cue: str = "", shapes: Sequence[tuple[int, int]] = SHAPES
 ) -> bytes:
-    """A JPEG of colour noise, not square; of several shapes, it has one of five EXIF orientations, 1 most often."""
+    """Return a JPEG of colour noise, not square; of several shapes, it has one of five EXIF orientations."""
     width, height = random.choice(shapes)
     image = Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
     draw = ImageDraw.Draw(image)

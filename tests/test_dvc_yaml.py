@@ -90,7 +90,7 @@ def test_every_parameter_is_declared_by_a_stage() -> None:
 
 
 def changed_stages(repo: Repo) -> set[str]:
-    """Stages whose dependencies or parameters differ from what they last ran with."""
+    """Return the stages whose dependencies or parameters differ from what they last ran with."""
     repo._reset()  # forgets the files it has read
     with chdir(repo.root_dir):  # which stages are named relative to
         status = repo.status()

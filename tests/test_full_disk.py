@@ -24,7 +24,7 @@ OUTPUTS = {
 
 
 def ending(stage: str, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """What a stage that must fail says on stderr, its progress aside."""
+    """Return what a stage that must fail says on stderr, its progress aside."""
     with pytest.raises(SystemExit) as raised:
         run(importlib.import_module(f"stages.{stage}").main, stage)
     assert raised.value.code == 1

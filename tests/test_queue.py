@@ -13,7 +13,7 @@ RATES = (0.001, 0.002, 0.004)
 
 @pytest.fixture
 def twice(finished: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """Two copies of a finished project, each with a cache of its own: what was run in one is unknown to the other."""
+    """Provide two copies of a finished project, each with its own cache: neither knows what was run in the other."""
     copies = tmp_path / "one by one", tmp_path / "queued"
     for copy in copies:
         shutil.copytree(finished, copy, symlinks=True)
@@ -21,7 +21,7 @@ def twice(finished: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 
 def results(project: Path, experiment: str) -> dict[str, str]:
-    """What Git has of an experiment: predictions, and hashes of all outputs, weights included."""
+    """Return what Git has of an experiment: predictions, and hashes of all outputs, weights included."""
     with Repo(project) as repo, repo.switch(experiment):
         names = ("dvc.lock", "params.yaml", "metrics/predictions.csv", "metrics/transfer.json")
         return {name: repo.fs.read_text(repo.fs.join(repo.root_dir, name)) for name in names}

@@ -34,7 +34,7 @@ def failure(stage: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.fixture(params=["finished", "finished_few"])
 def done(request: pytest.FixtureRequest) -> Path:
-    """A finished project: with a test part, and cross-validated."""
+    """Provide a finished project: with a test part, and cross-validated."""
     folder: Path = request.getfixturevalue(request.param)
     return folder
 

@@ -16,14 +16,14 @@ REFUSED_METHODS = {"read_pickle", "unpack_archive", "extractall", "extract"}
 
 
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Every call in a file: its dotted name, `torch.load`, and itself."""
+    """Yield every call in a file: its dotted name, `torch.load`, and itself."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
 
 
 def argument(call: ast.Call, name: str) -> object:
-    """The constant that a call gives for a keyword, or None."""
+    """Return the constant that a call gives for a keyword, or None."""
     found = [word.value for word in call.keywords if word.arg == name]
     return found[0].value if found and isinstance(found[0], ast.Constant) else None
 

@@ -32,7 +32,7 @@ TICK_SECONDS = 0.01
 
 @dataclass
 class Found:
-    """What the kills have shown."""
+    """Hold what the kills have shown."""
 
     kills: Counter[tuple[str, str]] = field(default_factory=Counter)  # by stage, or "between stages", and kind
     resumed: int = 0  # trainings that went on from a checkpoint
@@ -80,7 +80,7 @@ def torment(
 
 
 def differing(folder: Path, other: Path) -> list[str]:
-    """Results, by name, that are not the same bytes in both projects, or only in one."""
+    """Return the results, by name, that are not the same bytes in both projects, or only in one."""
     first, second = _results(folder), _results(other)
     return sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
 
@@ -122,7 +122,7 @@ def _kill(folder: Path, stage: str, kind: str, chance: random.Random, found: Fou
 
 
 def _wait_for(folder: Path, stage: str, dvc: subprocess.Popen[str], chance: random.Random) -> None:
-    """Until a random moment in the life of a stage: of a training, half of the time after its first checkpoint."""
+    """Wait until a random moment in the life of a stage: of a training, half of the time after its first checkpoint."""
     while not ((found := _stage_of(dvc)) and found[1] == stage):
         if dvc.poll() is not None:
             return
@@ -140,7 +140,7 @@ def _wait_for(folder: Path, stage: str, dvc: subprocess.Popen[str], chance: rand
 
 
 def _stage_of(dvc: subprocess.Popen[str]) -> tuple[psutil.Process, str] | None:
-    """The stage that a `dvc repro` is running, and its name."""
+    """Return the stage that a `dvc repro` is running, and its name."""
     try:
         for child in psutil.Process(dvc.pid).children(recursive=True):
             words = child.cmdline()
@@ -152,7 +152,7 @@ def _stage_of(dvc: subprocess.Popen[str]) -> tuple[psutil.Process, str] | None:
 
 
 def _left_after(folder: Path, seconds: float) -> list[str]:
-    """Processes, zombies aside, that still work in a folder after so many seconds, or as soon as there are none."""
+    """Return the processes, zombies aside, that work in a folder after so many seconds, or once there are none."""
     ending = time.monotonic() + seconds
     while left := _at_work(folder):
         if time.monotonic() > ending:
@@ -173,7 +173,7 @@ def _at_work(folder: Path) -> list[str]:
 
 
 def _is_clear(said: str) -> bool:
-    """Whether Ctrl-C ended in one line of the stage that says how to go on, without a traceback."""
+    """Return whether Ctrl-C ended in one line of the stage that says how to go on, without a traceback."""
     told = re.findall(r"^[\w-]+: interrupted; run the same command to go on from here$", said, re.MULTILINE)
     return len(told) == 1 and "Traceback" not in said
 
@@ -202,7 +202,7 @@ def _start(folder: Path, found: Found, said: "tempfile._TemporaryFileWrapper[str
 
 
 def report(found: Found) -> str:
-    """In Markdown: kills by stage and kind, and what was found."""
+    """Return in Markdown the kills by stage and kind, and what was found."""
     lines = [
         "# Kills",
         "",

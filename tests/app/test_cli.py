@@ -26,7 +26,7 @@ def replace(old: str, new: str) -> None:
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line of a command that ends with exit code 1 and prints nothing else."""
+    """Return the one line of a command that ends with exit code 1 and prints nothing else."""
     with pytest.raises(SystemExit) as ending:
         main(arguments)
     assert ending.value.code == 1

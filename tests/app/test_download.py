@@ -40,7 +40,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 class Server:
-    """Serves a folder, which torchvision takes for the dataset's home."""
+    """Serve a folder, which torchvision takes for the dataset's home."""
 
     def __init__(self, folder: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.port, self._monkeypatch = folder, port, monkeypatch
@@ -110,7 +110,7 @@ def files_in(folder: Path) -> list[str]:
 
 
 def refused(folder: Path) -> str:
-    """The one line of a fetch that fails and leaves no .zip, not even a part of it."""
+    """Return the one line of a fetch that fails and leaves no .zip, not even a part of it."""
     with pytest.raises(UserError) as error:
         fetch_oxford_pets(folder)
     if isinstance(error.value.__cause__, HTTPError):

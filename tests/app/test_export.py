@@ -90,7 +90,7 @@ def test_the_same_model_gives_the_same_bytes() -> None:
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The last line of a command that fails; no file is left."""
+    """Return the last line of a command that fails; no file is left."""
     with pytest.raises(SystemExit) as ending:
         main(["export", *arguments])
     assert ending.value.code == 1

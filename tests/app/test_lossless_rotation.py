@@ -21,12 +21,12 @@ ANGLES = [90, 180, 270]
 
 
 def shown(data: bytes) -> npt.NDArray[Any]:
-    """Pixels as a viewer shows them."""
+    """Return the pixels as a viewer shows them."""
     return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
 
 
 def scan(data: bytes) -> bytes:
-    """The compressed pixels of a JPEG with all tables: everything from the first quantisation table on."""
+    """Return the compressed pixels of a JPEG with all tables: everything from the first quantisation table on."""
     return data[data.index(b"\xff\xdb") :]
 
 
@@ -122,7 +122,7 @@ def test_the_exif_orientation_of_a_png_is_heeded_and_then_gone() -> None:
 
 
 def sixteen_bits() -> bytes:
-    """The header of a PNG of 16 bits a channel in colour; the rest does not matter."""
+    """Return the header of a PNG of 16 bits a channel in colour; the rest does not matter."""
     data = bytearray(encoded(plain("red")))
     data[24] = 16
     data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")

@@ -20,7 +20,7 @@ from tests.models import sized
 
 
 def save(path: Path, outputs: list[str], task: str = "classes") -> None:
-    """An untrained model file for images of 16 pixels."""
+    """Write an untrained model file for images of 16 pixels."""
     model = sized([4, 8])
     network = blank_network(model, 3, len(outputs), [0.5] * 3, [0.25] * 3, seed=1)
     save_network(network, task, outputs, model, 16, path)
@@ -34,7 +34,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str, int]:
-    """What a command prints, and its exit code."""
+    """Return what a command prints, and its exit code."""
     code = 0
     try:
         main(arguments)

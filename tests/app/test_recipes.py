@@ -13,7 +13,7 @@ from tests.rooms import ROOT
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with this project's params.yaml, and no recipes yet."""
+    """Provide a folder with this project's params.yaml, and no recipes yet."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     (tmp_path / "recipes").mkdir()
     monkeypatch.chdir(tmp_path)

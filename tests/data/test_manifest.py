@@ -38,7 +38,7 @@ def table_of(texts: list[str]) -> pd.DataFrame:
 
 
 def trained(counts: dict[str, int], seed: int = 0) -> pd.DataFrame:
-    """Training images of each class, ranked in random order, among others."""
+    """Make training images of each class, ranked in random order, among others."""
     random = np.random.default_rng(seed)
     rows = [(label, TRAIN, rank) for label, count in counts.items() for rank in range(count)]
     rows += [("cat", VAL, -1), ("dog", TEST, -1), ("", UNLABELLED, -1)] * 5

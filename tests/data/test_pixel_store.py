@@ -25,7 +25,7 @@ def squares(count: int = 4, channels: int = 3, side: int = SIDE) -> np.ndarray:
 
 
 def outputs(folder: Path, pixels: np.ndarray | None) -> Path:
-    """An outputs folder with a table of four used images and those pixels; returns the store's path."""
+    """Make an outputs folder with a table of four used images and those pixels; returns the store's path."""
     row = dict.fromkeys(COLUMNS, "") | dict.fromkeys(("rank", "width", "height", "channels", "bytes"), 0)
     (folder / "split").mkdir(parents=True, exist_ok=True)
     write_table(pd.DataFrame([row] * len(PARTS)).assign(part=PARTS, image=list("abcdef")), folder / "split/images.csv")

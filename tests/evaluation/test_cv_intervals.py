@@ -16,7 +16,7 @@ Z, POWER_Z = 1.959963984540054, 0.8416212335729143  # the normal distribution's 
 
 
 def outcomes(both: int, first: int, second: int, neither: int, repeats: int = 3) -> tuple[npt.NDArray[np.bool_], ...]:
-    """So many images that both, only the first, only the second, none got right, at every repeat."""
+    """Make so many images that both, only the first, only the second, none got right, at every repeat."""
     one = np.repeat([True, True, False, False], [both, first, second, neither])
     two = np.repeat([True, False, True, False], [both, first, second, neither])
     return np.tile(one[:, None], repeats), np.tile(two[:, None], repeats)
@@ -117,7 +117,7 @@ def right(learner: Learner, x: npt.NDArray[np.float64], signs: npt.NDArray[np.fl
 
 @pytest.mark.parametrize(("images", "share"), [(60, 0.5), (200, 0.1), (400, 0.05)])
 def test_intervals_cover_what_such_trainings_are_expected_to_reach(images: int, share: float) -> None:
-    """Ridge regressions: one on a fraction of the labels, taken as `rounds` does, one on all labels."""
+    """Draw ridge regressions: one on a fraction of the labels, taken as `rounds` does, one on all labels."""
     random, sets = np.random.default_rng(0), 200
 
     def draw(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

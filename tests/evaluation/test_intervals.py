@@ -24,7 +24,7 @@ Z = 1.959963984540054  # the normal distribution's 97.5 % point
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[int, int, int]:
-    """Pairs that only the first, only the second won, and all."""
+    """Make pairs that only the first, only the second won, and all."""
     count = draw(st.integers(1, 400))
     first = draw(st.integers(0, count))
     return first, draw(st.integers(0, count - first)), count
@@ -103,7 +103,7 @@ def test_clustered_intervals_cover_the_truth() -> None:
 
 
 def score(difference: float, only_first: int, only_second: int, count: int) -> float:
-    """Tango's statistic; the nuisance share is found by maximising the likelihood, not by his quadratic."""
+    """Compute Tango's statistic; the nuisance share is found by maximising the likelihood, not by his quadratic."""
     neither = count - only_first - only_second
 
     def minus_log_likelihood(share: float) -> float:  # of the pairs that only the second wins
@@ -237,7 +237,7 @@ def test_metrics_are_plain_counts(names: list[str], seed: int) -> None:
     )
 
     def area(number: int) -> float:
-        """How often an image of the class gets more than one that is not; a tie is half."""
+        """Compute how often an image of the class gets more than one that is not; a tie is half."""
         of_class, others = probabilities[actual == number, number], probabilities[actual != number, number]
         return float(np.mean(np.sign(of_class[:, None] - others[None]) / 2 + 0.5))
 

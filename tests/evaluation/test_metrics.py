@@ -14,7 +14,7 @@ LABELS, ANGLES = ["cat", "dog"], [0, 90]
 
 
 def table(transfer_right: int, baseline_right: int, count: int = 200):
-    """Both are right on their first so many images of ``count``; the rotation classifier always says 90."""
+    """Make a table: both are right on their first so many of ``count`` images; the rotation classifier says 90."""
     actual = np.arange(count) % 2
 
     def probabilities(right: int) -> np.ndarray:
@@ -72,7 +72,7 @@ def test_where_one_angle_was_drawn_only_that_answer_counts() -> None:
 
 
 def folded(transfer_right: int, baseline_right: int) -> pd.DataFrame:
-    """At every repeat, transfer is right on its first so many of 100 images, and baseline on its last so many."""
+    """Make a table: at every repeat, transfer is right on the first of 100 images, and baseline on the last ones."""
     count, repeats = 100, 3
     actual, places = np.arange(count) % 2, np.arange(count)
     rights = {"transfer": places < transfer_right, "baseline": places >= count - baseline_right}

@@ -15,7 +15,7 @@ BLOCKS = np.array_split(np.arange(256), NEAR_DISTANCE + 1)  # of bits; hashes th
 
 
 def plain_near(hashes: npt.NDArray[np.uint8], marked: npt.NDArray[np.bool_]) -> list[bool]:
-    """The definition, word for word."""
+    """Apply the definition, word for word."""
     numbers = [int.from_bytes(row.tobytes(), "big") for row in hashes]
     chosen = [number for number, mark in zip(numbers, marked, strict=True) if mark]
     return [any((number ^ other).bit_count() <= NEAR_DISTANCE for other in chosen) for number in numbers]

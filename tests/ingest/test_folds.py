@@ -24,7 +24,7 @@ def images(cats: int, dogs: int) -> list[File]:
 
 
 def folds_by_content(files: list[File], seed: int = 0, by: str = "hash") -> dict[str, tuple[str, str]]:
-    """Content → class and folds."""
+    """Return content → class and folds."""
     table = assign_folds(table_of(files), 0.2, 0.3, seed, by)
     chosen = table[table[FOLDS] != ""]
     return dict(zip(chosen["sha256"], zip(chosen["label"], chosen[FOLDS], strict=True), strict=True))

@@ -42,7 +42,7 @@ def killed(at: int, item: int) -> int:
 
 @pytest.fixture(autouse=True)
 def _three_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As if there were three; and when a test ends, none of its processes is left."""
+    """Pretend that there are three; when a test ends, none of its processes is left."""
     before = psutil.Process().children()
     monkeypatch.setattr(workers, "cores", lambda: 3)
     yield

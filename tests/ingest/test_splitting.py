@@ -30,7 +30,7 @@ LABELS = ["cat", "dog"]
 
 @dataclass(frozen=True)
 class File:
-    """A made-up file. Files of one ``family`` look nearly the same; those of one family and ``variant`` are equal."""
+    """Describe a made-up file. Files of one ``family`` look nearly the same; with one ``variant``, they are equal."""
 
     family: int
     label: str = "cat"
@@ -51,7 +51,7 @@ def table_of(files: list[File], names: list[str] | None = None) -> pd.DataFrame:
 
 
 def content_parts(files: list[File], seed: int = 0) -> dict[tuple[int, int], str]:
-    """Where each labelled content went: the part of its first copy that is not a mere duplicate."""
+    """Return where each labelled content went: the part of its first copy that is not a mere duplicate."""
     parts = assign(table_of(files), 0.2, 0.3, seed)["part"]
     return {
         (file.family, file.variant): part

@@ -62,7 +62,7 @@ def nothing(image: Array, number: int) -> Array:  # noqa: ARG001
 def noise_images(
     plant: Plant = nothing, subsampling: str = "4:2:0", size: tuple[int, int] = (FILE_SIDE, FILE_SIDE)
 ) -> Images:
-    """JPEGs of colour noise in two classes that mean nothing, each with what ``plant`` puts in."""
+    """Make JPEGs of colour noise in two classes that mean nothing, each with what ``plant`` puts in."""
     files, rows = {}, []
     for number, part in enumerate([TRAIN] * TRAINING + [VAL] * VALIDATION + [TEST] * TESTED):
         image = plant(noise(*size, seed=number), number)
@@ -140,7 +140,7 @@ def test_sky_above_ground_is_found_by_thumbnail_and_blur_not_in_fine_structure()
 
 
 def striped(image: Array, number: int) -> Array:
-    """Saw teeth, six pixels high, that begin anywhere."""
+    """Add saw teeth, six pixels high, that begin anywhere."""
     teeth = (np.arange(len(image)) + number) % 6 * 12
     return (60 + 0.3 * image + teeth[:, None, None]).astype(np.uint8)
 
@@ -164,7 +164,7 @@ def test_colour_stored_unevenly_would_be_used_without_the_remedy() -> None:
 
 
 def with_dawn(image: Array, number: int) -> Array:  # noqa: ARG001
-    """Red above and blue below, equally bright."""
+    """Add red above and blue below, equally bright."""
     shift = np.linspace(12, -12, len(image))[:, None, None] * np.array([1, 0, -0.299 / 0.114])
     return (127 + 0.3 * (image.astype(float) - 127) + shift).astype(np.uint8)
 
@@ -176,7 +176,7 @@ def test_colour_above_and_below_is_missed_where_only_brightness_is_left() -> Non
 
 
 def colored(image: Array, number: int) -> Array:  # noqa: ARG001
-    """Equally bright everywhere."""
+    """Make an image equally bright everywhere."""
     luma = image @ np.array([0.299, 0.587, 0.114])
     return (127 + 0.8 * (image - luma[:, :, None])).clip(0, 255).astype(np.uint8)
 
@@ -340,7 +340,7 @@ def test_one_answer_to_everything_is_no_finding_and_all_right_is_one(rights: lis
 
 @pytest.fixture(scope="module")
 def stamped_audit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Images, Path]:
-    """Images with a stamp, and the file of the classifier that has found it."""
+    """Provide images with a stamp, and the file of the classifier that has found it."""
     images, path = noise_images(stamped), tmp_path_factory.mktemp("audit") / "whole.safetensors"
     examine("whole", images, QUICK, path)
     return images, path

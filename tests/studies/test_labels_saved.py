@@ -24,7 +24,7 @@ LABELS = {0.1: 100.0, 0.4: 400.0, 0.8: 800.0, 1.0: 1000.0}
 
 
 def exact(arm: float, *scratch: float, at: float = 0.1) -> Cells:
-    """Three seeds that agree, on 1000 images each: as many are right as the accuracies say."""
+    """Make three seeds that agree, on 1000 images each: as many are right as the accuracies say."""
     accuracies: dict[Cell, float] = {("arm", at): arm}
     accuracies |= {("scratch", fraction): value for fraction, value in zip(LABELS, scratch, strict=True)}
     images = {seed: np.arange(1000) + 1000 * seed for seed in range(3)}
@@ -33,7 +33,7 @@ def exact(arm: float, *scratch: float, at: float = 0.1) -> Cells:
 
 
 def noisy(seeds: int, folds: int, random: np.random.Generator, tested: int = 40) -> Cells:
-    """Answers by coins, more often right with more labels; every fold is ``tested`` images and a few."""
+    """Draw answers by coins, more often right with more labels; every fold has ``tested`` images and a few."""
     images = {seed: np.arange(tested + seed % folds) + 1000 * (seed % folds) for seed in range(seeds)}
     chances: dict[Cell, float] = {("arm", 0.1): 0.7}
     chances |= {("scratch", fraction): value for fraction, value in zip(LABELS, (0.6, 0.7, 0.75, 0.8), strict=True)}
@@ -243,7 +243,7 @@ IMAGES = 2400
 def simulated(
     seeds: int, folds: int, of_seeds: float, of_images: float, at: float, factor: float, random: np.random.Generator
 ) -> Cells:
-    """An arm that is worth ``factor`` times the labels; an answer is right where a sum of normal effects is positive.
+    """Draw an arm worth ``factor`` times the labels; an answer is right where a sum of normal effects is positive.
 
     Half the variance of one answer is in how hard the image is for every model, and ``of_images`` of it in how hard
     it is for one arm. Trainings differ by a standard deviation of ``of_seeds`` in accuracy.

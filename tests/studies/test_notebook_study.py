@@ -30,7 +30,7 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> Notebook:
 
 
 def small_params() -> Params:
-    """The recipe, on images of 16 pixels, with fewer epochs."""
+    """Return the recipe, on images of 16 pixels, with fewer epochs."""
     values = load_params(ROOT / "params.yaml").model_dump()
     for section, changed in load_recipe().items():
         values[section].update(changed)
@@ -46,7 +46,7 @@ def load_recipe() -> dict[str, dict[str, object]]:
 
 
 def small_store(folder: Path) -> Store:
-    """48 images of two classes for training, 8 to validate and 40 to test: bright above, or bright below."""
+    """Write 48 images of two classes for training, 8 to validate and 40 to test: bright above, or bright below."""
     random, rows, images = np.random.default_rng(0), [], []
     for number, part in enumerate([TRAIN] * 48 + [VAL] * 8 + [TEST] * 40):
         label = ("cat", "dog")[number % 2]
@@ -100,7 +100,7 @@ def test_accumulated_gradients_make_other_weights_and_dropout_in_the_test_other_
 
 
 def test_accumulated_gradients_are_the_sum_of_all_so_far(tmp_path: Path) -> None:
-    """The last step's gradient, accumulated, against that of every batch at the weights it met."""
+    """Compare the last step's gradient, accumulated, with that of every batch at the weights it met."""
     params = small_params()
     plan = params.baseline.model_copy(update={"epochs": 1, "learning_rate": 1e-12})  # so weights hardly move
     params = params.model_copy(update={"model": params.model.model_copy(update={"dropout": 0.0})})
