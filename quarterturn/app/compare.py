@@ -1,29 +1,31 @@
 """Comparison of two revisions: parameters, metrics, and a paired test on the test images that both share.
 
-DVC itself computes the differences, so that they agree with `dvc params diff` and `dvc metrics diff`.
+`dvc.api` reads the files of a revision. Its `params_show` and `metrics_show` are not used, because they also read the
+workspace, and do not tell which file a metric is in. The tests check the differences against DVC's own.
 """
 
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from dvc.scm import SCMError
 from ruamel.yaml import YAML
 from tabulate import tabulate
 
 from quarterturn.app.pages import render
-from quarterturn.core.dvc_lock import LOCK, PARAMS, as_mapping, changed_params, param, stages_of
+from quarterturn.core.dvc_lock import LOCK, PARAMS, as_mapping, changed_params, differences, leaves, param, stages_of
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import CLASSIFIERS, YAML_ERRORS
 from quarterturn.evaluation.cv_intervals import compare_folds
 from quarterturn.evaluation.intervals import PairedComparison, compare_paired
 
-PREDICTIONS, EVALUATED = "metrics/predictions.csv", "metrics/evaluate.json"
+PREDICTIONS = "metrics/predictions.csv"
 ABSENT = "–"
 
 
@@ -32,7 +34,7 @@ class Change:
     """Describe a parameter or metric that differs.
 
     Attributes:
-        name: its name, with the file unless that is params.yaml.
+        name: dotted key of the parameter, or name of the metric.
         old: old value as text.
         new: new value as text.
         difference: new minus old as text; "" if not numeric.
@@ -72,18 +74,18 @@ def compare(old: str = "HEAD", new: str = "workspace") -> Comparison:
         UserError: a revision does not exist, this is not a project, or its files are damaged.
     """
     try:
-        with Repo() as repo:
-            return compare_revisions(repo, Revision.read(repo, old), Revision.read(repo, new))
-    except (DvcException, SCMError) as error:
+        first, second = Revision.read(old), Revision.read(new)
+    except DvcException as error:
         raise UserError(f"cannot compare {old} and {new}: {one_line(error)}") from error
+    return compare_revisions(first, second)
 
 
-def compare_revisions(repo: Repo, first: "Revision", second: "Revision") -> Comparison:
-    """Compare two revisions of ``repo`` that have been read."""
-    old, new = first.name, second.name
-    params, metrics = _changes(repo.params.diff(old, new), (PARAMS,)), _changes(repo.metrics.diff(old, new))
+def compare_revisions(first: "Revision", second: "Revision") -> Comparison:
+    """Compare two revisions that have been read."""
+    params = [_change(*each) for each in differences(first.params, second.params)]
+    metrics = [_change(*each) for each in differences(first.metrics, second.metrics)]
     tests, warnings = paired_tests(first, second)
-    return Comparison(old, new, params, metrics, tests, [*first.stale(), *second.stale(), *warnings])
+    return Comparison(first.name, second.name, params, metrics, tests, [*first.stale(), *second.stale(), *warnings])
 
 
 @dataclass(frozen=True)
@@ -95,38 +97,44 @@ class Revision:
         params: content of params.yaml.
         lock: stages of dvc.lock.
         predictions: metrics/predictions.csv as text columns; None if missing.
-        evaluated: content of metrics/evaluate.json.
+        metrics: metrics by name, such as "metrics/evaluate: transfer.accuracy".
     """
 
     name: str
     params: Mapping[str, Any]
     lock: Mapping[str, Any]
     predictions: pd.DataFrame | None
-    evaluated: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any]
 
     @classmethod
-    def read(cls, repo: Repo, name: str) -> "Revision":
+    def read(cls, name: str) -> "Revision":
         """Read a revision from Git, or from the folder if ``name`` is "workspace"."""
-        with repo.switch(name):
+        rev, project, folder = None if name == "workspace" else name, Path(Repo.find_root()), Path("/")
+        if rev:  # paths start at the root of Git, which may be above the project
+            root = next((each for each in (project, *project.parents) if (each / ".git").exists()), project)
+            folder /= project.relative_to(root)
+        files = DVCFileSystem(project, rev=rev)
 
-            def text(path: str) -> str:
-                place = repo.fs.join(repo.root_dir, path)
-                return repo.fs.read_text(place, encoding="utf-8") if repo.fs.exists(place) else ""
+        def read(path: str, parse: Callable[[str], Any]) -> Any:
+            try:
+                return parse(files.read_text((folder / path).as_posix(), encoding="utf-8"))
+            except FileNotFoundError:
+                return parse("")
+            except YAML_ERRORS as error:
+                raise UserError(f"{path} of {name} is damaged: {one_line(error)}") from error
 
-            def read(path: str, parse: Callable[[str], Any]) -> Any:
-                try:
-                    return parse(text(path))
-                except YAML_ERRORS as error:
-                    raise UserError(f"{path} of {name} is damaged: {one_line(error)}") from error
-
-            yaml = YAML(typ="safe", pure=True)
-            return cls(
-                name,
-                read(PARAMS, lambda content: as_mapping(yaml.load(content))),
-                read(LOCK, lambda content: stages_of(yaml.load(content))),
-                read(PREDICTIONS, lambda content: _table(content) if content else None),
-                read(EVALUATED, lambda content: as_mapping(json.loads(content or "{}"))),
-            )
+        yaml = YAML(typ="safe", pure=True)
+        params = read(PARAMS, lambda text: as_mapping(yaml.load(text)))
+        lock = read(LOCK, lambda text: stages_of(yaml.load(text)))
+        predictions = read(PREDICTIONS, lambda text: _table(text) if text else None)
+        outs = [out["path"] for stage in lock.values() for out in stage.get("outs", [])]
+        metrics = {
+            f"{path.removesuffix('.json')}: {key}": value
+            for path in outs
+            if path.startswith("metrics/") and path.endswith(".json")
+            for key, value in leaves(read(path, lambda text: as_mapping(json.loads(text or "{}")))).items()
+        }
+        return cls(name, params, lock, predictions, metrics)
 
     def stale(self) -> list[str]:
         """Return a warning if the metrics were made with other parameters than those in params.yaml."""
@@ -226,18 +234,9 @@ def _folds_and_repeats(predictions: pd.DataFrame) -> tuple[int, int]:
     return predictions["fold"].nunique(), predictions["repeat"].nunique()
 
 
-def _changes(result: Mapping[str, Any], without: tuple[str, ...] = ()) -> list[Change]:
-    """Return the differences that DVC found, sorted by name; files in ``without`` are not named."""
-    return [
-        Change(
-            key if path in without else f"{path.removesuffix('.json')}: {key}",
-            _shown(values.get("old")),
-            _shown(values.get("new")),
-            f"{values['diff']:+.6g}" if "diff" in values else "",
-        )
-        for path, keys in sorted(result.get("diff", {}).items())
-        for key, values in sorted(keys.items())
-    ]
+def _change(name: str, old: Any, new: Any) -> Change:
+    numbers = isinstance(old, int | float) and isinstance(new, int | float)
+    return Change(name, _shown(old), _shown(new), f"{new - old:+.6g}" if numbers else "")
 
 
 def _shown(value: object) -> str:
@@ -251,11 +250,10 @@ def as_text(found: Comparison) -> str:
     parts = [f"{found.old} → {found.new}"]
     parts += [f"warning: {line}" for line in found.warnings]
     parts += found.tests
-    for title, rows, numbers in _tables(found):
-        table = tabulate(
-            rows, [title, found.old, found.new, *([""] if numbers else [])], "simple", disable_numparse=True
-        )
-        parts += ["", table if rows else f"no {title} differ"]
+    for title, changes, columns in ("params", found.params, 3), ("metrics", found.metrics, 4):
+        rows = [astuple(each)[:columns] for each in changes]
+        header = [title, found.old, found.new, ""][:columns]
+        parts += ["", tabulate(rows, header, "simple", disable_numparse=True) if rows else f"no {title} differ"]
     return "\n".join(parts)
 
 
@@ -267,10 +265,3 @@ def as_markdown(found: Comparison) -> str:
 def as_html(found: Comparison) -> str:
     """Format the comparison as a self-contained page."""
     return render("compare.html", found=found)
-
-
-def _tables(found: Comparison) -> list[tuple[str, list[tuple[str, ...]], bool]]:
-    """Return title, rows, and whether the rows have a column of differences."""
-    params: list[tuple[str, ...]] = [(each.name, each.old, each.new) for each in found.params]
-    metrics: list[tuple[str, ...]] = [(each.name, each.old, each.new, each.difference) for each in found.metrics]
-    return [("params", params, False), ("metrics", metrics, True)]

@@ -42,21 +42,16 @@ def changed_params(stages: Mapping[str, Any], params: Mapping[str, Any]) -> list
 def differences(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
     """Return the dotted keys whose values differ, sorted, each with its old and new value; None if it is missing."""
     before, after = leaves(old, key), leaves(new, key)
-    return [
-        (leaf, before.get(leaf), after.get(leaf))
-        for leaf in sorted({*before, *after})
-        if before.get(leaf) != after.get(leaf)
-    ]
+    pairs = ((leaf, before.get(leaf), after.get(leaf)) for leaf in sorted({*before, *after}))
+    return [each for each in pairs if each[1] != each[2]]
 
 
 def leaves(value: Any, key: str = "") -> dict[str, Any]:
     """Return the values of a nested mapping by dotted key, which begins with ``key``."""
     if not isinstance(value, Mapping):
         return {key: value}
-    found: dict[str, Any] = {}
-    for name, part in value.items():
-        found |= leaves(part, f"{key}.{name}" if key else str(name))
-    return found
+    parts = (leaves(part, f"{key}.{name}" if key else str(name)) for name, part in value.items())
+    return {leaf: found for part in parts for leaf, found in part.items()}
 
 
 def param(params: Mapping[str, Any], key: str) -> Any:

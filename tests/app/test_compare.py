@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests.conftest import commit, set_params, shell
 
 
 def revision(name: str, right: list[bool], first: int = 0, folds: int = 0, **changes: Any) -> Revision:
-    """Predictions for images numbered from ``first``: transfer right as told, baseline always; folds: two repeats."""
+    """Make predictions for images numbered from ``first``: transfer right as told, baseline always."""
     repeats = 2 if folds else 1
     rows = []
     for number, correct in enumerate(right, first):
@@ -29,7 +30,7 @@ def revision(name: str, right: list[bool], first: int = 0, folds: int = 0, **cha
             if folds:
                 row |= {"repeat": str(repeat + 1), "fold": str(number % folds + 1)}
             rows.append(row | {"actual": "cat", "transfer": "cat" if correct else "dog", "baseline": "cat"})
-    values = {"params": {}, "lock": {}, "predictions": pd.DataFrame(rows)} | changes
+    values = {"params": {}, "lock": {}, "predictions": pd.DataFrame(rows), "metrics": {}} | changes
     return Revision(name, **values)
 
 
@@ -114,7 +115,7 @@ def test_classes_may_be_called_old_and_new() -> None:
     before, after = revision("a", WORSE), revision("b", BETTER)
     assert after.predictions is not None
     renamed = after.predictions.assign(transfer_old="0.1", baseline_new="0.2")
-    found, _ = paired_tests(before, Revision("b", {}, {}, renamed))
+    found, _ = paired_tests(before, Revision("b", {}, {}, renamed, {}))
     assert found == paired_tests(before, after)[0]
 
 
@@ -234,6 +235,27 @@ def test_a_workspace_that_has_not_run_again_is_told(workspace: Path) -> None:
     assert len(found.tests) == 2
     assert [each.name for each in found.params] == ["seed"]
     assert found.warnings == ["the metrics of workspace were made with another seed than its params.yaml: `dvc repro`"]
+
+
+def test_the_project_may_lie_below_the_root_of_git_and_the_current_folder_below_the_project(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(workspace / ".git")
+    shell("git", "init", "--quiet", cwd=workspace.parent)
+    commit(workspace.parent, "Keep the project in a folder")
+    set_params(workspace, seed=3)
+    monkeypatch.chdir(workspace / "docs")
+    found = compare()
+    assert ["the same answers" in line for line in found.tests] == [True, True]
+    assert found.params == [Change("seed", "0", "3", "+3")]
+    assert found.metrics == []
+
+
+def test_a_revision_is_read_where_the_workspace_lacks_or_has_damaged_the_files(workspace: Path) -> None:
+    shell("git", "commit", "--quiet", "--allow-empty", "--message", "Nothing", cwd=workspace)
+    (workspace / "metrics/evaluate.json").write_text("{")
+    (workspace / "metrics/predictions.csv").unlink()
+    assert len(compare("main~1", "main").tests) == 2
 
 
 @pytest.mark.parametrize("name", ["nowhere", "no/such", "0123456"])

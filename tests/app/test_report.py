@@ -11,6 +11,7 @@ import pytest
 from quarterturn.app.cli import main
 from quarterturn.app.compare import Revision
 from quarterturn.app.report import angles, matrix, report
+from quarterturn.core.dvc_lock import leaves
 from quarterturn.core.errors import UserError
 from tests.conftest import set_params
 
@@ -18,7 +19,7 @@ VOID = {"meta", "img"}
 
 
 class Page(html.parser.HTMLParser):
-    """Checks that tags close in order and that nothing is loaded; keeps headings, images' texts, and cells."""
+    """Check that tags close in order and that nothing is loaded; keeps headings, images' texts, and cells."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -89,8 +90,9 @@ def test_changes_are_those_of_the_counts(workspace: Path) -> None:
     def changes(name: str, now: pd.DataFrame = predictions) -> list[int | None]:
         return [cell.change for row in matrix(name, metrics, now, before).values() for cell in row]
 
-    text = Path("metrics/evaluate.json").read_text("utf-8")
-    before, metrics = Revision("old", {}, {}, predictions, json.loads(text)), json.loads(text)
+    metrics = json.loads(Path("metrics/evaluate.json").read_text("utf-8"))
+    named = leaves({f"metrics/evaluate: {name}": values for name, values in metrics.items()})
+    before = Revision("old", {}, {}, predictions, named)
     for name in ("rotation", "transfer", "baseline"):
         assert set(changes(name)) == {0}
     row = metrics["transfer"]["confusion_matrix"]["cat"]
@@ -126,7 +128,7 @@ def test_without_outputs_as_in_a_fresh_clone_it_has_all_but_the_images(workspace
     assert "dvc pull" in Path("report.html").read_text("utf-8")
 
 
-def test_with_few_labels_a_image_is_shown_once(few: Path) -> None:  # noqa: ARG001 (the current folder)
+def test_with_few_labels_an_image_is_shown_once(few: Path) -> None:  # noqa: ARG001 (the current folder)
     report(Path("report.html"))
     shown = [text for text in Page(Path("report.html")).texts if text.endswith("png")]
     assert shown
