@@ -22,7 +22,7 @@ from studies.label_efficiency.arms.cells import Cell, read_cells, write_cells
 from studies.label_efficiency.arms.config import Recipe, Study, load_study
 from studies.label_efficiency.arms.images import Images
 from studies.label_efficiency.scoring.results import cells_of, pack, summary
-from studies.label_efficiency.search import DRAWS, PENALTIES, STEPS, WORTH, best_probe, beyond, draws
+from studies.label_efficiency.search import ARMS, PENALTIES, SEEDS, STEPS, TRAININGS, WORTH, best_probe, search
 from tests.conftest import copy_project, make_images, make_once, shell
 from tests.models import leaves
 from tests.rooms import ROOT, import_closure
@@ -105,19 +105,28 @@ def test_a_recipe_is_at_least_as_many_steps_as_it_says() -> None:
         assert recipe.steps <= plan.epochs * steps < recipe.steps + steps
 
 
-def test_both_arms_draw_as_many_recipes_and_a_winner_at_an_edge_is_moved_beyond_it() -> None:
-    for size, (fewest, most) in STEPS.items():
-        for arm in ("scratch", "fine_tuned"):
-            drawn = draws(arm, size)
-            assert len(set(map(repr, drawn))) == DRAWS >= 12
-            assert drawn == draws(arm, size)
-            assert all(fewest <= recipe.steps <= most for recipe in drawn)
-    middle = draws("scratch", "few")[0].model_copy(update={"steps": 1000, "learning_rate": 2e-3, "weight_decay": 0.05})
-    assert beyond(middle, "few") == []
-    edge = middle.model_copy(update={"steps": 2300, "learning_rate": 6e-4})
-    moved = beyond(edge, "few")
-    assert [recipe.steps > 2400 for recipe in moved] == [True, False]
-    assert moved[1].learning_rate < 5e-4
+@pytest.mark.parametrize(("arm", "size"), [*product(ARMS, STEPS)])
+def test_every_search_has_the_same_budget_and_gives_the_same_recipe_again(arm: str, size: str) -> None:
+    trained: list[tuple[str, str, Recipe, int]] = []
+
+    def accuracy(*training: Any) -> float:
+        trained.append(training)
+        recipe, seed = training[2:]
+        return 0.9 - 0.05 * abs(np.log10(recipe.learning_rate / 0.002)) - 0.01 * (seed % 3) + recipe.crop / 1e3
+
+    chosen = search(arm, size, accuracy)
+    first = trained.copy()
+    assert len(first) == len(set(first)) == TRAININGS
+    finished = {recipe for _, _, recipe, seed in first if seed == SEEDS[-1]}
+    assert chosen in finished
+    assert 1 < len(finished) < len({recipe for _, _, recipe, _ in first}) / 2
+    best = max(accuracy(arm, size, recipe, SEEDS[0]) for recipe in finished)
+    good = [recipe for recipe in finished if accuracy(arm, size, recipe, SEEDS[0]) > best - WORTH]
+    assert chosen.steps == min(recipe.steps for recipe in good)
+    assert {recipe.layer_decay == 1 for _, _, recipe, _ in first} == {arm == "scratch"}
+    trained.clear()
+    assert search(arm, size, accuracy) == chosen
+    assert trained == first
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -223,6 +232,34 @@ def test_a_finished_study_has_nothing_to_do_and_an_added_seed_runs_alone(project
     assert "4 stages to run" in printed
     runs = sorted(path.name for path in (other / "studies/label_efficiency/arrows/runs").glob("*.csv"))
     assert len(runs) == 12
+
+
+TINY_SEARCH = """
+from studies.label_efficiency import search
+search.STEPS, search.TRAININGS = {"few": (2, 4), "many": (3, 6)}, 4  # one recipe on three seeds, and another on one
+search.main()
+"""
+
+
+@pytest.mark.slow
+def test_a_search_that_was_stopped_ends_as_if_it_had_not_been(project: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(project, tmp_path / "search", symlinks=True)
+    path = folder / "studies/label_efficiency/arrows-search.csv"
+
+    def chosen() -> list[str]:
+        lines = shell("python", "-c", TINY_SEARCH, "build/study-arrows", cwd=folder).splitlines()
+        return [line for line in lines if "Recipe" in line or "few_up_to" in line]
+
+    first, lines = chosen(), path.read_text("utf-8").splitlines(keepends=True)
+    assert [line.partition(":")[0] for line in first] == [f"{a}, {size} labels" for a in ARMS for size in STEPS] + ARMS
+    assert lines[0].strip().split(",") == ["arm", "labels", "seed", *Recipe.model_fields, "accuracy"]
+    path.write_text("".join(lines[:6]), "utf-8")  # as if it had been stopped after five trainings
+    assert chosen() == first
+    assert path.read_text("utf-8").startswith("".join(lines[:6]))
+    assert sorted(path.read_text("utf-8").splitlines(keepends=True)) == sorted(lines)
+    before = path.stat().st_mtime_ns
+    assert chosen() == first
+    assert path.stat().st_mtime_ns == before  # nothing was trained
 
 
 @pytest.mark.slow
