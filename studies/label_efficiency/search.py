@@ -2,11 +2,11 @@
 
 Every arm gets the same budget, at few labels (the primary fraction) and at many (all): `TRAININGS` trainings of recipes
 that Optuna's TPE sampler proposes. A recipe is trained on one tuning seed after the other, and given up by successive
-halving on its mean accuracy (Jamieson and Talwalkar, AISTATS 2016). Of the recipes that reach all seeds, and are within
-`WORTH` of the best, the shortest training wins. At last, both winners of an arm are compared, from the smallest
-fraction on, until that for many is better by `WORTH`: from there it is used (`few_up_to`). Judged by the accuracy on
-validation images, a fifth of the training labels of seeds that the study does not report; their test parts are not
-looked at. The linear probes' block and penalties are chosen likewise, among `PENALTIES`: NAME-probes.csv.
+halving on its mean accuracy (Li et al., MLSys 2020). Of the recipes that reach all seeds, and are within `WORTH` of the
+best, the shortest training wins. At last, both winners of an arm are compared, from the smallest fraction on, until
+that for many is better by `WORTH`: from there it is used (`few_up_to`). Accuracies are those on validation images, a
+fifth of the training labels of seeds that the study does not report; their test parts are not looked at. The linear
+probes' block and penalties are chosen likewise, among `PENALTIES`: NAME-probes.csv.
 
 Trainings go to NAME-search.csv, beside this file, as they finish. A search that was stopped proposes the same recipes
 again and takes from the table what is there, so it ends as if it had not been stopped. Each search is sequential; the
@@ -16,7 +16,7 @@ changes.
 
 import sys
 from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from functools import cache, partial
 from hashlib import sha256
@@ -60,10 +60,11 @@ def main() -> None:
                 pd.concat(pool.map(probes, SEEDS)).to_csv(temporary, index=False, lineterminator="\n")
         print("probe: block {}, few {}, many {}".format(*best_probe(pd.read_csv(probed_path))), flush=True)
         trials = Trials(HERE / f"{study.name}-search.csv", pool)
-        searches = {each: threads.submit(search, *each, trials.accuracy) for each in product(ARMS, STEPS)}
-        winners = {each: found.result() for each, found in searches.items()}
-        for (arm, size), recipe in winners.items():
-            print(f"{arm}, {size} labels: {recipe!r}", flush=True)
+        searches = {threads.submit(search, *each, trials.accuracy): each for each in product(ARMS, STEPS)}
+        winners = {}
+        for found in as_completed(searches):  # an error in one ends all
+            winners[searches[found]] = found.result()
+            print("{}, {} labels: {!r}".format(*searches[found], found.result()), flush=True)
         for arm in ARMS:
             few_up_to = 0.0
             for fraction in study.fractions:
@@ -115,7 +116,7 @@ def search(arm: str, size: str, accuracy_of: Callable[[str, str, Recipe, int], f
                 raise optuna.TrialPruned
         return fmean(accuracies)
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0), pruner=pruner)
     study.optimize(objective)
