@@ -97,7 +97,7 @@ def changed_stages(repo: Repo) -> set[str]:
     return {
         stage
         for stage, changes in status.items()
-        if any("changed deps" in change for change in changes if isinstance(change, dict))
+        if stage in STAGES and any("changed deps" in change for change in changes if isinstance(change, dict))
     }
 
 
