@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TESTS = OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro check test test-slow test-all torture fuzz lint docs pages rooms lock photos notebook study audit upright bench
+.PHONY: help env repro check test test-slow coverage test-all torture fuzz lint docs pages rooms lock photos notebook study audit upright bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,11 +20,14 @@ repro: .venv/installed ## check params.yaml and run what has changed of the pipe
 check: lint ## check style and types, run the tests of what does not train: a minute
 	$(TESTS) tests/core tests/data tests/ingest tests/evaluation tests/test_rooms.py tests/test_trust.py
 
-test: lint ## check style and types, run all tests but the slow ones, show coverage: five minutes at most
-	$(TESTS) --cov --cov-report=term:skip-covered
+test: lint ## check style and types, run all tests but the slow ones: five minutes at most
+	$(TESTS)
 
 test-slow: .venv/installed ## run the slow tests only
 	$(TESTS) -m slow
+
+coverage: .venv/installed ## show what the tests reach, without the slow ones
+	$(TESTS) --cov --cov-report=term:skip-covered
 
 test-all: test test-slow ## run all tests, as continuous integration does
 
