@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from quarterturn.core.params import Model
@@ -128,7 +129,8 @@ def fit_logistic(features: Tensor, targets: Tensor, penalty: float, classes: int
     # With two classes scikit-learn fits one row of weights, w, which stands for (-w/2, w/2): half of ‖w‖².
     scale = 2 if classes == 2 else 1
     model = LogisticRegression(C=scale / (penalty * len(targets)), tol=1e-5, max_iter=10_000)
-    model.fit(features.numpy(), targets.numpy())
+    with threadpool_limits(1):  # small products wait for threads longer than they take
+        model.fit(features.numpy(), targets.numpy())
     weight, bias = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
     if classes == 2:
         weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
