@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import ttest_1samp
 
-from quarterturn.classify.finetuning import probe_frozen
+from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.core.params import load_params
 from quarterturn.data.datasets import labelled_images
 from quarterturn.data.manifest import TEST, TRAIN, VAL, rows_of
 from quarterturn.data.pixel_store import Store
 from quarterturn.training.device import choose
-from quarterturn.training.loop import Job, evaluate
+from quarterturn.training.inference import evaluate
+from quarterturn.training.loop import Job
 from quarterturn.training.model_file import blank_network, load_network
 from quarterturn.training.network import Network
 
@@ -62,8 +63,8 @@ def test_with_16_labels_a_probe_of_the_pretrained_beats_one_of_an_untrained_netw
         accuracies = []
         for network in (pretrained(), untrained(draw)):
             job = Job("transfer", params.transfer, params.augmentation, draw, choose())
-            probed, _ = probe_frozen(network, training, validation, params.model, 2, job, lambda *_: None)
-            accuracies.append(evaluate(probed, test, choose())[0])
+            attach_probe(network, training, validation, 2, job)
+            accuracies.append(evaluate(network, test, choose())[0])
         gains.append(accuracies[0] - accuracies[1])
     low = ttest_1samp(gains, 0).confidence_interval(0.95).low
     assert low > 0, gains
