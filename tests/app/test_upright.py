@@ -16,14 +16,14 @@ from tests.models import sized
 
 
 def sky(angle: int) -> Image.Image:
-    """White above and black below, rotated counter-clockwise."""
+    """Draw white above and black below, rotated counter-clockwise."""
     pixels = np.zeros((24, 24, 3), np.uint8)
     pixels[:12] = 255
     return Image.fromarray(np.ascontiguousarray(np.rot90(pixels, angle // 90)))
 
 
 def told(self: Classifier, squares: Pixels) -> np.ndarray:
-    """What a classifier says that knows where the sky is: 0.97 for that angle, 0.01 for each other."""
+    """Return what a classifier says that knows where the sky is: 0.97 for that angle, 0.01 for each other."""
     light = squares.astype(float).mean(axis=3)
     edges = [light[:, 0].mean(1), light[:, :, 0].mean(1), light[:, -1].mean(1), light[:, :, -1].mean(1)]
     index = [int(name) // 90 for name in self.labels]
@@ -61,7 +61,7 @@ def test_it_lists_what_does_not_lie_upright_and_touches_nothing(capsys: pytest.C
     assert files() == before
 
 
-def test_a_image_that_is_named_twice_is_turned_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_that_is_named_twice_is_turned_once(capsys: pytest.CaptureFixture[str]) -> None:
     Path("photos/link.jpg").symlink_to("90.jpg")
     Path("photos/0link.jpg").symlink_to("90.jpg")  # becomes a file of its own
     with pytest.raises(SystemExit):  # the WebP is not rotated

@@ -54,7 +54,7 @@ def test_colour_stays_in_range_and_changes_each_image(images: torch.Tensor) -> N
     assert ((changed - images).abs().amax(dim=(1, 2, 3)) > 0.001).all()
 
 
-def test_all_angles_of_a_image_get_the_same_change(images: torch.Tensor) -> None:
+def test_all_angles_of_an_image_get_the_same_change(images: torch.Tensor) -> None:
     pixels = (images.permute(0, 2, 3, 1).numpy() * 255).astype("uint8")
     rows = torch.arange(64).numpy()
     settings = Augmentation(crop=0.6, mirror=True, color=0.3)

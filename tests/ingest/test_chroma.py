@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from quarterturn.ingest.chroma import color_cell, without_traces
+from quarterturn.ingest.chroma import color_cell, decode_without_traces
 from quarterturn.ingest.decoding import decode_square
 from tests.images import as_stored, encoded, oriented, scene
 
@@ -16,7 +16,7 @@ CELLS = {"4:4:4": (1, 1), "4:2:2": (2, 1), "4:2:0": (2, 2)}
 
 def treated(data: bytes, side: int = 10_000) -> npt.NDArray[np.float64]:
     with Image.open(io.BytesIO(data)) as image:
-        return np.asarray(without_traces(image, side).convert("RGB"), dtype=float)
+        return np.asarray(decode_without_traces(image, side).convert("RGB"), dtype=float)
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -51,7 +51,7 @@ def test_rows_lose_what_jpeg_took_from_columns() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["4:2:2", "4:2:0"])
-def test_a_image_stays_upright(name: str, orientation: int) -> None:
+def test_an_image_stays_upright(name: str, orientation: int) -> None:
     upright = np.asarray(scene(48, 48))
     stored = np.ascontiguousarray(as_stored(upright, orientation))
     data = encoded(stored, "JPEG", subsampling=name, quality=95, exif=oriented(orientation))

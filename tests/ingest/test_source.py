@@ -31,7 +31,7 @@ Place = Callable[[dict[str, bytes]], ImageSource]
 
 @pytest.fixture(params=["folder", "zip", "zip with a top folder"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Puts files where `data.path` may name them."""
+    """Put files where `data.path` may name them."""
 
     def put(files: dict[str, bytes]) -> ImageSource:
         if request.param == "folder":
@@ -118,7 +118,7 @@ def test_images_are_found_at_any_depth_and_nothing_else(place: Place) -> None:
     assert source.read(source.names()[0]) == JPG
 
 
-def test_a_folder_named_like_a_image_is_entered_not_read(place: Place) -> None:
+def test_a_folder_named_like_an_image_is_entered_not_read(place: Place) -> None:
     assert without_top(place({"cat.jpg/1.jpg": JPG})) == ["cat.jpg/1.jpg"]
 
 
