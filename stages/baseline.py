@@ -13,15 +13,18 @@ from quarterturn.data.pixel_store import Store
 from quarterturn.training.checkpoint import checkpoints
 from quarterturn.training.curves import curves
 from quarterturn.training.device import prepare
+from quarterturn.training.starting import load_starting
 
 TABLE = Path("outputs/split/images.csv")
 
 
 def main() -> None:
     params = load_params()
-    plan, size, compute = params.baseline, params.data.image_size, prepare()
-    store = Store("outputs", size)
-    with checkpoints("baseline", params, [TABLE]) as saved, curves("metrics/curves/baseline") as log:
-        trained = train_classifier("baseline", params, plan, store, None, saved, log, compute)
+    plan, compute = params.baseline, prepare()
+    store = Store("outputs", params.data.image_size)
+    given = load_starting(plan.weights, params, store.channels, len(params.data.labels)) if plan.weights else None
+    inputs = [TABLE, Path(plan.weights)] if plan.weights else [TABLE]
+    with checkpoints("baseline", params, inputs) as saved, curves("metrics/curves/baseline") as log:
+        trained = train_classifier("baseline", params, plan, store, given, saved, log, compute)
         write_classifier("baseline", trained, params, store)
         check_unchanged(params, "seed", "data", "augmentation", "model", "baseline")

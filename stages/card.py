@@ -16,7 +16,6 @@ from quarterturn.data.manifest import read_table, used_rows
 from quarterturn.training.model_file import load_network
 
 TABLE, METRICS, FINAL = Path("outputs/split/images.csv"), Path("metrics"), Path("final")
-PRETRAINED = Path("outputs/pretrain/model.safetensors")
 
 SECTIONS = {"seed", "rotate_augment", "augmentation", "model", "pretrain", "transfer"}  # told of params.yaml
 
@@ -35,7 +34,7 @@ def main() -> None:
         images=len(table),
         description=description,
         tested=read_json(METRICS / "evaluate.json"),
-        own=Path(params["transfer"]["weights"]) == PRETRAINED,
+        own=params["transfer"]["weights"] is None,
         params=params,
         table_sha256=sha256(TABLE),
         model_sha256=sha256(FINAL / "model.safetensors"),

@@ -55,7 +55,7 @@ def main() -> None:
     write_text(predictions.to_csv(index=False, lineterminator="\n"), METRICS / "predictions.csv")
 
     metrics = metrics_of(predictions, labels, angles)
-    if Path(params.transfer.weights) != OUTPUTS / "pretrain/model.safetensors":  # who knows which images those saw
+    if params.transfer.weights is not None:  # who knows which images those saw
         metrics.pop("images_in_pretraining", None)
     for name in CLASSIFIERS:
         metrics[name]["labels"] = read_json(METRICS / f"{name}.json")["labels"]

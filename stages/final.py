@@ -24,12 +24,12 @@ from quarterturn.data.pixel_store import Store
 from quarterturn.training.checkpoint import checkpoints
 from quarterturn.training.device import prepare
 from quarterturn.training.loop import Job, cross_entropy_of, fit_all_epochs
-from quarterturn.training.model_file import load_fitting, save_network
+from quarterturn.training.model_file import save_network
 from quarterturn.training.pretraining import rotated_images, rotation_network
+from quarterturn.training.starting import load_starting
 
 OUTPUTS = Path("outputs")
 TABLE, ANGLES = OUTPUTS / "split/images.csv", OUTPUTS / "rotate-augment/rotation.json"
-PRETRAINED = "outputs/pretrain/model.safetensors"  # as the pipeline makes it: to be made again here, from more images
 
 
 def main() -> None:
@@ -40,14 +40,15 @@ def main() -> None:
     every_label = np.flatnonzero((store.table["label"] != "").to_numpy())
     training = labelled_images(store.pixels, store.table, every_label, labels)
     plan = lengthen(params.transfer, len(training)) if FOLDS in store.table else params.transfer
-    with checkpoints("final", params, [TABLE, ANGLES, Path(plan.weights)]) as saved:
-        if Path(plan.weights) == Path(PRETRAINED):
+    given = [Path(weights) for weights in (plan.weights, params.pretrain.weights) if weights]
+    with checkpoints("final", params, [TABLE, ANGLES, *given]) as saved:
+        if plan.weights is None:
             every_image = rotated_images(store, np.arange(len(store.table)), read_angles(ANGLES), params)
             pretrained = rotation_network(every_image, params)
             job = Job("pretrain", params.pretrain, params.augmentation, params.seed, compute, saved.next())
             fit_all_epochs(pretrained, cross_entropy_of(pretrained, every_image, compute), len(every_image), job)
         else:
-            pretrained = load_fitting(plan.weights, params.model, store.channels, size, "rotation")
+            pretrained = load_starting(plan.weights, params, store.channels, len(labels))
         network = fit_without_validation(
             "transfer", params, plan, training, pretrained, params.seed, saved.next(), compute
         )

@@ -15,7 +15,8 @@ from quarterturn.data.pixel_store import Store
 from quarterturn.training.checkpoint import checkpoints
 from quarterturn.training.curves import curves
 from quarterturn.training.device import prepare
-from quarterturn.training.loop import Job, fit
+from quarterturn.training.inference import evaluate
+from quarterturn.training.loop import Best, Job, fit
 from quarterturn.training.model_file import save_network
 from quarterturn.training.pretraining import rotated_images, rotation_network
 
@@ -32,7 +33,10 @@ def main() -> None:
     names, path = [str(angle) for angle in angles], OUTPUTS / "pretrain/model.safetensors"
     with checkpoints("pretrain", params, [TABLE, ANGLES]) as saved, curves("metrics/curves/pretrain") as log:
         job = Job("pretrain", params.pretrain, params.augmentation, params.seed, compute, saved.next())
-        best = fit(network, training, validation, job, log)
+        if params.pretrain.epochs > 0:
+            best = fit(network, training, validation, job, log)
+        else:
+            best = Best(0, *evaluate(network, validation, compute))
         save_network(network, "rotation", names, params.model, params.data.image_size, path, store.fingerprint)
         write_json({**best.summary(), "images": len(training)}, "metrics/pretrain.json")
         check_unchanged(params, "seed", "data", "augmentation", "model", "pretrain")

@@ -13,20 +13,19 @@ from quarterturn.data.pixel_store import Store
 from quarterturn.training.checkpoint import checkpoints
 from quarterturn.training.curves import curves
 from quarterturn.training.device import prepare
-from quarterturn.training.model_file import load_fitting
+from quarterturn.training.starting import PRETRAINED, load_starting
 
 TABLE = Path("outputs/split/images.csv")
 
 
 def main() -> None:
     params = load_params()
-    plan, size, compute = params.transfer, params.data.image_size, prepare()
-    store = Store("outputs", size)
-    pretrained = load_fitting(plan.weights, params.model, store.channels, size, "rotation")
-    with (
-        checkpoints("transfer", params, [TABLE, Path(plan.weights)]) as saved,
-        curves("metrics/curves/transfer") as log,
-    ):
+    plan, compute = params.transfer, prepare()
+    store = Store("outputs", params.data.image_size)
+    start_from = Path(plan.weights or PRETRAINED)
+    pretrained = load_starting(start_from, params, store.channels, len(params.data.labels))
+    inputs = [TABLE, start_from]
+    with checkpoints("transfer", params, inputs) as saved, curves("metrics/curves/transfer") as log:
         trained = train_classifier("transfer", params, plan, store, pretrained, saved, log, compute)
         write_classifier("transfer", trained, params, store)
         check_unchanged(params, "seed", "data", "augmentation", "model", "transfer")

@@ -50,6 +50,9 @@ def describe(field: dict[str, Any]) -> tuple[str, str]:
     if "enum" in field:
         kinds = {"integer" if isinstance(value, int) else "text" for value in field["enum"]}
         return kinds.pop(), ", ".join(map(str, field["enum"]))
+    if "anyOf" in field:  # a value or null
+        kind, _ = describe(field["anyOf"][0])
+        return f"{kind} or null", "a file in data/weights, null"
     if field["type"] == "array":
         kind, allowed = describe(field["items"])
         least, most = field.get("minItems", 0), field.get("maxItems")

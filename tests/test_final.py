@@ -13,7 +13,6 @@ from quarterturn import load_classifier
 from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.core.errors import UserError
 from quarterturn.data.datasets import LabelledImages
-from stages.final import PRETRAINED
 from tests.conftest import commit, copied, run_stages, set_params, shell
 from tests.rooms import ROOT
 from tests.test_dvc_yaml import KEYS, read_by
@@ -78,7 +77,7 @@ def test_the_params_are_those_that_the_stage_reads(monkeypatch: pytest.MonkeyPat
 def test_it_is_trained_on_every_label_and_pretrained_on_every_image(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_params(project, transfer__trainable="head", model__head=[], transfer__weights=f"./{PRETRAINED}")
+    set_params(project, transfer__trainable="head", model__head=[])
     module, card = importlib.import_module("stages.final"), importlib.import_module("stages.card")
     for either in (module, card):  # what the test changes is not run before
         monkeypatch.setattr(either, "check_current", lambda: None)

@@ -130,8 +130,8 @@ def test_with_few_unlabelled_images_the_verdict_says_what_pretraining_saw() -> N
     assert metrics["images_in_pretraining"] == seen
     assert sum(metrics["rotation"]["confusion_matrix"]["0"].values()) == 60 - seen
     assert f"Pretraining saw {seen} of these images, without their labels." in Path("metrics/verdict.txt").read_text()
-    shutil.copy("outputs/pretrain/model.safetensors", "other.safetensors")  # of which nobody knows what it saw
-    set_params(Path(), transfer__weights="other.safetensors")
+    shutil.copy("outputs/pretrain/model.safetensors", "data/weights/x.safetensors")  # nobody knows what it saw
+    set_params(Path(), transfer__weights="data/weights/x.safetensors")
     importlib.import_module("stages.evaluate").main()
     assert "images_in_pretraining" not in json.loads(Path("metrics/evaluate.json").read_text("utf-8"))
     assert "Pretraining saw" not in Path("metrics/verdict.txt").read_text("utf-8")
@@ -222,7 +222,12 @@ def test_queued_experiments_use_their_own_code_and_data(workspace: Path) -> None
         ({"split__val": 0.01}, "split", "too few images to split: class"),
         ({"transfer__label_fraction": 0.01}, "transfer", "transfer.label_fraction is 0.01"),
         ({"baseline__label_fraction": 0.01}, "baseline", "baseline.label_fraction is 0.01"),
-        ({"transfer__weights": "none.safetensors"}, "transfer", "no model file none.safetensors"),
+        (
+            {"transfer__weights": "data/weights/none.safetensors"},
+            "transfer",
+            "no weights data/weights/none.safetensors",
+        ),
+        ({"model__architecture": "resnet9"}, "baseline", "timm has no model 'resnet9'"),
         ({"data__image_size": 64}, "pretrain", "pixels.npy holds uint8"),
         ({"model__widths": [4, 9]}, "transfer", "its model is"),
         ({"model__widths": [4, 9]}, "evaluate", "its model is"),

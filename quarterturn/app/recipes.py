@@ -3,6 +3,7 @@
 import difflib
 import io
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -80,6 +81,8 @@ def _merge(values: CommentedMap, recipe: CommentedMap, unknown: str, prefix: str
 def _shown(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
+    if value is None:
+        return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -104,7 +107,13 @@ def _read(path: Path) -> tuple[str, CommentedMap]:
 
 def _dump(values: CommentedMap, layout: tuple[int, int, int]) -> str:
     yaml, stream = YAML(), io.StringIO()
+    yaml.representer.add_representer(type(None), _null)
     yaml.width = 2**16  # characters; large, so that no line is wrapped
     yaml.indent(*layout)
     yaml.dump(values, stream)
     return stream.getvalue()
+
+
+def _null(representer: Any, _: None) -> Any:
+    """Write null as "null", not as nothing."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import product
 from typing import IO
 
 import numpy as np
@@ -31,19 +30,21 @@ from quarterturn.training.inference import evaluation_batches
 from quarterturn.training.loop import Job, Log, cross_entropy_of, fit, fit_all_epochs, print_cost
 from quarterturn.training.network import Network, as_logits, make_head, pooled
 
-GRID = 4  # cells a side that features are averaged over for a linear head; less where a block has fewer
+GRIDS = (1, 4)  # cells a side that features are averaged over for a linear head; less where a block has fewer
+GRID = max(GRIDS)
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the mean cross-entropy plus penalty / 2 · ‖W‖²
 INNER_FOLDS = 5  # of the cross-validation within the training labels; fewer where a class has fewer labels
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Describe a probe that was chosen: its block, from 1, its penalty, and how it did on held-out images.
+    """Describe a probe that was chosen: its block, from 1, its grid and penalty, and how it did on held-out images.
 
     Accuracy and loss (mean cross-entropy, nats) are those of validation, or of cross-validation.
     """
 
     block: int
+    grid: int
     penalty: float
     accuracy: float
     loss: float
@@ -53,47 +54,99 @@ class Probe:
         return {"validation": {"accuracy": self.accuracy, "loss": self.loss}, "penalty": self.penalty}
 
 
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """Hold features of images by every block of a frozen network, computed once for all heads on them.
+
+    Attributes:
+        rows: of the images, (n,) int64, ascending.
+        places: block, from 1, and cells a side that its output is averaged over, of each of ``values``.
+        values: (n, width·grid²) float32 each.
+    """
+
+    rows: npt.NDArray[np.int64]
+    places: list[tuple[int, int]]
+    values: list[Tensor]
+
+    def of(self, place: int, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Return the features of ``rows`` at one of the places."""
+        return self.values[place][torch.from_numpy(np.searchsorted(self.rows, rows))]
+
+
+def frozen_features(network: Network, images: LabelledImages, compute: Compute) -> FrozenFeatures:
+    """Compute the features of ``images`` by every block, averaged over each of `GRIDS`, or fewer cells."""
+    sides = block_sides(network, images)
+    places = [(number, grid) for number, side in enumerate(sides, 1) for grid in sorted({min(g, side) for g in GRIDS})]
+    rows = np.unique(images.rows)
+    return FrozenFeatures(rows, places, block_features(network, images.pixels, rows, places, compute))
+
+
 def attach_probe(
-    network: Network, training: LabelledImages, validation: LabelledImages | None, outputs: int, job: Job
+    network: Network,
+    training: LabelledImages,
+    validation: LabelledImages | None,
+    outputs: int,
+    job: Job,
+    frozen: FrozenFeatures | None = None,
 ) -> Probe:
     """Put a linear head for ``outputs`` classes on ``network``, in place; its backbone stays as it is.
 
-    Features are averaged over `GRID` × `GRID` cells and standardised by those of the training images. Block and penalty
-    are those with the best accuracy on ``validation``, then the lowest loss; without validation images, on the training
-    images by stratified cross-validation.
+    Features are standardised by those of the training images. Block, grid and penalty are those with the best accuracy
+    on ``validation``, then the lowest loss; without validation images, on the training images by stratified
+    cross-validation.
+
+    Args:
+        network: whose features are frozen.
+        training: images that the head is fitted to.
+        validation: images to choose by, or None.
+        outputs: number of classes.
+        job: name and seed.
+        frozen: features of all of these images, if they have been computed.
     """
     started = time.monotonic()
-    grids = [min(GRID, side) for side in block_sides(network, training)]
-    features = block_features(network, training.pixels, training.rows, grids, job.compute)
-    scales = [Standardised(block) for block in features]
-    for scale, block in zip(scales, features, strict=True):
-        scale.in_place(block)
-    targets = torch.from_numpy(training.targets)
-    held_out: list[Tensor] | None = None
-    expected = targets
+    targets = expected = torch.from_numpy(training.targets)
+    rows = training.rows
     if validation is not None:
-        held_out = block_features(network, validation.pixels, validation.rows, grids, job.compute)
-        expected = torch.from_numpy(validation.targets)
-        for scale, block in zip(scales, held_out, strict=True):
-            scale.in_place(block)
+        rows, expected = np.concatenate([rows, validation.rows]), torch.from_numpy(validation.targets)
+    if frozen is None:
+        frozen = frozen_features(network, LabelledImages(training.pixels, rows, rows), job.compute)
     best: Probe | None = None
-    candidates = list(product(range(len(features)), PENALTIES))
-    for place, penalty in with_progress(candidates, f"{job.name}, linear heads", len(candidates)):
-        if held_out is None:
-            logits = out_of_fold_logits(features[place], targets, penalty, outputs, job.seed)
-        else:
-            logits = fit_logistic(features[place], targets, penalty, outputs)(held_out[place]).detach()
-        accuracy = (logits.argmax(1) == expected).double().mean().item()
-        probe = Probe(place + 1, penalty, accuracy, F.cross_entropy(logits, expected).item())
-        if best is None or (probe.accuracy, -probe.loss) > (best.accuracy, -best.loss):
-            best = probe
+    for place, (block, grid) in enumerate(frozen.places):
+        known = frozen.of(place, training.rows)
+        scale = Standardised(known)
+        known = scale(known)
+        # A head that is fitted to n images lies in the span of their features (the representer theorem).
+        basis = torch.linalg.qr(known.T)[0] if known.shape[0] < known.shape[1] else None
+        reduced = known if basis is None else known @ basis
+        held_out = None
+        if validation is not None:
+            held_out = scale(frozen.of(place, validation.rows))
+            held_out = held_out if basis is None else held_out @ basis
+        for penalty in PENALTIES:
+            if held_out is None:
+                logits = out_of_fold_logits(reduced, targets, penalty, outputs, job.seed)
+            else:
+                logits = fit_logistic(reduced, targets, penalty, outputs)(held_out).detach()
+            accuracy = (logits.argmax(1) == expected).double().mean().item()
+            probe = Probe(block, grid, penalty, accuracy, F.cross_entropy(logits, expected).item())
+            if best is None or (probe.accuracy, -probe.loss) > (best.accuracy, -best.loss):
+                best, chosen = probe, (scale, reduced, basis)
     assert best is not None
-    place = best.block - 1
-    head = fit_logistic(features[place], targets, best.penalty, outputs)
-    network.attach(scales[place].fold(head), best.block, grids[place])
+    scale, reduced, basis = chosen
+    head = fit_logistic(reduced, targets, best.penalty, outputs)
+    network.attach(scale.fold(head if basis is None else _lifted(head, basis)), best.block, best.grid)
     network.eval()
-    print_cost(job.name, started, len(training) + (len(validation) if validation is not None else 0), job.compute)
+    print_cost(job.name, started, len(rows), job.compute)
     return best
+
+
+def _lifted(head: nn.Linear, basis: Tensor) -> nn.Linear:
+    """Return a head on coordinates in an orthonormal ``basis``, (width, n), as one on features."""
+    lifted = nn.Linear(len(basis), head.out_features)
+    with torch.no_grad():
+        lifted.weight.copy_(head.weight @ basis.T)
+        lifted.bias.copy_(head.bias)
+    return lifted
 
 
 def out_of_fold_logits(features: Tensor, targets: Tensor, penalty: float, outputs: int, seed: int) -> Tensor:
@@ -155,10 +208,10 @@ def attach_hidden_head(
     It is trained by ``job`` on features that are computed once, so without augmentation. Without validation images, it
     has the weights after the last epoch, and nothing is returned.
     """
-    grids = [0] * (len(network.backbone) - 1) + [model.grid]
+    place = (len(network.widths), model.grid)
 
     def features_of(images: LabelledImages) -> Features:
-        (values,) = block_features(network, images.pixels, images.rows, grids, job.compute)
+        (values,) = block_features(network, images.pixels, images.rows, [place], job.compute)
         return Features(values, torch.from_numpy(images.targets))
 
     known = features_of(training)
@@ -170,7 +223,7 @@ def attach_hidden_head(
         summary: dict[str, object] = {}
     else:
         summary = fit(head, known, features_of(validation), job, log).summary()
-    network.attach(head.layers.cpu(), len(network.backbone), model.grid)
+    network.attach(head.layers.cpu(), len(network.widths), model.grid)
     network.eval()
     return summary
 
@@ -217,7 +270,11 @@ def block_sides(network: Network, images: LabelledImages) -> list[int]:
 
 @torch.no_grad()
 def block_features(
-    network: Network, pixels: Pixels, rows: npt.NDArray[np.int64], grids: Sequence[int], compute: Compute
+    network: Network,
+    pixels: Pixels,
+    rows: npt.NDArray[np.int64],
+    places: Sequence[tuple[int, int]],
+    compute: Compute,
 ) -> list[Tensor]:
     """Compute features of every block for the given images, in evaluation mode.
 
@@ -228,21 +285,20 @@ def block_features(
         network: frozen; moved to the device.
         pixels: of the store.
         rows: of the images, (n,) int64.
-        grids: for each block the cells a side that its output is averaged over, no more than its side; 0 to leave it
-            out.
+        places: blocks, from 1, and the cells a side that their output is averaged over, no more than its side.
         compute: device and number format.
 
     Returns:
-        For each block that is not left out (n, width·grid²) float32 on the CPU.
+        For each place (n, width·grid²) float32 on the CPU.
     """
     compute.place(network).eval()
     steps = evaluation_batches(len(rows), pixels.shape[1] * pixels.shape[2])
     with ExitStack() as stack:
-        files = [stack.enter_context(tempfile.TemporaryFile()) for grid in grids if grid]
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in places]
         for step in with_progress([rows[chosen] for chosen in steps], "features", len(steps)):
             with compute.autocast():
-                blocks = zip(network.features(compute.move(images_at(pixels, step))), grids, strict=True)
-                features = [pooled(block.float(), grid).cpu() for block, grid in blocks if grid]
+                blocks = list(network.features(compute.move(images_at(pixels, step))))
+                features = [pooled(blocks[block - 1].float(), grid).cpu() for block, grid in places]
             try:
                 for file, of_block in zip(files, features, strict=True):
                     file.write(of_block.numpy().tobytes())
@@ -264,8 +320,6 @@ class Standardised:
     Deviations below a thousandth of their mean are raised to it: features that hardly ever vary would drown the rest.
     """
 
-    ROWS = 4096  # standardised together
-
     def __init__(self, features: Tensor) -> None:
         deviation = features.std(0, correction=0)
         self.mean = features.mean(0)
@@ -274,11 +328,6 @@ class Standardised:
     def __call__(self, features: Tensor) -> Tensor:
         """Return the features standardised, (n, width)."""
         return (features - self.mean) / self.deviation
-
-    def in_place(self, features: Tensor) -> None:
-        """Standardise the features where they are, without as much memory again."""
-        for part in features.split(self.ROWS):
-            part.copy_(self(part))
 
     def fold(self, head: nn.Linear) -> nn.Linear:
         """Return the linear head on standardised features as one on plain features."""

@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.classify.cross_validation import Plan, cross_validate
-from quarterturn.classify.linear_probe import attach_hidden_head, attach_probe
+from quarterturn.classify.linear_probe import FrozenFeatures, attach_hidden_head, attach_probe, frozen_features
 from quarterturn.classify.out_of_fold import write_out_of_fold
 from quarterturn.core.files import write_json
-from quarterturn.core.params import Model, Params, TrainingPlan, Transfer
+from quarterturn.core.params import Params
 from quarterturn.data.datasets import LabelledImages, labelled_images
 from quarterturn.data.manifest import FOLDS, VAL, label_subset, rows_of
 from quarterturn.data.pixel_store import Store, channel_statistics
 from quarterturn.training.checkpoint import Checkpoint, Checkpoints
 from quarterturn.training.device import Compute
 from quarterturn.training.loop import Job, Log, cross_entropy_of, fit, fit_all_epochs
-from quarterturn.training.model_file import blank_network, save_network
+from quarterturn.training.model_file import blank_network, save_network, with_new_head
 from quarterturn.training.network import Network
 
 
@@ -61,9 +61,13 @@ def train_classifier(
     """
     labels, seed = params.data.labels, params.seed
     key = f"{name}.label_fraction"
+    frozen = None
+    if FOLDS in store.table and pretrained is not None and plan.trainable == "head" and not params.model.head:
+        every_label = np.flatnonzero((store.table["label"] != "").to_numpy())
+        frozen = frozen_features(pretrained, LabelledImages(store.pixels, every_label, every_label), compute)
 
     def without_validation(training: LabelledImages, plan: Plan, seed: int) -> Network:
-        return fit_without_validation(name, params, plan, training, pretrained, seed, saved.next(), compute)
+        return fit_without_validation(name, params, plan, training, pretrained, seed, saved.next(), compute, frozen)
 
     if FOLDS in store.table:
         network, summary, held_out = cross_validate(
@@ -74,7 +78,7 @@ def train_classifier(
     training = labelled_images(store.pixels, store.table, rows, labels)
     validation = labelled_images(store.pixels, store.table, rows_of(store.table, VAL), labels)
     job = Job(name, plan, params.augmentation, seed, compute, saved.next())
-    if pretrained is not None and is_frozen(plan):
+    if plan.trainable == "head":
         network, summary = frozen_classifier(pretrained, training, validation, params, job, log)
     else:
         network = starting_network(params, training, pretrained, seed)
@@ -91,6 +95,7 @@ def fit_without_validation(
     seed: int,
     checkpoint: Checkpoint,
     compute: Compute,
+    frozen: FrozenFeatures | None = None,
 ) -> Network:
     """Train a classifier on all of ``training``; no image is spared to choose an epoch by.
 
@@ -98,16 +103,11 @@ def fit_without_validation(
     cross-validation within ``training``. Arguments as for `train_classifier`.
     """
     job = Job(name, plan, params.augmentation, seed, compute, checkpoint)
-    if pretrained is not None and is_frozen(plan):
-        return frozen_classifier(pretrained, training, None, params, job, lambda *_: None)[0]
+    if plan.trainable == "head":
+        return frozen_classifier(pretrained, training, None, params, job, lambda *_: None, frozen)[0]
     network = starting_network(params, training, pretrained, seed)
     fit_all_epochs(network, cross_entropy_of(network, training, compute), len(training), job)
     return network
-
-
-def is_frozen(plan: TrainingPlan) -> bool:
-    """Return whether only a head is trained."""
-    return isinstance(plan, Transfer) and plan.trainable == "head"
 
 
 def starting_network(params: Params, training: LabelledImages, pretrained: Network | None, seed: int) -> Network:
@@ -119,27 +119,24 @@ def starting_network(params: Params, training: LabelledImages, pretrained: Netwo
     return blank_network(params.model, training.pixels.shape[3], outputs, *statistics, seed)
 
 
-def with_new_head(pretrained: Network, model: Model, outputs: int, seed: int) -> Network:
-    """Return a network with ``pretrained``'s backbone and input statistics, and an untrained head for ``outputs``."""
-    mean, std = pretrained.mean.flatten().tolist(), pretrained.std.flatten().tolist()
-    network = blank_network(model, len(mean), outputs, mean, std, seed)
-    network.backbone.load_state_dict(pretrained.backbone.state_dict())
-    return network
-
-
 def frozen_classifier(
-    pretrained: Network,
+    pretrained: Network | None,
     training: LabelledImages,
     validation: LabelledImages | None,
     params: Params,
     job: Job,
     log: Log,
+    frozen: FrozenFeatures | None = None,
 ) -> tuple[Network, dict[str, object]]:
-    """Return a copy of ``pretrained`` with a head on its frozen features, and its figures for metrics/NAME.json."""
-    network, outputs = copy.deepcopy(pretrained), len(params.data.labels)
+    """Return a copy of ``pretrained`` with a head on its frozen features, and its figures for metrics/NAME.json.
+
+    Without it, the features are those of random weights.
+    """
+    network = copy.deepcopy(pretrained) if pretrained else starting_network(params, training, None, job.seed)
+    outputs = len(params.data.labels)
     if params.model.head:
         return network, attach_hidden_head(network, training, validation, params.model, outputs, job, log)
-    return network, attach_probe(network, training, validation, outputs, job).summary()
+    return network, attach_probe(network, training, validation, outputs, job, frozen).summary()
 
 
 def write_classifier(name: str, trained: Trained, params: Params, store: Store) -> None:

@@ -5,7 +5,7 @@ import reprlib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -18,6 +18,20 @@ RESERVED_LABELS = frozenset({"unlabelled", "unlabeled"})  # names of images with
 
 YAML_ERRORS = (YAMLError, ValueError, LookupError, RecursionError)  # LookupError: `!!int ""`, `!!bool maybe`
 CLASSIFIERS = ("transfer", "baseline")  # sections, stages and models that are compared
+
+
+WEIGHTS_FOLDER = PurePosixPath("data/weights")  # a dependency of the stages that may start from one of its files
+
+
+def _in_weights_folder(path: str | None) -> str | None:
+    if path is not None and PurePosixPath(path).parent != WEIGHTS_FOLDER:
+        raise ValueError(
+            f"is {_short(path)}; allowed: null, or a file in {WEIGHTS_FOLDER}/ (`quarterturn fetch weights`)"
+        )
+    return path
+
+
+WeightsPath = Annotated[str | None, AfterValidator(_in_weights_folder)]
 
 
 class Section(BaseModel):
@@ -98,8 +112,10 @@ class Augmentation(Section):
 class Model(Section):
     """Define the network, which is the same in all three trainings."""
 
-    architecture: Literal["convnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = Field(
-        description="convnet, or a ResNet of torchvision, with random initial weights"
+    architecture: str = Field(
+        pattern=r"^[a-z0-9_]+$",
+        description="convnet, or a model of timm whose features can be had block by block, such as resnet18,"
+        " tf_efficientnet_lite0, convnext_atto or vit_tiny_patch16_224",
     )
     widths: list[Annotated[int, Field(ge=1, le=4096)]] = Field(
         min_length=1, max_length=8, description="channels of each convnet block; each block halves the side"
@@ -138,34 +154,36 @@ class TrainingPlan(Section):
     )
 
 
-class Pretrain(TrainingPlan):
+class StartingPlan(TrainingPlan):
+    """Set where one training starts, its length and its speed."""
+
+    weights: WeightsPath = Field(
+        description="file in data/weights that the training starts from; null: random weights, for transfer those of"
+        " pretrain"
+    )
+
+
+class Pretrain(StartingPlan):
     """Train the rotation classifier; with angles_per_image: all, each step sees its images at every angle."""
 
+    epochs: int = Field(ge=0, le=100_000, description="passes over the training images; 0: no rotation is learnt")
     angles_per_image: Literal["all", "one"] = Field(
         description="all: every angle of an image in one batch; one: one angle per image, drawn once"
     )
 
 
-class Transfer(TrainingPlan):
+class Transfer(StartingPlan):
     """Train with the pretrained features; under cross-validation, for at least 800 steps."""
 
     label_fraction: Fraction = Field(description="fraction of the training labels to use")
     trainable: Literal["head", "all"] = Field(description="head: features frozen; all: fine-tuned")
-    weights: str = Field(
-        min_length=1, description="model file whose features are transferred, relative to the project's folder"
-    )
-
-    @model_validator(mode="after")
-    def weights_are_relative(self) -> Self:
-        if PurePosixPath(self.weights).is_absolute():  # final/dvc.yaml refers to it relative to the project
-            raise ValueError(f"transfer.weights is {self.weights}; give its path from the project's folder")
-        return self
 
 
-class Baseline(TrainingPlan):
-    """Train the same network from scratch; under cross-validation, for at least 800 steps."""
+class Baseline(StartingPlan):
+    """Train the same network without rotation; under cross-validation, for at least 800 steps."""
 
     label_fraction: Fraction = Field(description="fraction of the training labels to use")
+    trainable: Literal["head", "all"] = Field(description="head: features frozen; all: trained or fine-tuned")
 
 
 class Params(Section):
@@ -248,7 +266,8 @@ def _explain(problem: Any) -> str:
         case "missing":
             return f"{key} is missing"
         case "value_error":
-            return one_line(problem["ctx"]["error"])
+            message = one_line(problem["ctx"]["error"])
+            return f"{key} {message}" if message.startswith("is ") else message  # of one key alone
     allowed = problem["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     return f"{key} is {_short(problem['input'])}; allowed: {allowed}"
 

@@ -174,7 +174,7 @@ def train_epochs(network: nn.Module, loss_of: LossOf, count: int, job: Job) -> I
     plan, seed, checkpoint = job.plan, job.seed, job.checkpoint
     job.compute.place(network)
     steps = len(batches(count, plan.batch_size, seed, 0))
-    blocks = list(network.backbone)[: network.block] if isinstance(network, Network) else []
+    blocks = network.backbone.parameter_blocks() if isinstance(network, Network) else []
     optimizer, schedule = make_optimizer(network, blocks, plan, plan.epochs * steps, job.layer_decay)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging), use_buffers=True)
     parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}

@@ -55,7 +55,7 @@ def save_network(
 ) -> None:
     """Write the weights and buffers, fp32, and their `Description`."""
     description = Description(
-        task, outputs, model.model_dump(), network.mean.numel(), image_size, network.block, network.grid, dataset
+        task, outputs, model.model_dump(), network.channels, image_size, network.block, network.grid, dataset
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     data = save(tensors, metadata={_KEY: json.dumps(asdict(description))})  # `save_file` raises no OSError
@@ -144,3 +144,11 @@ def blank_network(model: Model, channels: int, outputs: int, mean: list[float], 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Network(model, channels, outputs, mean, std)
+
+
+def with_new_head(pretrained: Network, model: Model, outputs: int, seed: int) -> Network:
+    """Return a network with ``pretrained``'s backbone and input statistics, and an untrained head for ``outputs``."""
+    mean, std = pretrained.mean.flatten().tolist(), pretrained.std.flatten().tolist()
+    network = blank_network(model, pretrained.channels, outputs, mean, std, seed)
+    network.backbone.load_state_dict(pretrained.backbone.state_dict())
+    return network

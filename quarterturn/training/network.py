@@ -1,21 +1,23 @@
 """The network: a backbone of blocks, and a head on the features of one of them."""
 
 from collections.abc import Iterator
-from itertools import islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import Model
+from quarterturn.training.backbones import ConvNet, TimmBackbone
 
+RGB = 3
 LEAK = 0.2  # slope of the head's LeakyReLU below zero
 
 
 class Network(nn.Module):
     """Classify images.
 
-    The backbone is a list of blocks; the head works on the features of block `block`, averaged over a grid of
+    The backbone gives features block by block; the head works on the features of block `block`, averaged over a grid of
     `grid` × `grid` cells. Pixels are standardised inside, so a model file holds all that it needs.
 
     Args:
@@ -42,18 +44,21 @@ class Network(nn.Module):
         grid: int | None = None,
     ) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
-        blocks, widths = _convnet(model, channels) if model.architecture == "convnet" else _resnet(model, channels)
-        self.backbone = nn.ModuleList(blocks)
-        self.widths = widths
-        self.block = block or len(blocks)
+        self.channels = channels
+        inputs = channels if model.architecture == "convnet" else RGB
+        for name, values in (("mean", mean), ("std", std)):
+            repeated = values * (inputs // len(values))  # grey images become RGB for networks that take no others
+            self.register_buffer(name, torch.tensor(repeated).view(1, -1, 1, 1))
+        convnet = model.architecture == "convnet"
+        self.backbone = ConvNet(model, channels) if convnet else TimmBackbone(model.architecture)
+        self.widths = self.backbone.widths
+        self.block = block or len(self.widths)
         self.grid = grid or model.grid
-        self.head = make_head(model, widths[self.block - 1] * self.grid**2, outputs)
+        self.head = make_head(model, self.widths[self.block - 1] * self.grid**2, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits, (n, outputs), for images, (n, channels, side, side) float in [0, 1]."""
-        features = next(islice(self.features(images), self.block - 1, None))
+        features = self.backbone.block_features(self.standardised(images), self.block)
         return as_logits(self.head(pooled(features, self.grid)))
 
     def attach(self, head: nn.Module, block: int, grid: int) -> None:
@@ -61,11 +66,22 @@ class Network(nn.Module):
         self.block, self.grid, self.head = block, grid, head
 
     def features(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield each block's output, (n, width, height', width'); what is not asked for is not computed."""
-        x = (images - self.mean) / self.std
-        for block in self.backbone:
-            x = block(x)
-            yield x
+        """Yield each block's output, (n, width, height', width'); a convnet computes only what is asked for."""
+        return self.backbone.features(self.standardised(images))
+
+    def standardised(self, images: Tensor) -> Tensor:
+        """Return images by the mean and standard deviation of each channel, with as many channels as these have."""
+        return (images - self.mean) / self.std
+
+    @torch.no_grad()
+    def check_size(self, side: int) -> None:
+        """Raise a `UserError` where the network cannot take images of ``side`` pixels a side."""
+        try:
+            list(self.eval().features(torch.zeros(1, self.channels, side, side)))
+        except (AssertionError, RuntimeError) as error:
+            raise UserError(
+                f"data.image_size: model.architecture cannot take images of {side} pixels a side: {one_line(error)}"
+            ) from error
 
 
 def pooled(features: Tensor, grid: int) -> Tensor:
@@ -95,35 +111,3 @@ def as_logits(output: Tensor) -> Tensor:
     The softmax of (0, z) is the sigmoid of z, and its cross-entropy is the binary cross-entropy.
     """
     return F.pad(output, (1, 0)) if output.shape[1] == 1 else output
-
-
-def _convnet(model: Model, channels: int) -> tuple[list[nn.Module], list[int]]:
-    """Return blocks of `depth` × (3×3 convolution, batch normalisation if wanted, ReLU) and a 2×2 maximum.
-
-    The maximum comes before the last ReLU: the same result, and the ReLU has a quarter of the work.
-    """
-    batch = model.normalization == "batch"
-    blocks: list[nn.Module] = []
-    before = channels
-    for width in model.widths:
-        layers: list[nn.Module] = []
-        for _ in range(model.depth):
-            layers.append(nn.Conv2d(before, width, 3, padding=1, bias=not batch))
-            layers += [nn.BatchNorm2d(width)] if batch else []
-            layers.append(nn.ReLU(inplace=True))
-            before = width
-        layers.insert(-1, nn.MaxPool2d(2))
-        blocks.append(nn.Sequential(*layers))
-    return blocks, list(model.widths)
-
-
-def _resnet(model: Model, channels: int) -> tuple[list[nn.Module], list[int]]:
-    """Return the four stages of a torchvision ResNet, the stem with the first."""
-    import torchvision.models  # seconds to import, and only this architecture needs it
-
-    resnet = torchvision.models.get_model(model.architecture, weights=None)
-    if channels != 3:
-        resnet.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-    stem = nn.Sequential(resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool, resnet.layer1)
-    last = 64 if model.architecture in ("resnet18", "resnet34") else 256
-    return [stem, resnet.layer2, resnet.layer3, resnet.layer4], [last, 2 * last, 4 * last, 8 * last]

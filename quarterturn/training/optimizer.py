@@ -12,19 +12,19 @@ WARMUP = 0.1  # fraction of the steps in which the learning rate rises
 
 
 def make_optimizer(
-    module: nn.Module, blocks: Sequence[nn.Module], plan: TrainingPlan, steps: int, layer_decay: float
+    module: nn.Module, blocks: Sequence[Sequence[Tensor]], plan: TrainingPlan, steps: int, layer_decay: float
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Return AdamW, which decays matrices and kernels but not biases and normalisation, and its schedule.
 
     Args:
         module: whose weights are trained.
-        blocks: of its backbone that the head sees, in order: each further from the head learns more slowly by
+        blocks: parameters of the blocks of its backbone, in order: each further from the head learns more slowly by
             ``layer_decay`` (Howard and Ruder, ACL 2018).
         plan: learning rate, weight decay, schedule.
         steps: of the whole training.
         layer_decay: factor of the learning rate for each block.
     """
-    depth = {weights: len(blocks) - place for place, block in enumerate(blocks) for weights in block.parameters()}
+    depth = {weights: len(blocks) - place for place, block in enumerate(blocks) for weights in block}
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for weights in module.parameters():
         if weights.requires_grad:

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from quarterturn.classify.train import with_new_head
 from quarterturn.core.params import Params, TrainingPlan
 from quarterturn.data.datasets import Examples, LabelledImages, RotatedImages, labelled_images
 from quarterturn.data.manifest import TEST, TRAIN, label_subset, rows_of
@@ -18,7 +17,7 @@ from quarterturn.data.rotation import draw_targets
 from quarterturn.training.device import Compute
 from quarterturn.training.inference import evaluation_batches
 from quarterturn.training.loop import batches, epoch_seed
-from quarterturn.training.model_file import blank_network
+from quarterturn.training.model_file import blank_network, with_new_head
 from quarterturn.training.network import Network
 
 

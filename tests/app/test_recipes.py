@@ -85,7 +85,7 @@ def test_quotes_and_long_lines_elsewhere_stay() -> None:
         ("pretrain: {epoch: 3}", "recipes/mine.yaml: params.yaml has no key pretrain.epoch; did you mean epochs?"),
         ("sed: 3", "recipes/mine.yaml: params.yaml has no key sed; did you mean seed?"),
         ("1: 3", "recipes/mine.yaml: params.yaml has no key 1"),
-        ("pretrain: {epochs: 0}", "params.yaml with recipes/mine.yaml: pretrain.epochs is 0"),
+        ("pretrain: {epochs: -1}", "params.yaml with recipes/mine.yaml: pretrain.epochs is -1"),
         ("augmentation: {mirror: 1}", "params.yaml with recipes/mine.yaml: augmentation.mirror is 1"),
         ("model: 3", "params.yaml with recipes/mine.yaml: model is 3"),
         ("seed: {a: 3}", "params.yaml with recipes/mine.yaml: seed is {'a': 3}"),

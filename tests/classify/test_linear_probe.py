@@ -18,13 +18,12 @@ from quarterturn.classify.linear_probe import (
     fit_logistic,
     out_of_fold_logits,
 )
-from quarterturn.classify.train import with_new_head
 from quarterturn.core.params import Augmentation, TrainingPlan
 from quarterturn.data.datasets import LabelledImages
 from quarterturn.training.device import Compute, choose
 from quarterturn.training.inference import evaluate
 from quarterturn.training.loop import Job
-from quarterturn.training.model_file import blank_network
+from quarterturn.training.model_file import blank_network, with_new_head
 from quarterturn.training.network import Network
 from tests.models import sized
 
@@ -48,7 +47,7 @@ def job(seed: int, compute: Compute) -> Job:
 
 def test_features_are_those_of_every_block_pooled_to_a_grid() -> None:
     network, data = blank_network(MODEL, 1, 4, [0.5], [0.2], 0).eval(), example_images(300, 0)
-    features = block_features(network, data.pixels, data.rows, [4, 0, 2], choose().exact())
+    features = block_features(network, data.pixels, data.rows, [(1, 4), (3, 2)], choose().exact())
     assert [tuple(block.shape) for block in features] == [(300, 4 * 16), (300, 8 * 4)]
     images, _ = data.batch(data.rows)
     last = list(network.features(images))[-1].detach()
@@ -63,7 +62,7 @@ def test_a_full_disk_for_features_says_where(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tempfile, "TemporaryFile", Full)
     network, data = blank_network(MODEL, 1, 4, [0.5], [0.2], 0).eval(), example_images(3, 0)
     with pytest.raises(OSError, match="No space left") as error:
-        block_features(network, data.pixels, data.rows, [1, 1, 1], choose().exact())
+        block_features(network, data.pixels, data.rows, [(1, 1), (2, 1), (3, 1)], choose().exact())
     assert error.value.filename == tempfile.gettempdir()
 
 

@@ -17,9 +17,10 @@ def frozen_blocks(seed: Seed, network: Network, name: str) -> list[Cell]:
     pixels, rows = seed.images.pixels, seed.part.labelled(1.0)
     image = torch.zeros(1, pixels.shape[3], *pixels.shape[1:3])
     with torch.no_grad():
-        grids = [min(GRID, *block.shape[2:]) for block in network.cpu().eval().features(image)]
+        sides = [min(block.shape[2:]) for block in network.cpu().eval().features(image)]
+    places = [(number, min(GRID, side)) for number, side in enumerate(sides, start=1)]
     trained, tested = (
-        block_features(network, pixels, each, grids, seed.compute) for each in (rows, seed.part.held_out)
+        block_features(network, pixels, each, places, seed.compute) for each in (rows, seed.part.held_out)
     )
     cells = []
     for number, (features, held_out) in enumerate(zip(trained, tested, strict=True), start=1):

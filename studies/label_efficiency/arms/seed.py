@@ -12,13 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from quarterturn.classify.train import with_new_head
 from quarterturn.data.datasets import Augmenter, LabelledImages, RotatedImages
 from quarterturn.data.pixel_store import channel_statistics
 from quarterturn.training.device import Compute, prepare
 from quarterturn.training.inference import predict
 from quarterturn.training.loop import Job, LossOf, cross_entropy_of, fit_all_epochs
-from quarterturn.training.model_file import blank_network
+from quarterturn.training.model_file import blank_network, with_new_head
 from quarterturn.training.network import Network, pooled
 from studies.label_efficiency.arms.cells import Cell
 from studies.label_efficiency.arms.config import Arm, Recipe, Study, load_study
