@@ -10,10 +10,12 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess as Process
+from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from quarterturn.core.errors import UserError, one_line
@@ -25,6 +27,7 @@ FEW = 4  # items; starting processes for so few does not pay
 CHUNK = 16  # items per task; fewer if there are few items, more if there are very many
 CHUNKS = 4  # tasks per process, at least, so that a task with large images does not delay the end
 MOST_CHUNKS = 1024  # tasks; all are queued at once
+_stopped: Event | None = None  # in a process of a pool
 FEWER = "with QUARTERTURN_PROCESSES=1, one image is read at a time"
 
 
@@ -62,9 +65,10 @@ def map_in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> I
     others = multiprocessing.active_children()
     processes = min(processes, len(items))
     chunk = max(1, min(CHUNK, len(items) // (CHUNKS * processes)), len(items) // MOST_CHUNKS)
-    pool = ProcessPoolExecutor(processes, context, _begin)
+    stopped = context.Event()
+    pool = ProcessPoolExecutor(processes, context, _begin, (stopped,))
     try:
-        results = _handed_out(pool, call, items, chunk)
+        results = _handed_out(pool, partial(_unless_stopped, call), items, chunk)
     except (OSError, RuntimeError) as error:  # from a partly started pool, which cannot be shut down
         for child in _ended_children(others):
             child.join()
@@ -72,7 +76,7 @@ def map_in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> I
     try:
         yield from with_progress(results, name, len(items))
     except BaseException as error:
-        _ended_children(others)  # without this they would first finish their tasks
+        stopped.set()  # without this they would first finish their tasks
         if isinstance(error, BrokenProcessPool):
             raise UserError(
                 f"a process that reads images has ended before its time, as it happens where memory runs out; {FEWER}"
@@ -102,8 +106,17 @@ def _ended_children(others: Sequence[Process]) -> list[Process]:
     return children
 
 
-def _begin() -> None:
+def _begin(stopped: Event) -> None:
+    global _stopped
+    _stopped = stopped
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _unless_stopped(call: Callable[[T], R], item: T) -> R:
+    """Return the result of ``call``; raise where nobody waits for it any more."""
+    if _stopped is not None and _stopped.is_set():
+        raise CancelledError
+    return call(item)
 
 
 def _end_with_parent() -> None:
