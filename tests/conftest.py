@@ -135,6 +135,7 @@ def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 STAGES = ("split", "rotate_augment", "pretrain", "transfer", "baseline", "evaluate")
 QUICK = {
     "data__path": "data/arrows",
+    "data__labels": ["cat", "dog"],
     "data__image_size": 32,
     "model__widths": [4, 8],
     "split__cross_validate_below": 0,
