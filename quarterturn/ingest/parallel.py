@@ -109,6 +109,10 @@ def _ended_children(others: Sequence[Process]) -> list[Process]:
 def _begin(stopped: Event) -> None:
     global _stopped
     _stopped = stopped
+    # There is a process for each core. Threads of torch would wait for each other, or forever if forked in mid-use.
+    os.environ["OMP_NUM_THREADS"] = "1"  # for one that is imported here
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
