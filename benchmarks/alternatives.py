@@ -27,7 +27,8 @@ from torchvision.transforms import v2
 from benchmarks.images import CLASSES
 from benchmarks.settings import Setting, recipe
 from benchmarks.timing import alternating
-from quarterturn.classify.linear_probe import GRID, attach_probe
+from quarterturn.classify.frozen_features import GRID
+from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.core.params import Params
 from quarterturn.data.datasets import LabelledImages
 from quarterturn.ingest.decoded_store import decode_all

@@ -25,7 +25,16 @@ from tests.models import sized
 COUNT, FEW, SIDE = 2_000, 400, 24  # images; 70 % are trained on, 10 % choose the epoch, 20 % test
 ANGLES = [0, 90, 180, 270]
 MODEL = sized([16, 32, 64])
-PLAN = TrainingPlan(epochs=10, batch_size=32, learning_rate=0.003, weight_decay=0.01, schedule="cosine", averaging=0.9)
+PLAN = TrainingPlan(
+    epochs=10,
+    batch_size=32,
+    learning_rate=0.003,
+    weight_decay=0.01,
+    schedule="cosine",
+    averaging=0.9,
+    layer_decay=1.0,
+    batch_norm="trained",
+)
 AUGMENTATION = Augmentation(crop=1.0, mirror=True, color=0.0)
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.classify.cross_validation import Plan, cross_validate
-from quarterturn.classify.linear_probe import FrozenFeatures, attach_hidden_head, attach_probe, frozen_features
+from quarterturn.classify.frozen_features import CACHE, FrozenFeatures, frozen_features
+from quarterturn.classify.hidden_head import attach_hidden_head
+from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.classify.out_of_fold import write_out_of_fold
 from quarterturn.core.files import write_json
 from quarterturn.core.params import Params
@@ -62,9 +64,9 @@ def train_classifier(
     labels, seed = params.data.labels, params.seed
     key = f"{name}.label_fraction"
     frozen = None
-    if FOLDS in store.table and pretrained is not None and plan.trainable == "head" and not params.model.head:
-        every_label = np.flatnonzero((store.table["label"] != "").to_numpy())
-        frozen = frozen_features(pretrained, LabelledImages(store.pixels, every_label, every_label), compute)
+    if pretrained is not None and plan.trainable == "head" and not params.model.head:
+        every_label = np.flatnonzero((store.table["label"] != "").to_numpy())  # whatever the fraction: for both stages
+        frozen = frozen_features(pretrained, store.pixels, every_label, compute, cache=CACHE)
 
     def without_validation(training: LabelledImages, plan: Plan, seed: int) -> Network:
         return fit_without_validation(name, params, plan, training, pretrained, seed, saved.next(), compute, frozen)
@@ -79,7 +81,7 @@ def train_classifier(
     validation = labelled_images(store.pixels, store.table, rows_of(store.table, VAL), labels)
     job = Job(name, plan, params.augmentation, seed, compute, saved.next())
     if plan.trainable == "head":
-        network, summary = frozen_classifier(pretrained, training, validation, params, job, log)
+        network, summary = frozen_classifier(pretrained, training, validation, params, job, log, frozen)
     else:
         network = starting_network(params, training, pretrained, seed)
         summary = fit(network, training, validation, job, log).summary()

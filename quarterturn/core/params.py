@@ -152,6 +152,12 @@ class TrainingPlan(Section):
     averaging: float = Field(
         ge=0, lt=1, description="decay per step of the moving average of the weights; 0: no average"
     )
+    layer_decay: float = Field(
+        gt=0, le=1, description="factor of the learning rate for each block further from the head"
+    )
+    batch_norm: Literal["trained", "frozen"] = Field(
+        description="statistics of batch normalisation; frozen: those of the weights that the training starts from",
+    )
 
 
 class StartingPlan(TrainingPlan):
@@ -198,6 +204,16 @@ class Params(Section):
     pretrain: Pretrain
     transfer: Transfer
     baseline: Baseline
+
+    @model_validator(mode="after")
+    def statistics_are_given(self) -> Self:
+        for name in ("pretrain", "baseline"):
+            plan = getattr(self, name)
+            if plan.batch_norm == "frozen" and plan.weights is None:
+                raise ValueError(
+                    f"{name}.batch_norm is frozen, but {name}.weights is null: random weights have no statistics"
+                )
+        return self
 
     @model_validator(mode="after")
     def network_fits_images(self) -> Self:

@@ -103,13 +103,22 @@ def seconds_between() -> float:
 
 
 def fingerprint(params: BaseModel, inputs: Iterable[Path]) -> str:
-    """Hash everything that determines a stage's results: params, inputs, code, torch, threads, device, number format.
-
-    Returns 16 hex digits; every module below the folders `CODE` counts.
-    """
-    compute = choose()
-    machine = f"{torch.__version__} {torch.get_num_threads()} {compute.device.type} {compute.dtype}"
-    digest = hashlib.sha256(f"{machine}\n{params.model_dump_json()}\n".encode())
-    for path in [*sorted(path for folder in CODE for path in Path(folder).rglob("*.py")), *inputs]:
+    """Hash everything that determines a stage's results: params, inputs, code and machine. Returns 16 hex digits."""
+    digest = hashlib.sha256(f"{code_and_machine()}\n{params.model_dump_json()}\n".encode())
+    for path in inputs:
         digest.update(f"{path}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def code_and_machine() -> str:
+    """Hash what decides results in every stage: code, torch, threads, device, number format. Returns 64 hex digits.
+
+    Every module below the folders `CODE` counts.
+    """
+    compute = choose()
+    digest = hashlib.sha256(
+        f"{torch.__version__} {torch.get_num_threads()} {compute.device.type} {compute.dtype}\n".encode()
+    )
+    for path in sorted(path for folder in CODE for path in Path(folder).rglob("*.py")):
+        digest.update(f"{path}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()

@@ -40,7 +40,6 @@ class Job:
         seed: decides order and augmentation; every epoch has random numbers of its own.
         compute: device and number format.
         checkpoint: to go on from, and to save to.
-        layer_decay: factor of the learning rate for each block further from the head.
     """
 
     name: str
@@ -49,7 +48,6 @@ class Job:
     seed: int
     compute: Compute
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    layer_decay: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -142,6 +140,13 @@ def copied_weights(network: nn.Module) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in network.state_dict().items()}
 
 
+def freeze_statistics(network: nn.Module) -> None:
+    """Have batch normalisation use its running statistics, and not change them, until ``network.train()`` is called."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):  # timm's batch normalisations are subclasses
+            module.eval()
+
+
 @dataclass(frozen=True)
 class Epoch:
     """Describe an epoch that has just ended.
@@ -175,7 +180,7 @@ def train_epochs(network: nn.Module, loss_of: LossOf, count: int, job: Job) -> I
     job.compute.place(network)
     steps = len(batches(count, plan.batch_size, seed, 0))
     blocks = network.backbone.parameter_blocks() if isinstance(network, Network) else []
-    optimizer, schedule = make_optimizer(network, blocks, plan, plan.epochs * steps, job.layer_decay)
+    optimizer, schedule = make_optimizer(network, blocks, plan, plan.epochs * steps)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging), use_buffers=True)
     parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     done = 0
@@ -187,6 +192,8 @@ def train_epochs(network: nn.Module, loss_of: LossOf, count: int, job: Job) -> I
     with Progress(job.name, plan.epochs * steps, done * steps) as progress:
         for epoch in range(done + 1, plan.epochs + 1):
             network.train()
+            if plan.batch_norm == "frozen":
+                freeze_statistics(network)
             torch.manual_seed(epoch_seed(seed, epoch))  # of dropout
             augmentation = Augmenter(job.augmentation, torch.Generator().manual_seed(epoch_seed(seed, epoch)))
             # Made before the first step: what each made new and kept would lie between what it frees, and memory grow.

@@ -12,23 +12,22 @@ WARMUP = 0.1  # fraction of the steps in which the learning rate rises
 
 
 def make_optimizer(
-    module: nn.Module, blocks: Sequence[Sequence[Tensor]], plan: TrainingPlan, steps: int, layer_decay: float
+    module: nn.Module, blocks: Sequence[Sequence[Tensor]], plan: TrainingPlan, steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Return AdamW, which decays matrices and kernels but not biases and normalisation, and its schedule.
 
     Args:
         module: whose weights are trained.
         blocks: parameters of the blocks of its backbone, in order: each further from the head learns more slowly by
-            ``layer_decay`` (Howard and Ruder, ACL 2018).
-        plan: learning rate, weight decay, schedule.
+            its layer decay (Howard and Ruder, ACL 2018).
+        plan: learning rate, weight decay, schedule, layer decay.
         steps: of the whole training.
-        layer_decay: factor of the learning rate for each block.
     """
     depth = {weights: len(blocks) - place for place, block in enumerate(blocks) for weights in block}
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for weights in module.parameters():
         if weights.requires_grad:
-            rate = plan.learning_rate * layer_decay ** depth.get(weights, 0)
+            rate = plan.learning_rate * plan.layer_decay ** depth.get(weights, 0)
             groups.setdefault((rate, plan.weight_decay if weights.ndim > 1 else 0.0), []).append(weights)
     optimizer = torch.optim.AdamW(
         [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()], fused=True

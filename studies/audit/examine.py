@@ -52,10 +52,24 @@ PHOTOS = Settings(
         output="softmax",
     ),
     rotation=TrainingPlan(
-        epochs=15, batch_size=32, learning_rate=0.003, weight_decay=0.05, schedule="cosine", averaging=0.99
+        epochs=15,
+        batch_size=32,
+        learning_rate=0.003,
+        weight_decay=0.05,
+        schedule="cosine",
+        averaging=0.99,
+        layer_decay=1.0,
+        batch_norm="trained",
     ),
     probe=TrainingPlan(
-        epochs=50, batch_size=64, learning_rate=0.002, weight_decay=0.05, schedule="cosine", averaging=0.0
+        epochs=50,
+        batch_size=64,
+        learning_rate=0.002,
+        weight_decay=0.05,
+        schedule="cosine",
+        averaging=0.0,
+        layer_decay=1.0,
+        batch_norm="trained",
     ),
 )
 

@@ -1,20 +1,16 @@
 """Heads on frozen features: computed once, chosen on validation, and nothing else changed."""
 
-import errno
-import io
-import tempfile
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from quarterturn.classify.hidden_head import attach_hidden_head
 from quarterturn.classify.linear_probe import (
     PENALTIES,
     Standardised,
-    attach_hidden_head,
     attach_probe,
-    block_features,
     fit_logistic,
     out_of_fold_logits,
 )
@@ -28,7 +24,16 @@ from quarterturn.training.network import Network
 from tests.models import sized
 
 MODEL = sized([4, 6, 8])
-PLAN = TrainingPlan(epochs=30, batch_size=16, learning_rate=0.02, weight_decay=0.0, schedule="cosine", averaging=0.0)
+PLAN = TrainingPlan(
+    epochs=30,
+    batch_size=16,
+    learning_rate=0.02,
+    weight_decay=0.0,
+    schedule="cosine",
+    averaging=0.0,
+    layer_decay=1.0,
+    batch_norm="trained",
+)
 
 
 def example_images(count: int, seed: int) -> LabelledImages:
@@ -43,27 +48,6 @@ def example_images(count: int, seed: int) -> LabelledImages:
 def job(seed: int, compute: Compute) -> Job:
     """Without augmentation: mirroring would swap the classes."""
     return Job("transfer", PLAN, Augmentation(crop=1.0, mirror=False, color=0.0), seed, compute)
-
-
-def test_features_are_those_of_every_block_pooled_to_a_grid() -> None:
-    network, data = blank_network(MODEL, 1, 4, [0.5], [0.2], 0).eval(), example_images(300, 0)
-    features = block_features(network, data.pixels, data.rows, [(1, 4), (3, 2)], choose().exact())
-    assert [tuple(block.shape) for block in features] == [(300, 4 * 16), (300, 8 * 4)]
-    images, _ = data.batch(data.rows)
-    last = list(network.features(images))[-1].detach()
-    torch.testing.assert_close(features[1], last.flatten(1), atol=1e-5, rtol=1e-4)
-
-
-def test_a_full_disk_for_features_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full(io.BytesIO):
-        def write(self, _: Any) -> int:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", Full)
-    network, data = blank_network(MODEL, 1, 4, [0.5], [0.2], 0).eval(), example_images(3, 0)
-    with pytest.raises(OSError, match="No space left") as error:
-        block_features(network, data.pixels, data.rows, [(1, 1), (2, 1), (3, 1)], choose().exact())
-    assert error.value.filename == tempfile.gettempdir()
 
 
 def backbone_of(network: Network) -> dict[str, torch.Tensor]:

@@ -45,10 +45,24 @@ TRAINING, VALIDATION, TESTED = 240, 32, 140
 QUICK = Settings(
     model=sized([8, 16, 32]),
     rotation=TrainingPlan(
-        epochs=8, batch_size=16, learning_rate=0.005, weight_decay=0.01, schedule="cosine", averaging=0.9
+        epochs=8,
+        batch_size=16,
+        learning_rate=0.005,
+        weight_decay=0.01,
+        schedule="cosine",
+        averaging=0.9,
+        layer_decay=1.0,
+        batch_norm="trained",
     ),
     probe=TrainingPlan(
-        epochs=2, batch_size=32, learning_rate=0.003, weight_decay=0.01, schedule="cosine", averaging=0.0
+        epochs=2,
+        batch_size=32,
+        learning_rate=0.003,
+        weight_decay=0.01,
+        schedule="cosine",
+        averaging=0.0,
+        layer_decay=1.0,
+        batch_norm="trained",
     ),
 )
 Array = npt.NDArray[np.uint8]

@@ -19,7 +19,16 @@ from quarterturn.training.network import Network
 from tests.models import sized
 from tests.training.test_loop import AUGMENTATION, examples
 
-PLAN = TrainingPlan(epochs=5, batch_size=16, learning_rate=0.01, weight_decay=0.01, schedule="cosine", averaging=0.9)
+PLAN = TrainingPlan(
+    epochs=5,
+    batch_size=16,
+    learning_rate=0.01,
+    weight_decay=0.01,
+    schedule="cosine",
+    averaging=0.9,
+    layer_decay=1.0,
+    batch_norm="trained",
+)
 OTHER_PLAN = PLAN.model_copy(update={"learning_rate": 0.02})
 MODEL = sized([8, 8]).model_copy(update={"head": [6], "dropout": 0.5})
 
@@ -99,7 +108,8 @@ def test_a_training_without_validation_goes_on_too(tmp_path: Path) -> None:
                 raise Killed
             return cross_entropy_of(network, training, choose())(chosen, augmentation)
 
-        fit_all_epochs(network, loss_of, 90, Job("test", PLAN, AUGMENTATION, 0, choose(), Checkpoint(path), 0.7))
+        plan = PLAN.model_copy(update={"layer_decay": 0.7})
+        fit_all_epochs(network, loss_of, 90, Job("test", plan, AUGMENTATION, 0, choose(), Checkpoint(path)))
         return network
 
     whole = trained(None)

@@ -14,12 +14,21 @@ from quarterturn.training.inference import evaluate, evaluation_batches, predict
 from quarterturn.training.loop import Best, Job, batches, fit
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network
-from quarterturn.training.optimizer import scheduled, warmup_cosine
+from quarterturn.training.optimizer import make_optimizer, scheduled, warmup_cosine
 from tests.models import sized
 
 MODEL = sized([8, 8])
 AUGMENTATION = Augmentation(crop=0.8, mirror=True, color=0.1)
-PLAN = TrainingPlan(epochs=6, batch_size=16, learning_rate=0.01, weight_decay=0.01, schedule="cosine", averaging=0.5)
+PLAN = TrainingPlan(
+    epochs=6,
+    batch_size=16,
+    learning_rate=0.01,
+    weight_decay=0.01,
+    schedule="cosine",
+    averaging=0.5,
+    layer_decay=1.0,
+    batch_norm="trained",
+)
 
 
 def examples(count: int, seed: int) -> LabelledImages:
@@ -60,6 +69,28 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others() -> None:
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     assert not torch.equal(first.head.weight, other.head.weight)
+
+
+def test_frozen_statistics_stay_while_weights_are_trained() -> None:
+    network = blank_network(MODEL, 1, 2, [0.5], [0.2], 0)
+    for name, buffer in network.backbone.named_buffers():
+        if name.endswith("running_var"):
+            buffer.fill_(0.1)  # other statistics than the images', which a training would move
+    before = {name: tensor.clone() for name, tensor in network.backbone.state_dict().items()}
+    job = Job("test", PLAN.model_copy(update={"batch_norm": "frozen"}), AUGMENTATION, 0, choose())
+    fit(network, examples(90, 0), examples(40, 1), job, lambda *_: None)
+    changed = {name for name, tensor in network.backbone.state_dict().items() if not tensor.equal(before[name])}
+    assert changed == {name for name, _ in network.backbone.named_parameters()}
+
+
+def test_layer_decay_has_earlier_blocks_learn_more_slowly() -> None:
+    network = blank_network(MODEL, 1, 2, [0.5], [0.2], 0)
+    plan = PLAN.model_copy(update={"layer_decay": 0.5})
+    optimizer, _ = make_optimizer(network, network.backbone.parameter_blocks(), plan, 10)
+    rates = {id(weights): group["initial_lr"] for group in optimizer.param_groups for weights in group["params"]}
+    assert {rates[id(weights)] for weights in network.head.parameters()} == {0.01}
+    assert {rates[id(weights)] for weights in network.backbone[1].parameters()} == {0.005}
+    assert {rates[id(weights)] for weights in network.backbone[0].parameters()} == {0.0025}
 
 
 def test_every_image_is_seen_once_an_epoch_in_batches_of_nearly_equal_size() -> None:

@@ -43,6 +43,8 @@ class Recipe(Section):
             weight_decay=self.weight_decay,
             schedule="cosine",
             averaging=self.averaging,
+            batch_norm="trained",
+            layer_decay=self.layer_decay,
         )
 
 

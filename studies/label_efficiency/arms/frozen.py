@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quarterturn.classify.linear_probe import GRID, Standardised, block_features, fit_logistic
+from quarterturn.classify.frozen_features import GRID, block_sides, frozen_features
+from quarterturn.classify.linear_probe import Standardised, fit_logistic
 from quarterturn.training.network import Network
 from studies.label_efficiency.arms.cells import Cell
 from studies.label_efficiency.arms.seed import Seed
@@ -15,17 +16,14 @@ from studies.label_efficiency.arms.seed import Seed
 def frozen_blocks(seed: Seed, network: Network, name: str) -> list[Cell]:
     """Return a cell for each block and fraction: arm NAME-block-1 and so on, and NAME for the block that was chosen."""
     pixels, rows = seed.images.pixels, seed.part.labelled(1.0)
-    image = torch.zeros(1, pixels.shape[3], *pixels.shape[1:3])
-    with torch.no_grad():
-        sides = [min(block.shape[2:]) for block in network.cpu().eval().features(image)]
-    places = [(number, min(GRID, side)) for number, side in enumerate(sides, start=1)]
-    trained, tested = (
-        block_features(network, pixels, each, places, seed.compute) for each in (rows, seed.part.held_out)
-    )
+    places = [(number, min(GRID, side)) for number, side in enumerate(block_sides(network, pixels), start=1)]
+    held_out = seed.part.held_out
+    features = frozen_features(network, pixels, np.concatenate([rows, held_out]), seed.compute, places)
     cells = []
-    for number, (features, held_out) in enumerate(zip(trained, tested, strict=True), start=1):
+    for place, (number, _) in enumerate(places):
         chosen = [name] if number == seed.study.probe.block else []
-        cells += frozen(seed, features, held_out, [f"{name}-block-{number}", *chosen])
+        known, unknown = features.of(place, rows), features.of(place, held_out)
+        cells += frozen(seed, known, unknown, [f"{name}-block-{number}", *chosen])
     return cells
 
 

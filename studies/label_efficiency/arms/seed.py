@@ -118,8 +118,7 @@ class Seed:
         return predict(network, blind, self.compute.exact())[0].argmax(dim=1).numpy()
 
     def _fit(self, network: Network, loss_of: LossOf, count: int, recipe: Recipe, name: str) -> None:
-        plan, decay = recipe.plan(count), recipe.layer_decay
-        job = Job(name, plan, recipe.augmentation, self.number, self.compute, layer_decay=decay)
+        job = Job(name, recipe.plan(count), recipe.augmentation, self.number, self.compute)
         fit_all_epochs(network, loss_of, count, job)
 
     def _with_rotation(
