@@ -11,20 +11,29 @@ from pathlib import Path
 from quarterturn.app.pages import render
 from quarterturn.core.dvc_lock import check_current
 from quarterturn.core.files import atomic, read_json
-from quarterturn.core.params import check_unchanged, load_params
+from quarterturn.core.params import CLASSIFIERS, check_unchanged, load_params
 from quarterturn.data.manifest import read_table, used_rows
 from quarterturn.training.model_file import load_network
+from quarterturn.training.starting import is_weights
+from quarterturn.training.weights import read_weights
 
 TABLE, METRICS, FINAL = Path("outputs/split/images.csv"), Path("metrics"), Path("final")
 
-SECTIONS = {"seed", "rotate_augment", "augmentation", "model", "pretrain", "transfer"}  # told of params.yaml
+SECTIONS = {"seed", "rotate_augment", "augmentation", "model", "pretrain", *CLASSIFIERS}
 
 
 def main() -> None:
     check_current()
     given = load_params()
-    params = given.model_dump(include=SECTIONS)
-    del params["transfer"]["label_fraction"]  # of the tested model; the final one has every label
+    tested = read_json(METRICS / "evaluate.json")
+    name = tested["recommended"]
+    own = name == "transfer" and given.transfer.weights is None  # it begins with what `pretrain` makes
+    params = given.model_dump(
+        include=SECTIONS - {*CLASSIFIERS} | {name} if own else {"seed", "augmentation", "model", name}
+    )
+    del params[name]["label_fraction"]  # of the tested model; the final one has every label
+    start_from = given.pretrain.weights if own else params[name]["weights"]
+    weights = read_weights(start_from)[1] if start_from is not None and is_weights(start_from) else None
     table = used_rows(read_table(TABLE))
     _, description = load_network(FINAL / "model.safetensors")
     counts = table["label"].value_counts()
@@ -33,8 +42,11 @@ def main() -> None:
         labels={label: int(counts[label]) for label in description.outputs},
         images=len(table),
         description=description,
-        tested=read_json(METRICS / "evaluate.json"),
-        own=params["transfer"]["weights"] is None,
+        tested=tested,
+        name=name,
+        rotation=own and given.pretrain.epochs > 0,
+        weights_file=start_from,
+        weights=weights,
         params=params,
         table_sha256=sha256(TABLE),
         model_sha256=sha256(FINAL / "model.safetensors"),

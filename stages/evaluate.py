@@ -18,7 +18,7 @@ from quarterturn.data.contact_sheets import draw_mistakes
 from quarterturn.data.datasets import labelled_images
 from quarterturn.data.manifest import FOLDS, fold_numbers, rows_to_test
 from quarterturn.data.pixel_store import Store
-from quarterturn.evaluation.metrics import metrics_of, verdict
+from quarterturn.evaluation.metrics import metrics_of, recommended, verdict
 from quarterturn.evaluation.plots import draw_confusion, draw_overview
 from quarterturn.evaluation.predictions import angle_probabilities, predictions_table, tested_rotations
 from quarterturn.training.device import prepare
@@ -57,8 +57,10 @@ def main() -> None:
     metrics = metrics_of(predictions, labels, angles)
     if params.transfer.weights is not None:  # who knows which images those saw
         metrics.pop("images_in_pretraining", None)
+    trained = {name: read_json(METRICS / f"{name}.json") for name in CLASSIFIERS}
     for name in CLASSIFIERS:
-        metrics[name]["labels"] = read_json(METRICS / f"{name}.json")["labels"]
+        metrics[name]["labels"] = trained[name]["labels"]
+    metrics["recommended"] = recommended({name: trained[name]["validation"] for name in CLASSIFIERS})
     write_json(metrics, METRICS / "evaluate.json")
     sentence = verdict(metrics)
     write_text(sentence + "\n", METRICS / "verdict.txt")

@@ -1,4 +1,4 @@
-"""Stage model of final/dvc.yaml: the classifier to be used, by the recipe of transfer, from every label there is.
+"""Stage model of final/dvc.yaml: the classifier to be used, by the recommended recipe, from every label there is.
 
 Nothing is held out, so no figure is known of this model. It is trained to the end of its epochs; a head on frozen
 features has the block and the penalty that cross-validation within the labels prefers.
@@ -16,7 +16,8 @@ import numpy as np
 from quarterturn.classify.cross_validation import lengthen
 from quarterturn.classify.train import fit_without_validation
 from quarterturn.core.dvc_lock import check_current
-from quarterturn.core.params import check_unchanged, load_params
+from quarterturn.core.files import read_json
+from quarterturn.core.params import ClassifierPlan, check_unchanged, load_params
 from quarterturn.data.angles import read_angles
 from quarterturn.data.datasets import labelled_images
 from quarterturn.data.manifest import FOLDS
@@ -39,18 +40,20 @@ def main() -> None:
     store = Store(OUTPUTS, size)
     every_label = np.flatnonzero((store.table["label"] != "").to_numpy())
     training = labelled_images(store.pixels, store.table, every_label, labels)
-    plan = lengthen(params.transfer, len(training)) if FOLDS in store.table else params.transfer
+    name = read_json("metrics/evaluate.json")["recommended"]
+    recipe: ClassifierPlan = getattr(params, name)
+    plan = lengthen(recipe, len(training)) if FOLDS in store.table else recipe
     given = [Path(weights) for weights in (plan.weights, params.pretrain.weights) if weights]
     with checkpoints("final", params, [TABLE, ANGLES, *given]) as saved:
-        if plan.weights is None:
+        pretrained = None
+        if plan.weights is not None:
+            pretrained = load_starting(plan.weights, params, store.channels, len(labels))
+        elif name == "transfer":
             every_image = rotated_images(store, np.arange(len(store.table)), read_angles(ANGLES), params)
             pretrained = rotation_network(every_image, params)
-            job = Job("pretrain", params.pretrain, params.augmentation, params.seed, compute, saved.next())
-            fit_all_epochs(pretrained, cross_entropy_of(pretrained, every_image, compute), len(every_image), job)
-        else:
-            pretrained = load_starting(plan.weights, params, store.channels, len(labels))
-        network = fit_without_validation(
-            "transfer", params, plan, training, pretrained, params.seed, saved.next(), compute
-        )
+            if params.pretrain.epochs > 0:
+                job = Job("pretrain", params.pretrain, params.augmentation, params.seed, compute, saved.next())
+                fit_all_epochs(pretrained, cross_entropy_of(pretrained, every_image, compute), len(every_image), job)
+        network = fit_without_validation(name, params, plan, training, pretrained, params.seed, saved.next(), compute)
         save_network(network, "classes", labels, params.model, size, "final/model.safetensors", store.fingerprint)
-        check_unchanged(params, "seed", "data", "augmentation", "model", "pretrain", "transfer")
+        check_unchanged(params, "seed", "data", "augmentation", "model", "pretrain", "transfer", "baseline")

@@ -12,6 +12,8 @@ from ruamel.yaml import YAML
 from quarterturn import load_classifier
 from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.core.errors import UserError
+from quarterturn.core.files import read_json, write_json
+from quarterturn.core.params import CLASSIFIERS
 from quarterturn.data.datasets import LabelledImages
 from tests.conftest import commit, copied, run_stages, set_params, shell
 from tests.rooms import ROOT
@@ -42,12 +44,19 @@ def declared_params(stage: str) -> set[str]:
     return {key for key in KEYS if key in declared or key.partition(".")[0] in declared}
 
 
+def recommend(name: str) -> None:
+    """Have the metrics of the current folder recommend ``name``."""
+    path = Path("metrics/evaluate.json")
+    write_json(read_json(path) | {"recommended": name}, path)
+
+
 @pytest.fixture(scope="module")
 def made(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Provide a finished project with its final model and card, which this process has made."""
     folder = copied(finished, tmp_path_factory.mktemp("final") / "project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        recommend("transfer")
         run_stages("final", "card")
     shell("dvc", "--cd", "final", "commit", "--quiet", "--force", cwd=folder)
     commit(folder, "Make the final model")
@@ -69,7 +78,10 @@ def project(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path
 
 @pytest.mark.usefixtures("project")
 def test_the_params_are_those_that_the_stage_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, declared = read_by("final", monkeypatch) & set(KEYS), declared_params("model")
+    read, declared = set(), declared_params("model")
+    for name in CLASSIFIERS:
+        recommend(name)
+        read |= read_by("final", monkeypatch) & set(KEYS)
     assert read <= declared
     assert {key.partition(".")[0] for key in read} == {key.partition(".")[0] for key in declared}
 
@@ -100,6 +112,18 @@ def test_it_is_trained_on_every_label_and_pretrained_on_every_image(
     assert "on 90 images without their labels" in Path("final/model-card.md").read_text("utf-8")
 
 
+@pytest.mark.usefixtures("project")
+def test_a_recommended_baseline_is_trained_on_every_label_without_rotation(monkeypatch: pytest.MonkeyPatch) -> None:
+    recommend("baseline")
+    monkeypatch.delattr("stages.final.rotation_network")  # an error if it were used
+    run_stages("final", "card")
+    card = Path("final/model-card.md").read_text("utf-8")
+    assert "It began with random weights." in card
+    assert "rotated" not in card
+    assert "| baseline.epochs |" in card
+    assert "| transfer.epochs |" not in card
+
+
 @pytest.mark.parametrize("stage", ["final", "card"])
 def test_other_params_than_those_of_the_last_run_are_refused(stage: str, project: Path) -> None:
     set_params(project, data__labels=["cat", "dog", "bird"])
@@ -110,6 +134,7 @@ def test_other_params_than_those_of_the_last_run_are_refused(stage: str, project
 def test_the_card_says_what_it_was_made_from_and_whose_figures_it_tells(made: Path) -> None:
     card = (made / "final/model-card.md").read_text("utf-8")
     assert "did not exclude, 80: 40 cat, 40 dog." in card
+    assert "It began with random weights.\nThen its features were trained" in card
     assert "on 90 images without their labels" in card
     assert "This model was not tested itself" in card
     assert "| transfer.epochs | 2 |" in card

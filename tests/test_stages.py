@@ -49,11 +49,22 @@ def test_metrics_are_finite_numbers_in_nested_dictionaries(done: Path) -> None:
             assert np.isfinite(value)
 
     for path in sorted((done / "metrics").glob("*.json")):
-        check(json.loads(path.read_text("utf-8")))
+        values = json.loads(path.read_text("utf-8"))
+        if path.name == "evaluate.json":  # the one name among the numbers
+            assert values.pop("recommended") in ("transfer", "baseline")
+        check(values)
+
+
+def test_what_validation_prefers_is_recommended(done: Path) -> None:
+    found = {name: json.loads((done / f"metrics/{name}.json").read_text("utf-8")) for name in ("transfer", "baseline")}
+    best = max(found, key=lambda name: (found[name]["validation"]["accuracy"], -found[name]["validation"]["loss"]))
+    assert json.loads((done / "metrics/evaluate.json").read_text("utf-8"))["recommended"] == best
+    assert best in (done / "metrics/verdict.txt").read_text("utf-8").split(". ")[-1]
 
 
 def test_every_metric_can_be_recomputed_from_the_predictions(done: Path) -> None:
     written = json.loads((done / "metrics/evaluate.json").read_text("utf-8"))
+    del written["recommended"]  # by validation, not by the test
     for name in ("transfer", "baseline"):
         assert written[name].pop("labels") == json.loads((done / f"metrics/{name}.json").read_text("utf-8"))["labels"]
     predictions = pd.read_csv(done / "metrics/predictions.csv")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from quarterturn.core.errors import UserError
+from quarterturn.core.files import read_json
 from quarterturn.data.datasets import images_at
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.ingest.decoding import decode_square
@@ -18,7 +19,7 @@ from quarterturn.training.inference import evaluation_batches
 from quarterturn.training.model_file import Description, load_network
 from quarterturn.training.network import Network
 
-FINAL, TESTED = Path("final/model.safetensors"), Path("outputs/transfer/model.safetensors")
+FINAL, METRICS = Path("final/model.safetensors"), Path("metrics/evaluate.json")
 ROTATION = Path("outputs/pretrain/model.safetensors")
 BATCH = 64  # images per batch
 
@@ -79,8 +80,8 @@ def load_classifier(path: str | Path | None = None, task: str = "classes") -> Cl
     """Load a classifier from its model file.
 
     Args:
-        path: model file. Default for classes: final/model.safetensors if it exists, else
-            outputs/transfer/model.safetensors, the model that was tested. Default for rotations:
+        path: model file. Default for classes: final/model.safetensors if it exists, else the model that validation
+            recommends, of those in outputs/transfer and outputs/baseline. Default for rotations:
             outputs/pretrain/model.safetensors.
         task: "classes" or "rotation".
 
@@ -88,13 +89,19 @@ def load_classifier(path: str | Path | None = None, task: str = "classes") -> Cl
         UserError: the file is missing, is not a model file, or holds a model of the other task.
     """
     if path is None:
-        path = ROTATION if task == "rotation" else FINAL if FINAL.exists() else TESTED
+        path = ROTATION if task == "rotation" else FINAL if FINAL.exists() else recommended_model()
     network, description = load_network(path)
     if description.task != task:
         raise UserError(
             f"{path} tells {_named(description.outputs)} ({description.task}), not {task}; give another file"
         )
     return Classifier(network, description)
+
+
+def recommended_model() -> Path:
+    """Return the model file that metrics/evaluate.json recommends; that of transfer where there are no metrics."""
+    name = read_json(METRICS)["recommended"] if METRICS.exists() else "transfer"
+    return Path("outputs", name, "model.safetensors")
 
 
 def _named(outputs: Sequence[str]) -> str:

@@ -252,6 +252,6 @@ def _add_paths(command: argparse.ArgumentParser, count: str = "+", use: str = "i
 
 
 def _add_model(
-    command: argparse.ArgumentParser, default: str = "final/model.safetensors, else outputs/transfer/model.safetensors"
+    command: argparse.ArgumentParser, default: str = "final/model.safetensors, else the one that validation recommends"
 ) -> None:
     command.add_argument("--model", metavar="FILE", help=f"model file (default: {default})")

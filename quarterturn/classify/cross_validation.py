@@ -2,23 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from quarterturn.classify.out_of_fold import class_probabilities
-from quarterturn.core.params import Baseline, Transfer
+from quarterturn.classify.out_of_fold import DECIMALS, class_probabilities
+from quarterturn.core.params import ClassifierPlan
 from quarterturn.core.progress import with_progress
 from quarterturn.data.datasets import LabelledImages, labelled_images
-from quarterturn.data.manifest import fold_numbers, label_subset, rows_to_test
+from quarterturn.data.manifest import class_indices, fold_numbers, label_subset, rows_to_test
 from quarterturn.data.pixel_store import Store
 from quarterturn.training.device import Compute
 from quarterturn.training.loop import batches
 from quarterturn.training.network import Network
 
-Plan = TypeVar("Plan", Transfer, Baseline)
 # With few labels an epoch is a step or two, and a baseline that is cut short would flatter transfer. With 80 labels it
 # reached 0.885, 0.923, 0.948 on silhouettes after 60, 240, 720 steps, transfer with 40 labels 0.885, 0.894, 0.906; on
 # photos (the recipe) 0.52, 0.69, 0.71 after 200, 400, 1,000. One training each.
@@ -60,7 +58,7 @@ def fold_trainings(table: pd.DataFrame, fraction: float, labels: Sequence[str], 
     return result
 
 
-def lengthen(plan: Plan, count: int) -> Plan:
+def lengthen(plan: ClassifierPlan, count: int) -> ClassifierPlan:
     """Return ``plan`` with as many epochs as ``count`` images need for `LEAST_STEPS` steps, if it has fewer."""
     steps = len(batches(count, plan.batch_size, seed=0, epoch=0))  # in an epoch
     return plan.model_copy(update={"epochs": max(plan.epochs, -(-LEAST_STEPS // steps))})
@@ -68,9 +66,9 @@ def lengthen(plan: Plan, count: int) -> Plan:
 
 def cross_validate(
     store: Store,
-    plan: Plan,
+    plan: ClassifierPlan,
     labels: Sequence[str],
-    train: Callable[[LabelledImages, Plan, int], Network],
+    train: Callable[[LabelledImages, ClassifierPlan, int], Network],
     seed: int,
     compute: Compute,
     name: str,
@@ -87,9 +85,9 @@ def cross_validate(
         name: of the stage.
 
     Returns:
-        The last network, which no figure describes; for metrics/NAME.json, the `labels` of a training that was tested,
-        on average, and the `final_labels`; and probabilities, (images, repeats, classes), of `rows_to_test`, each by a
-        network that has not seen the image.
+        The last network, which no figure describes; for metrics/NAME.json, accuracy and loss of all held-out folds as
+        `validation`, the `labels` of a training that was tested, on average, and the `final_labels`; and
+        probabilities, (images, repeats, classes), of `rows_to_test`, each by a network that has not seen the image.
     """
     key = f"{name}.label_fraction"
     planned, rows = fold_trainings(store.table, plan.label_fraction, labels, key), rows_to_test(store.table)
@@ -106,4 +104,13 @@ def cross_validate(
         held_out[np.searchsorted(rows, each.tested), each.repeat] = probabilities
     share = label_subset(store.table, plan.label_fraction, labels, key)
     used = round(float(np.mean([len(each.training) for each in planned])))
-    return trained(share, seed), {"labels": used, "final_labels": len(share)}, held_out
+    accuracy, loss = _accuracy_and_loss(held_out, class_indices(store.table, rows, labels))
+    summary = {"validation": {"accuracy": accuracy, "loss": loss}, "labels": used, "final_labels": len(share)}
+    return trained(share, seed), summary, held_out
+
+
+def _accuracy_and_loss(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Return accuracy and mean cross-entropy, nats, over all images and repeats."""
+    of_target = np.take_along_axis(probabilities, targets[:, None, None], axis=2)
+    right = probabilities.argmax(axis=2) == targets[:, None]
+    return float(right.mean()), float(-np.log(of_target.clip(min=10.0**-DECIMALS)).mean())

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from quarterturn.classify.cross_validation import Plan, cross_validate
+from quarterturn.classify.cross_validation import cross_validate
 from quarterturn.classify.frozen_features import CACHE, FrozenFeatures, frozen_features
 from quarterturn.classify.hidden_head import attach_hidden_head
 from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.classify.out_of_fold import write_out_of_fold
 from quarterturn.core.files import write_json
-from quarterturn.core.params import Params
+from quarterturn.core.params import ClassifierPlan, Params
 from quarterturn.data.datasets import LabelledImages, labelled_images
 from quarterturn.data.manifest import FOLDS, VAL, label_subset, rows_of
 from quarterturn.data.pixel_store import Store, channel_statistics
@@ -42,7 +42,7 @@ class Trained:
 def train_classifier(
     name: str,
     params: Params,
-    plan: Plan,
+    plan: ClassifierPlan,
     store: Store,
     pretrained: Network | None,
     saved: Checkpoints,
@@ -68,7 +68,7 @@ def train_classifier(
         every_label = np.flatnonzero((store.table["label"] != "").to_numpy())  # whatever the fraction: for both stages
         frozen = frozen_features(pretrained, store.pixels, every_label, compute, cache=CACHE)
 
-    def without_validation(training: LabelledImages, plan: Plan, seed: int) -> Network:
+    def without_validation(training: LabelledImages, plan: ClassifierPlan, seed: int) -> Network:
         return fit_without_validation(name, params, plan, training, pretrained, seed, saved.next(), compute, frozen)
 
     if FOLDS in store.table:
@@ -91,7 +91,7 @@ def train_classifier(
 def fit_without_validation(
     name: str,
     params: Params,
-    plan: Plan,
+    plan: ClassifierPlan,
     training: LabelledImages,
     pretrained: Network | None,
     seed: int,

@@ -178,18 +178,19 @@ class Pretrain(StartingPlan):
     )
 
 
-class Transfer(StartingPlan):
+class ClassifierPlan(StartingPlan):
+    """Train a classifier; under cross-validation, for at least 800 steps."""
+
+    label_fraction: Fraction = Field(description="fraction of the training labels to use")
+    trainable: Literal["head", "all"] = Field(description="head: features frozen; all: all layers are trained")
+
+
+class Transfer(ClassifierPlan):
     """Train with the pretrained features; under cross-validation, for at least 800 steps."""
 
-    label_fraction: Fraction = Field(description="fraction of the training labels to use")
-    trainable: Literal["head", "all"] = Field(description="head: features frozen; all: fine-tuned")
 
-
-class Baseline(StartingPlan):
+class Baseline(ClassifierPlan):
     """Train the same network without rotation; under cross-validation, for at least 800 steps."""
-
-    label_fraction: Fraction = Field(description="fraction of the training labels to use")
-    trainable: Literal["head", "all"] = Field(description="head: features frozen; all: trained or fine-tuned")
 
 
 class Params(Section):

@@ -1,6 +1,6 @@
 """Test metrics and the verdict, computed from the predictions alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +18,8 @@ from quarterturn.evaluation.intervals import (
     confusion,
     roc_auc,
 )
+
+_THE = {"transfer": "transfer", "baseline": "the baseline"}
 
 
 def metrics_of(predictions: pd.DataFrame, labels: Sequence[str], angles: Sequence[int]) -> dict[str, Any]:
@@ -58,8 +60,18 @@ def metrics_of(predictions: pd.DataFrame, labels: Sequence[str], angles: Sequenc
     return metrics
 
 
+def recommended(validation: Mapping[str, Mapping[str, float]]) -> str:
+    """Return the classifier to use: that with the best validation accuracy, then the lowest loss, then the first.
+
+    Args:
+        validation: `accuracy` and `loss` of each classifier, on validation images or by cross-validation; the test set
+            has no part in the choice.
+    """
+    return max(validation, key=lambda name: (validation[name]["accuracy"], -validation[name]["loss"]))
+
+
 def verdict(metrics: dict[str, Any]) -> str:
-    """Return the result of the comparison as a sentence, from the content of metrics/evaluate.json."""
+    """Return the result of the comparison in words, from the content of metrics/evaluate.json."""
     compared, folded = metrics["comparison"], "folds" in metrics
     comparison = PairedComparison(
         compared["accuracy_difference"], compared["low"], compared["high"], compared["mcnemar_p"]
@@ -82,7 +94,9 @@ def verdict(metrics: dict[str, Any]) -> str:
         where += f" drawn {metrics['repeats']} times"
     return (
         f"{where}, {claim}: {accuracies}; {points[0]} points, 95 % interval {points[1]} to {points[2]}, McNemar p ="
-        f" {comparison.mcnemar_p:.2g}." + (f" {_outlook(metrics, comparison.shown)}" if folded else "")
+        f" {comparison.mcnemar_p:.2g}."
+        + (f" {_outlook(metrics, comparison.shown)}" if folded else "")
+        + f" {'Cross-validation' if folded else 'Validation'} recommends {_THE[metrics['recommended']]}."
     )
 
 

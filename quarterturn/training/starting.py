@@ -26,7 +26,7 @@ def load_starting(path: str | Path, params: Params, channels: int, outputs: int)
     Raises:
         UserError: there is no such file, it is damaged, or it does not fit.
     """
-    if not _is_weights(path):
+    if not is_weights(path):
         return load_fitting(path, params.model, channels, params.data.image_size, "rotation")
     tensors, description = read_weights(path)
     architecture = params.model.architecture
@@ -41,7 +41,8 @@ def load_starting(path: str | Path, params: Params, channels: int, outputs: int)
     return network.eval()
 
 
-def _is_weights(path: str | Path) -> bool:
+def is_weights(path: str | Path) -> bool:
+    """Return whether a file is a weights file, rather than a model of this project; a `UserError` if it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             return KEY in (file.metadata() or {})

@@ -14,6 +14,7 @@ import pytest
 from quarterturn import load_classifier
 from quarterturn.app.cli import main
 from quarterturn.core.errors import UserError
+from quarterturn.core.files import read_json, write_json
 from quarterturn.training.model_file import blank_network, save_network
 from tests.images import encoded, fill, pack, scene
 from tests.models import sized
@@ -46,10 +47,11 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str, 
 
 def test_it_says_what_the_pipeline_said_of_its_test_images(workspace: Path) -> None:
     tested = pd.read_csv(workspace / "metrics/predictions.csv")
+    recommended = read_json("metrics/evaluate.json")["recommended"]
     classifier = load_classifier()
     found = classifier([workspace / "data/arrows" / name for name in tested["image"]])
     for label in classifier.labels:
-        assert [each[label] for each in found] == pytest.approx(tested[f"transfer_{label}"].tolist(), abs=2e-6)
+        assert [each[label] for each in found] == pytest.approx(tested[f"{recommended}_{label}"].tolist(), abs=2e-6)
 
 
 def test_large_images_are_seen_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +137,15 @@ def test_the_final_model_is_taken_where_there_is_one(capsys: pytest.CaptureFixtu
     assert load_classifier("outputs/transfer/model.safetensors").labels == ["cat", "dog"]
     out = run(capsys, "predict", "--model", "outputs/transfer/model.safetensors", "photos")[0]
     assert "dog" in out.splitlines()[0]
+
+
+def test_the_recommended_model_is_taken_where_there_is_no_final_one() -> None:
+    save(Path("outputs/baseline/model.safetensors"), ["hen", "owl"])
+    assert load_classifier().labels == ["cat", "dog"]
+    write_json({"recommended": "baseline"}, "metrics/evaluate.json")
+    assert load_classifier().labels == ["hen", "owl"]
+    write_json({"recommended": "transfer"}, "metrics/evaluate.json")
+    assert load_classifier().labels == ["cat", "dog"]
 
 
 def test_a_rotation_classifier_tells_no_classes() -> None:

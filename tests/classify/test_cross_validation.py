@@ -12,7 +12,7 @@ from quarterturn.classify.cross_validation import LEAST_STEPS, cross_validate, f
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Baseline
 from quarterturn.data.datasets import LabelledImages
-from quarterturn.data.manifest import COLUMNS, label_subset, rows_to_test, used_rows, write_table
+from quarterturn.data.manifest import COLUMNS, class_indices, label_subset, rows_to_test, used_rows, write_table
 from quarterturn.data.pixel_store import Store, write_store
 from quarterturn.ingest.folds import FOLD_COUNT, REPEATS, assign_folds
 from quarterturn.training.device import choose
@@ -136,7 +136,13 @@ def test_each_image_is_answered_by_the_one_network_of_the_repeat_that_has_not_se
     assert seeds[-1] == 7
     assert trainings[-1].tolist() == label_subset(store.table, 0.5, LABELS, KEY).tolist()
     assert network.head.bias[0].item() == pytest.approx(1.6)
-    assert summary == {"labels": round(np.mean([len(given) for given in trainings[:-1]])), "final_labels": 20}
+    targets = class_indices(store.table, rows, LABELS)
+    right, answers = held_out.argmax(axis=2) == targets[:, None], held_out[np.arange(len(rows)), :, targets]
+    assert summary == {
+        "validation": {"accuracy": pytest.approx(right.mean()), "loss": pytest.approx(-np.log(answers).mean())},
+        "labels": round(np.mean([len(given) for given in trainings[:-1]])),
+        "final_labels": 20,
+    }
     assert set(np.concatenate(trainings)) <= set(rows)
 
 

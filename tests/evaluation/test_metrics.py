@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarterturn.evaluation.intervals import accuracy_interval, tango_interval
-from quarterturn.evaluation.metrics import metrics_of, verdict
+from quarterturn.evaluation.metrics import metrics_of, recommended, verdict
 from quarterturn.evaluation.predictions import predictions_table
 
 LABELS, ANGLES = ["cat", "dog"], [0, 90]
@@ -50,8 +50,10 @@ def test_metrics_agree_with_plain_counting() -> None:
 def test_the_verdict_claims_only_what_was_shown(transfer: int, baseline: int, claim: str) -> None:
     metrics = metrics_of(table(transfer, baseline), LABELS, ANGLES)
     metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 1000, 2000
+    metrics["recommended"] = "baseline"
     sentence = verdict(metrics)
     assert claim in sentence
+    assert sentence.endswith(" Validation recommends the baseline.")
     assert f"{transfer / 200:.3f} with 1,000 labels" in sentence
     assert f"{(transfer - baseline) / 2:+.1f} points" in sentence
 
@@ -152,9 +154,11 @@ def test_the_verdict_with_folds_says_how_many_labels_an_answer_would_need(
 ) -> None:
     metrics = metrics_of(folded(transfer, baseline), LABELS, ANGLES)
     metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 40, 80
+    metrics["recommended"] = "transfer"
     sentence = verdict(metrics)
     assert sentence.startswith("Cross-validated on 100 labelled images, 5 folds drawn 3 times, ")
-    assert sentence.endswith("Pretraining saw 80 of these images, without their labels.")
+    assert "Pretraining saw 80 of these images, without their labels. " in sentence
+    assert sentence.endswith("Cross-validation recommends transfer.")
     for text in wanted:
         assert text in sentence, sentence
     for text in unwanted:
@@ -167,6 +171,7 @@ def test_with_enough_labels_the_verdict_says_what_would_likely_show() -> None:
     thrice = pd.concat([folded(100, 100).assign(image=lambda table, n=n: f"{n}-" + table["image"]) for n in range(3)])
     metrics = metrics_of(thrice, LABELS, ANGLES)
     metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 120, 240
+    metrics["recommended"] = "transfer"
     assert "; a difference of 5.0 points would probably be shown." in verdict(metrics)
 
 
@@ -175,5 +180,22 @@ def test_with_enough_labels_the_verdict_says_what_would_likely_show() -> None:
 def test_the_verdict_claims_no_difference_whose_interval_contains_zero(transfer: int, baseline: int) -> None:
     metrics = metrics_of(folded(transfer, baseline), LABELS, ANGLES)
     metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 40, 80
+    metrics["recommended"] = "transfer"
     contains = metrics["comparison"]["low"] <= 0 <= metrics["comparison"]["high"]
     assert ("no difference shown" in verdict(metrics)) or not contains
+
+
+@pytest.mark.parametrize(
+    ("transfer", "baseline", "expected"),
+    [
+        ((0.9, 0.5), (0.8, 0.1), "transfer"),
+        ((0.8, 0.1), (0.9, 0.5), "baseline"),
+        ((0.9, 0.5), (0.9, 0.4), "baseline"),
+        ((0.9, 0.5), (0.9, 0.5), "transfer"),
+    ],
+)
+def test_the_better_on_validation_is_recommended(
+    transfer: tuple[float, float], baseline: tuple[float, float], expected: str
+) -> None:
+    figures = {"transfer": transfer, "baseline": baseline}
+    assert recommended({name: {"accuracy": a, "loss": b} for name, (a, b) in figures.items()}) == expected
