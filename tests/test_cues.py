@@ -33,6 +33,7 @@ PLAN = TrainingPlan(
     schedule="cosine",
     averaging=0.9,
     layer_decay=1.0,
+    frozen_blocks=0,
     batch_norm="trained",
 )
 AUGMENTATION = Augmentation(crop=1.0, mirror=True, color=0.0)

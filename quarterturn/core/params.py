@@ -155,6 +155,9 @@ class TrainingPlan(Section):
     layer_decay: float = Field(
         gt=0, le=1, description="factor of the learning rate for each block further from the head"
     )
+    frozen_blocks: int = Field(
+        ge=0, le=1000, description="number of the first blocks of layers that keep the weights the training starts from"
+    )
     batch_norm: Literal["trained", "frozen"] = Field(
         description="statistics of batch normalisation; frozen: those of the weights that the training starts from",
     )
@@ -210,6 +213,8 @@ class Params(Section):
     def statistics_are_given(self) -> Self:
         for name in ("pretrain", "baseline"):
             plan = getattr(self, name)
+            if plan.frozen_blocks > 0 and plan.weights is None:
+                raise ValueError(f"{name}.frozen_blocks is {plan.frozen_blocks}, but {name}.weights is null: random")
             if plan.batch_norm == "frozen" and plan.weights is None:
                 raise ValueError(
                     f"{name}.batch_norm is frozen, but {name}.weights is null: random weights have no statistics"

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, field
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -180,6 +181,8 @@ def train_epochs(network: nn.Module, loss_of: LossOf, count: int, job: Job) -> I
     job.compute.place(network)
     steps = len(batches(count, plan.batch_size, seed, 0))
     blocks = network.backbone.parameter_blocks() if isinstance(network, Network) else []
+    for weights in chain(*blocks[: plan.frozen_blocks]):
+        weights.requires_grad_(False)
     optimizer, schedule = make_optimizer(network, blocks, plan, plan.epochs * steps)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging), use_buffers=True)
     parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}

@@ -59,6 +59,7 @@ PHOTOS = Settings(
         schedule="cosine",
         averaging=0.99,
         layer_decay=1.0,
+        frozen_blocks=0,
         batch_norm="trained",
     ),
     probe=TrainingPlan(
@@ -69,6 +70,7 @@ PHOTOS = Settings(
         schedule="cosine",
         averaging=0.0,
         layer_decay=1.0,
+        frozen_blocks=0,
         batch_norm="trained",
     ),
 )

@@ -32,6 +32,7 @@ PLAN = TrainingPlan(
     schedule="cosine",
     averaging=0.0,
     layer_decay=1.0,
+    frozen_blocks=0,
     batch_norm="trained",
 )
 

@@ -204,6 +204,8 @@ def test_a_wrong_item_is_named_by_its_number(key: str, value: object, item: str)
         ("split.val", 0.75, "split.val + split.test is 1; it must be less than 1"),
         ("rotate_augment.angles", [0, 90, 0], "rotate_augment.angles names an angle twice"),
         ("transfer.weights", "/models/cats.safetensors", "allowed: null, or a file in data/weights/"),
+        ("pretrain.batch_norm", "frozen", "pretrain.batch_norm is frozen, but pretrain.weights is null"),
+        ("baseline.frozen_blocks", 2, "baseline.frozen_blocks is 2, but baseline.weights is null"),
         ("model.widths", [8, 8, 8, 8, 8], "data.image_size is 28; the network of the model section needs at least 32"),
         ("model.architecture", "resnet18", "data.image_size is 28; the network of the model section needs at least 32"),
     ],

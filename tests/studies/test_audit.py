@@ -52,6 +52,7 @@ QUICK = Settings(
         schedule="cosine",
         averaging=0.9,
         layer_decay=1.0,
+        frozen_blocks=0,
         batch_norm="trained",
     ),
     probe=TrainingPlan(
@@ -62,6 +63,7 @@ QUICK = Settings(
         schedule="cosine",
         averaging=0.0,
         layer_decay=1.0,
+        frozen_blocks=0,
         batch_norm="trained",
     ),
 )

@@ -27,6 +27,7 @@ PLAN = TrainingPlan(
     schedule="cosine",
     averaging=0.9,
     layer_decay=1.0,
+    frozen_blocks=0,
     batch_norm="trained",
 )
 OTHER_PLAN = PLAN.model_copy(update={"learning_rate": 0.02})

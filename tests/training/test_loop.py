@@ -27,6 +27,7 @@ PLAN = TrainingPlan(
     schedule="cosine",
     averaging=0.5,
     layer_decay=1.0,
+    frozen_blocks=0,
     batch_norm="trained",
 )
 
@@ -81,6 +82,15 @@ def test_frozen_statistics_stay_while_weights_are_trained() -> None:
     fit(network, examples(90, 0), examples(40, 1), job, lambda *_: None)
     changed = {name for name, tensor in network.backbone.state_dict().items() if not tensor.equal(before[name])}
     assert changed == {name for name, _ in network.backbone.named_parameters()}
+
+
+def test_frozen_blocks_keep_their_weights() -> None:
+    network = blank_network(MODEL, 1, 2, [0.5], [0.2], 0)
+    before = {name: weights.detach().clone() for name, weights in network.named_parameters()}
+    job = Job("test", PLAN.model_copy(update={"frozen_blocks": 1}), AUGMENTATION, 0, choose())
+    fit(network, examples(90, 0), examples(40, 1), job, lambda *_: None)
+    kept = {name for name, weights in network.named_parameters() if weights.equal(before[name])}
+    assert kept == {name for name in before if name.startswith("backbone.0.")}
 
 
 def test_layer_decay_has_earlier_blocks_learn_more_slowly() -> None:

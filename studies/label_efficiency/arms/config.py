@@ -45,6 +45,7 @@ class Recipe(Section):
             averaging=self.averaging,
             batch_norm="trained",
             layer_decay=self.layer_decay,
+            frozen_blocks=0,
         )
 
 
