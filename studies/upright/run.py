@@ -1,9 +1,9 @@
 """Evaluation of `quarterturn upright`: how well does it find rotated images? `make upright DATA=folder-or-zip`.
 
-Trains the rotation classifier of the recipe `photos` in a separate clone (build/upright) and applies it to the test
-images at every angle. From all these results it computes the expected figures for a folder in which 5 % of the images
-are rotated, equally often by each angle, so that they do not depend on a random draw. Figures are written to
-photos.json.
+Trains the rotation classifiers of the recipes `photos` and `pretrained` in a separate clone (build/upright) and applies
+them to the test images at every angle. From all these results it computes the expected figures for a folder in which
+5 % of the images are rotated, equally often by each angle, so that they do not depend on a random draw. Figures are
+written to photos.json and pretrained.json. A recipe's name after the data limits the run to it.
 """
 
 import sys
@@ -23,13 +23,25 @@ from studies.clone import cloned, images, set_params, shell
 
 SHARE = 0.05  # fraction of rotated images
 SURE = (0.5, 0.8, 0.9, 0.95, 0.99)  # values of the command's --sure
+RECIPES = ("photos", "pretrained")
+PRETRAINED_EPOCHS = 3  # the recipe itself learns no rotation
 HERE = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    data = images(sys.argv[1:], "upright")
+    data = images(sys.argv[1:2], "upright")
     clone = cloned("upright")
-    set_params(clone, "photos", {"data": {"path": str(data)}, "split": {"cross_validate_below": 0}})
+    for recipe in sys.argv[2:] or RECIPES:
+        evaluate(clone, data, recipe)
+
+
+def evaluate(clone: Path, data: Path, recipe: str) -> None:
+    """Train a recipe's rotation classifier, test it, and write the figures."""
+    changes: dict[str, dict[str, object]] = {"data": {"path": str(data)}, "split": {"cross_validate_below": 0}}
+    if recipe == "pretrained":
+        shell(clone, "quarterturn", "fetch", "weights", "efficientnet-lite0")
+        changes["pretrain"] = {"epochs": PRETRAINED_EPOCHS}
+    set_params(clone, recipe, changes)
     shell(clone, "dvc", "repro", "pretrain")
     params = load_params(clone / "params.yaml")
     store = Store(clone / "outputs", params.data.image_size)
@@ -40,9 +52,9 @@ def main() -> None:
         [angle_probabilities(classifier, np.rot90(squares, angle // 90, (1, 2))) for angle in angles], axis=1
     )
     figures = {f"{sure:g}": judge(answers, angles.index(0), sure) for sure in SURE}
-    write_json({"pictures": len(squares), "share_turned": SHARE, "sure": figures}, HERE / "photos.json")
+    write_json({"pictures": len(squares), "share_turned": SHARE, "sure": figures}, HERE / f"{recipe}.json")
     for sure, values in figures.items():
-        print(f"upright --sure {sure}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
+        print(f"{recipe}: upright --sure {sure}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
 
 
 def judge(answers: npt.NDArray[np.float64], upright: int, sure: float, share: float = SHARE) -> dict[str, float]:
