@@ -68,3 +68,19 @@ def predicted_accuracy(accuracies: npt.NDArray[np.float64], images: int, others:
     freedom = variance**2 / (among_seeds**2 / (seeds - 1)) if among_seeds > 0 else np.inf
     half = float(student.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance))
     return Mean(mean, mean - half, mean + half)
+
+
+def corrected_mean(values: npt.NDArray[np.float64], tested_over_trained: float) -> Mean:
+    """Return the mean over repeated random splits of the same images, with a 95 % interval for other splits.
+
+    Trainings share images, so the variance of a mean over J of them is not 1/J of one's, but about (1/J +
+    tested/trained) of it (Nadeau and Bengio, Machine Learning 52:239, 2003).
+
+    Args:
+        values: (splits,): of one figure, or the difference of two on the same split.
+        tested_over_trained: number of tested images over that of images trained on, in a split.
+    """
+    mean = float(values.mean())
+    variance = float(values.var(ddof=1)) * (1 / len(values) + tested_over_trained)
+    half = float(student.ppf((1 + LEVEL) / 2, len(values) - 1) * np.sqrt(variance))
+    return Mean(mean, mean - half, mean + half)

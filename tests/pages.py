@@ -12,6 +12,7 @@ import benchmarks.report
 import studies.audit.report
 import studies.label_efficiency.report
 import studies.notebook.report
+import studies.rotation_on_imagenet.report
 from quarterturn.core.params import load_params
 from studies.label_efficiency.scoring.curve import saved_words
 from studies.markdown import fill_tables
@@ -29,7 +30,7 @@ CUES = ("whole", "frame_only", "thumbnail", "high_pass", "shuffled")  # of the a
 
 def main() -> None:
     reference.write("commands.md")
-    for study in (studies.audit, studies.notebook, studies.label_efficiency):
+    for study in (studies.audit, studies.notebook, studies.label_efficiency, studies.rotation_on_imagenet):
         study.report.main()
     benchmarks.report.main()
     fill_tables(ROOT / "docs/how-to/upright.md", {"upright": upright(read("studies/upright/photos.json"))})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from studies.repeats import crossed_mean, predicted_accuracy
+from studies.repeats import corrected_mean, crossed_mean, predicted_accuracy
 
 
 def test_without_an_effect_of_images_it_is_the_t_interval_of_the_seeds() -> None:
@@ -52,3 +52,21 @@ def test_the_prediction_covers_another_run_on_other_images() -> None:
 def test_the_prediction_is_wider_than_the_interval_of_one_binomial() -> None:
     prediction = predicted_accuracy(np.full(5, 0.7), 10**9, 623)
     assert prediction.high - prediction.low == pytest.approx(2 * 1.96 * np.sqrt(0.7 * 0.3 / 623), rel=1e-3)
+
+
+def test_without_shared_images_the_corrected_interval_is_the_t_interval() -> None:
+    values = np.array([0.1, 0.3, 0.2, 0.6])
+    result = corrected_mean(values, 0)
+    assert result.high - result.mean == pytest.approx(student.ppf(0.975, 3) * values.std(ddof=1) / 2)
+    assert corrected_mean(values, 0.75).high - result.mean == pytest.approx(2 * (result.high - result.mean))
+
+
+def test_the_corrected_interval_of_random_splits_covers_the_mean_of_all_images() -> None:
+    """The figure of a split is the mean of its tested images, which splits share; its truth is that of all images."""
+    random, covered = np.random.default_rng(2), 0
+    for _ in range(400):
+        images = random.normal(0.1, 1, 300)
+        values = np.array([random.permutation(images)[:90].mean() for _ in range(10)])
+        result = corrected_mean(values, 90 / 210)
+        covered += result.low <= 0.1 <= result.high
+    assert covered >= 0.9 * 400
