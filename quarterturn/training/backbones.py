@@ -101,14 +101,19 @@ class TimmBackbone(nn.Module):
         return len(self.widths)
 
 
-def timm_model(architecture: str, **options: Any) -> Any:
-    """Return timm's untrained model of that name, without a classifier; a `UserError` if there is none."""
+def timm_model(architecture: str, classes: int | None = 0) -> Any:
+    """Return timm's untrained model of that name; a `UserError` if there is none.
+
+    Args:
+        architecture: name of the model in timm.
+        classes: of its classifier; 0: without one; None: as many as its published weights have.
+    """
     try:
         import timm  # takes seconds, and convnets do without
     except ImportError as error:
         raise UserError(f"{architecture} needs timm: pip install 'quarterturn[weights]'") from error
     try:
-        return timm.create_model(architecture, pretrained=False, num_classes=0, **options)
+        return timm.create_model(architecture, pretrained=False, num_classes=classes)
     except (RuntimeError, ValueError) as error:
         near = ", ".join(timm.list_models(f"*{architecture.split('_')[0]}*")[:3])
         hint = f"; it has {near}, …" if near else f" ({one_line(error, 80)})"

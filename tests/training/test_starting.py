@@ -3,6 +3,9 @@
 import hashlib
 import importlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from quarterturn.app import fetch_weights as module
@@ -114,7 +118,7 @@ class Malicious:
         (lambda state: state.pop("conv1.0.weight"), "does not fit: conv1.0.weight is missing"),
         (lambda state: state.update(extra=torch.zeros(1)), "does not fit: extra is unexpected"),
         (lambda state: state.update({"conv1.0.weight": torch.zeros(2)}), r"conv1.0.weight is \(2,\), not \("),
-        (lambda state: state.update(code=Malicious()), "cannot be read as weights"),
+        (lambda state: state.update(code=Malicious()), "whose loading would run code"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_one_line_and_runs_nothing(
@@ -146,14 +150,44 @@ def test_weights_that_cannot_be_had_are_one_line(name: str, architecture: str | 
         fetch_weights(name, architecture)
 
 
-def test_weights_of_a_library_are_those_that_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(1)
-    model = timm.create_model(SMALL)
-    monkeypatch.setattr(timm, "create_model", lambda *_, **__: model)  # its hub is not asked
-    fetch_weights(f"timm:{SMALL}.c3_in1k")
+def fetched_by_a_process(name: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run the command with a library's cache in the current folder: it reads the variables when it is imported."""
+    command = [Path(sys.executable).with_name("quarterturn"), "fetch", "weights", name]
+    there = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(command, env=there, capture_output=True, text=True, check=False)
+
+
+def test_weights_of_timms_hub_are_read_from_its_cache(checkpoint: dict[str, torch.Tensor]) -> None:
+    hub = Path(f"hf/hub/models--timm--{SMALL}.c3_in1k")
+    (hub / "refs").mkdir(parents=True)
+    (hub / "refs/main").write_text("0" * 40)
+    (hub / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    save_file(checkpoint, hub / "snapshots" / ("0" * 40) / "model.safetensors")
+    done = fetched_by_a_process(f"timm:{SMALL}.c3_in1k", {"HF_HOME": str(Path("hf").resolve()), "HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
     tensors, description = read_weights(f"data/weights/{SMALL}.c3_in1k.safetensors")
-    assert torch.equal(tensors["conv1.0.weight"], model.state_dict()["conv1.0.weight"])
+    assert all(torch.equal(tensor, checkpoint[name]) for name, tensor in tensors.items())
     assert (description.architecture, description.source) == (SMALL, f"timm:{SMALL}.c3_in1k")
+
+
+def test_weights_of_torchvision_are_read_from_its_cache() -> None:
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    state = torchvision.models.resnet18().state_dict()
+    path = Path("torch/hub/checkpoints", weights.url.rpartition("/")[2])
+    path.parent.mkdir(parents=True)
+    torch.save(state, path)
+    done = fetched_by_a_process(f"torchvision:{weights}", {"TORCH_HOME": str(Path("torch").resolve())})
+    assert done.returncode == 0, done.stderr
+    tensors, description = read_weights(f"data/weights/{weights}.safetensors")
+    assert all(torch.equal(tensor, state[name]) for name, tensor in tensors.items())
+    assert (description.architecture, description.mean) == ("resnet18", [0.485, 0.456, 0.406])
+
+
+def test_without_a_network_the_error_is_one_line() -> None:
+    done = fetched_by_a_process(f"timm:{SMALL}.c3_in1k", {"HF_HOME": str(Path("hf").resolve()), "HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 1
+    assert f"timm:{SMALL}.c3_in1k cannot be downloaded" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
