@@ -52,7 +52,7 @@ pages: .venv/installed ## write what pages take from code and results, before a 
 rooms: .venv/installed ## print which rooms of the library import which
 	@python -m tests.rooms
 
-photos: .venv/installed ## the recipe photos, fine-tuned and frozen, on DATA=folder-or-zip of cats and dogs; results in studies/photos
+photos: .venv/installed ## the recipes photos and pretrained on DATA=folder-or-zip of cats and dogs; results in studies/photos
 	python -m studies.photos.run "$(DATA)"
 
 notebook: .venv/installed ## the protocol this grew from, on DATA=folder-or-zip of cats and dogs; results in studies/notebook

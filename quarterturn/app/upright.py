@@ -10,8 +10,10 @@ from quarterturn.app.classifier import BATCH, Classifier, load_classifier
 from quarterturn.app.inputs import Decoded, ImageFile, find_images
 from quarterturn.app.lossless_rotation import rotate_file
 from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.core.files import read_json
 from quarterturn.data.pixel_store import Pixels
 
+TRAINED = Path("metrics/pretrain.json")
 SURE = 0.9  # least probability for an image to be listed
 FULL_TURN = 360  # degrees
 _LIES = {90: "top to the left", 180: "upside down", 270: "top to the right"}
@@ -27,11 +29,15 @@ def upright(paths: Sequence[str], model: str | None = None, sure: float = SURE, 
         turn: whether to rotate the files; see `quarterturn.app.lossless_rotation`.
 
     Raises:
-        UserError: there is no model, or ``sure`` is out of range; or, after all others are done, an image could not be
+        UserError: there is no model, it was not trained, or ``sure`` is out of range; or, after all others are done, an image could not be
             read or rotated.
     """
     if not 0 < sure <= 1:
         raise UserError(f"--sure is {sure:g}; it is a probability above 0, at most 1")
+    if model is None and TRAINED.exists() and read_json(TRAINED).get("best_epoch") == 0:
+        raise UserError(
+            "the rotation classifier has learnt nothing, as pretrain.epochs is 0; set it to 4 and run `dvc repro pretrain`"
+        )
     classifier = load_classifier(model, "rotation")
     angles = [int(name) for name in classifier.labels]
     if 0 not in angles:

@@ -25,7 +25,7 @@ SHARE = 0.05  # fraction of rotated images
 SURE = (0.5, 0.8, 0.9, 0.95, 0.99)  # values of the command's --sure
 RECIPES = ("photos", "pretrained")
 SPLIT: dict[str, object] = {"val": 0.1, "test": 0.2, "cross_validate_below": 0}
-ROTATION_ON_IMAGENET: dict[str, object] = {"epochs": 4, "learning_rate": 0.0003}  # the recipe itself learns no rotation
+ROTATION_ON_IMAGENET: dict[str, object] = {"epochs": 4}  # the recipe itself learns no rotation
 HERE = Path(__file__).resolve().parent
 
 

@@ -8,7 +8,9 @@ from PIL import Image
 
 from quarterturn.app.classifier import Classifier
 from quarterturn.app.cli import main
-from quarterturn.app.upright import angle_probabilities
+from quarterturn.app.upright import angle_probabilities, upright
+from quarterturn.core.errors import UserError
+from quarterturn.core.files import write_json
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.training.model_file import blank_network, save_network
 from tests.images import encoded, fill, pack
@@ -164,3 +166,9 @@ def test_a_probability_that_is_none_is_refused(sure: str, capsys: pytest.Capture
     with pytest.raises(SystemExit):
         main(["upright", "--sure", sure, "photos"])
     assert f"--sure is {sure}; it is a probability above 0, at most 1" in capsys.readouterr().err
+
+
+def test_a_classifier_that_has_learnt_nothing_is_refused() -> None:
+    write_json({"best_epoch": 0}, "metrics/pretrain.json")
+    with pytest.raises(UserError, match="has learnt nothing, as pretrain.epochs is 0"):
+        upright(["photos"])
