@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.features import EPOCHS
 from benchmarks.growth import ARCHIVE
 from benchmarks.timing import ratio
 
@@ -109,6 +110,17 @@ def overhead(raw: Raw) -> dict[str, float]:
     }
 
 
+def features(raw: Raw) -> dict[str, float]:
+    """Return the throughput of one pass over that of the bare model, and the time of the plain way over its time."""
+    item = raw["pretrained"]
+    each = {side: median(taken) / item["images"][side] for side, taken in item["seconds"].items()}
+    return {
+        "features_efficiency": each["bare model"] / each["store"],
+        "features_speedup_over_plain": EPOCHS * each["plain way, an epoch"] / each["store"],
+        "features_per_second": 1 / each["store"],
+    }
+
+
 def calls(raw: Raw) -> dict[str, float]:
     """Return the fraction of time in convolutions, which remains if everything else takes no time."""
     return {
@@ -121,6 +133,7 @@ FIGURES: dict[str, Callable[[Raw], dict[str, float]]] = {
     "overhead": overhead,
     "ingest": ingest,
     "inputs": inputs,
+    "features": features,
     "calls": calls,
     "others": others,
     "growth": growth,

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import alternatives, calls, growth, ingest, inputs, overhead, protocol, report
+from benchmarks import alternatives, calls, features, growth, ingest, inputs, overhead, protocol, report
 from benchmarks.figures import figures
 from benchmarks.settings import Setting
 from quarterturn.core.errors import UserError, one_line
@@ -30,6 +30,7 @@ PARTS = {
     "overhead": overhead.items,
     "ingest": ingest.items,
     "inputs": inputs.items,
+    "features": features.items,
     "calls": calls.items,
     "others": alternatives.items,
     "growth": growth.items,

@@ -118,8 +118,9 @@ def turned(by_recipe: Mapping[str, Mapping[str, Any]]) -> str:
     of = {recipe: figures["sure"][f"{SURE:g}"] for recipe, figures in by_recipe.items()}
     figures, best = next(iter(by_recipe.values())), of["pretrained"]
     return (
-        f"Of {figures['pictures']:,} photos of which {100 * figures['share_turned']:g} % are turned, `quarterturn upright`"
-        f" lists {best['recall']:.2f} of the turned ones, and {best['precision']:.2f} of what it lists is turned, when"
+        f"Of {figures['pictures']:,} photos of which {100 * figures['share_turned']:g} % are turned,"
+        f" `quarterturn upright` lists {best['recall']:.2f} of the turned ones, and"
+        f" {best['precision']:.2f} of what it lists is turned, when"
         f" rotation is learnt on top of ImageNet; {of['photos']['recall']:.2f} and {of['photos']['precision']:.2f} when"
         " it is learnt from random weights."
     )

@@ -29,14 +29,14 @@ def upright(paths: Sequence[str], model: str | None = None, sure: float = SURE, 
         turn: whether to rotate the files; see `quarterturn.app.lossless_rotation`.
 
     Raises:
-        UserError: there is no model, it was not trained, or ``sure`` is out of range; or, after all others are done, an image could not be
-            read or rotated.
+        UserError: there is no model, it was not trained, or ``sure`` is out of range; or, after all others are done, an
+            image could not be read or rotated.
     """
     if not 0 < sure <= 1:
         raise UserError(f"--sure is {sure:g}; it is a probability above 0, at most 1")
     if model is None and TRAINED.exists() and read_json(TRAINED).get("best_epoch") == 0:
         raise UserError(
-            "the rotation classifier has learnt nothing, as pretrain.epochs is 0; set it to 4 and run `dvc repro pretrain`"
+            "the rotation classifier has learnt nothing, as pretrain.epochs is 0; set it to 4 and run `make repro`"
         )
     classifier = load_classifier(model, "rotation")
     angles = [int(name) for name in classifier.labels]
