@@ -105,5 +105,5 @@ def labelled_images(
 
 def images_at(pixels: Pixels, rows: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> Tensor:
     """Return stored images as (n, channels, side, side) float32 in [0, 1], augmented if ``augmentation`` is given."""
-    images = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).to(torch.float32) / 255
+    images = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).to(torch.float32).div_(255)
     return images if augmentation is None else augment(images, augmentation.settings, augmentation.generator)

@@ -71,7 +71,7 @@ class Network(nn.Module):
 
     def standardised(self, images: Tensor) -> Tensor:
         """Return images by the mean and standard deviation of each channel, with as many channels as these have."""
-        return (images - self.mean) / self.std
+        return (images - self.mean).div_(self.std)
 
     @torch.no_grad()
     def check_size(self, side: int) -> None:
