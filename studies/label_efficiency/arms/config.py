@@ -96,7 +96,7 @@ class Study(Section):
     fine_tuned: Arm
     probe: Probe
     auxiliary: Auxiliary
-    given: list[str] = Field(max_length=1, description="a backbone: torchvision weights, or a model file")
+    given: list[str] = Field(max_length=1, description="a backbone: a weights file, or a model file")
 
     @property
     def beside_auxiliary(self) -> Arm:
