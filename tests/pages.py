@@ -5,7 +5,7 @@ between the marks ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import benchmarks.report
@@ -17,6 +17,7 @@ from quarterturn.app.upright import SURE
 from quarterturn.core.params import load_params
 from studies.label_efficiency.scoring.curve import saved_words
 from studies.markdown import fill_tables
+from studies.photos.run import LABELS_A_CLASS
 from tests import reference
 from tests.rooms import ROOT
 
@@ -58,8 +59,10 @@ def readme() -> dict[str, list[str]]:
     verdict = (ROOT / "metrics/verdict.txt").read_text("utf-8").strip()
     runs = {name: read(path) for name, path in RUNS.items()}
     saved = labels_saved(read("studies/label_efficiency/photos.json"))
+    few = [read(f"studies/photos/pretrained-{count}.json") for count in LABELS_A_CLASS]
+    imagenet = from_imagenet(read("studies/photos/pretrained.json"), few)
     found = turned({name: read(f"studies/upright/{name}.json") for name in UPRIGHT})
-    return {"verdict": [f"> {verdict}"], "results": [*results(runs), "", saved], "turned": [found]}
+    return {"verdict": [f"> {verdict}"], "results": [*results(runs), "", saved, "", f"{imagenet} {found}"]}
 
 
 def results(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -84,6 +87,25 @@ def _cells(metrics: Mapping[str, Any]) -> list[str]:
 
 def _with_labels(values: Mapping[str, Any]) -> str:
     return f"{_interval(values, 'accuracy')}, {values['labels']:,} labels"
+
+
+def from_imagenet(whole: Mapping[str, Any], few: Sequence[Mapping[str, Any]]) -> str:
+    """Return in a sentence what the recommended classifier of the recipe `pretrained` reaches on photos.
+
+    Args:
+        whole: evaluate.json of a run with a test set.
+        few: those of cross-validated runs.
+    """
+    by_labels = ", ".join(
+        f"{_interval(run[run['recommended']], 'accuracy')} of {run['images']} labelled photos, by cross-validation"
+        for run in few
+    )
+    best = whole[whole["recommended"]]
+    return (
+        "Starting from ImageNet's features instead (`quarterturn recipe pretrained`), a linear head classifies"
+        f" {by_labels}, and with {best['labels']:,} labels {_interval(best, 'accuracy')} of"
+        f" {whole['images']} test photos correctly."
+    )
 
 
 def labels_saved(values: Mapping[str, float]) -> str:

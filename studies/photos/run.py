@@ -42,10 +42,9 @@ def main() -> None:
 
 
 def reproduce(clone: Path, name: str) -> None:
-    """Run the pipeline and keep its metrics and overview under ``name``."""
+    """Run the pipeline and keep its metrics under ``name``."""
     shell(clone, "dvc", "repro")
     shutil.copyfile(clone / "metrics/evaluate.json", HERE / f"{name}.json")
-    shutil.copyfile(clone / "metrics/overview.png", HERE / f"{name}.png")
 
 
 def with_few_labels(data: Path, folder: Path, count: int) -> Path:
