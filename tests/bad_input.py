@@ -225,6 +225,7 @@ CASES = [
     Case(CHANGES, "a truncated .zip", cut_zip, path="images.zip"),
     Case(CHANGES, "an encrypted .zip", encrypted_zip, path="images.zip"),
     Case(CHANGES, "labels.csv that names a file that is not there", labels_csv("path,label\nx.jpg,cat\n")),
+    Case(CHANGES, "labels.csv with semicolons", labels_csv("path;label\nx.jpg;cat\n")),
     Case(CHANGES, "labels.csv without its columns", labels_csv("file;class\nx.jpg;cat\n")),
     Case(CHANGES, "an image that changes while the pipeline runs", files(x__jpg=JPG), later=rewrite),
     Case(CHANGES, "an image that vanishes while the pipeline runs", files(x__jpg=JPG), later=remove),

@@ -38,15 +38,15 @@ class Classifier:
         self.network = self._compute.place(network).eval()
         self.description, self.labels = description, description.outputs
 
-    def __call__(self, paths: Iterable[str | Path]) -> list[dict[str, float]]:
-        """Return class → probability for every file.
+    def __call__(self, paths: str | Path | Iterable[str | Path]) -> list[dict[str, float]]:
+        """Return class → probability for every file; ``paths`` may be a single one.
 
         Raises:
             UnreadableImage: a file is not a readable image.
             OSError: a file cannot be opened.
         """
-        paths, found = iter(paths), []
-        while group := list(islice(paths, BATCH)):
+        remaining, found = iter([paths] if isinstance(paths, str | Path) else paths), []
+        while group := list(islice(remaining, BATCH)):
             squares = np.stack([self.decode(Path(path).read_bytes()) for path in group])
             found += [dict(zip(self.labels, row, strict=True)) for row in self.probabilities(squares).tolist()]
         return found

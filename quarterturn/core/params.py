@@ -238,7 +238,10 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         UserError: the file is unreadable or not YAML, or a key is unknown, missing, of the wrong type or out of range.
     """
     try:
-        values = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        if "\n<<<<<<< " in f"\n{text}":
+            raise UserError(f"{path} has a merge conflict, from the line `<<<<<<<` on; resolve it, and run again")
+        values = YAML(typ="safe", pure=True).load(text)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except YAML_ERRORS as error:

@@ -9,16 +9,19 @@ from typing import NamedTuple
 import imagehash
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from quarterturn.core.errors import UnreadableImage, one_line
 from quarterturn.ingest.chroma import decode_without_traces
+from quarterturn.ingest.png_chunks import SIGNATURE, only_pixels
 
 # Pillow's formats for photos and graphics; formats that Pillow decodes with an external program, such as EPS, are left
 # out for safety. Pillow opens MPO, a JPEG with further images inside, as JPEG.
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF")
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM")
 MAX_PIXELS = 200_000_000  # pixels; 0.6 GB as RGB; the resolution of the largest phone sensors
 MIN_SIDE = 8  # pixels; smaller images show nothing recognisable
+ORIENTATION = ExifTags.Base.Orientation
+PHOTOMETRIC = 262  # tag of TIFF; its value 0 says that 0 is white
 HASH_SIDE = 16  # side of the perceptual hash, 16 × 16 = 256 bits
 DRAFT_MARGIN = 2  # JPEGs are decoded at this multiple of the wanted side or more, then resized
 COARSE = ("JPEG", "MPO", "WEBP", "AVIF")  # formats with subsampled chroma
@@ -110,6 +113,15 @@ class _Opened(NamedTuple):
 def _open(data: bytes, side: int) -> _Opened:
     """Decode an image; a JPEG may be decoded at a reduced scale, with no side shorter than ``side`` pixels."""
     try:
+        return _decoded(data, side)
+    except UnreadableImage:
+        if not data.startswith(SIGNATURE):
+            raise
+        return _decoded(only_pixels(data), side)  # a text or profile that is too large or damaged spoils no pixels
+
+
+def _decoded(data: bytes, side: int) -> _Opened:
+    try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
@@ -117,8 +129,9 @@ def _open(data: bytes, side: int) -> _Opened:
             if min(width, height) < MIN_SIDE:
                 raise UnreadableImage(f"{width}×{height} has a side under {MIN_SIDE} pixels")
             decoded = decode_without_traces(image, side)
-            ImageOps.exif_transpose(decoded, in_place=True)
-            upright = _without_alpha(decoded)
+            if _has_orientation(image):
+                ImageOps.exif_transpose(decoded, in_place=True)
+            upright = _without_alpha(_with_white_as_high(decoded, image))
             return _Opened(upright, upright.mode == "RGB" and image.format in COARSE, width, height)
     except UnidentifiedImageError as error:
         raise UnreadableImage("no image in a format that can be read") from error
@@ -126,6 +139,23 @@ def _open(data: bytes, side: int) -> _Opened:
         raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels") from error
     except DAMAGED as error:
         raise UnreadableImage(f"damaged: {one_line(error, 100)}") from error
+
+
+def _has_orientation(image: Image.Image) -> bool:
+    """Return whether the EXIF data orient an image; what XMP alone says is ignored, as browsers do."""
+    if image.format == "TIFF" or "Raw profile type exif" in image.info:  # where EXIF is not a block of its own
+        return True
+    exif = Image.Exif()
+    exif.load(image.info.get("exif", b""))
+    return ORIENTATION in exif
+
+
+def _with_white_as_high(decoded: Image.Image, image: Image.Image) -> Image.Image:
+    """Invert a TIFF of 16 bits in which 0 is white; Pillow does so for fewer bits only (TIFF 6.0, page 37)."""
+    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+    if decoded.mode == "I;16" and tags.get(PHOTOMETRIC) == 0:
+        return Image.fromarray(np.uint16(65535) - np.asarray(decoded))
+    return decoded
 
 
 def _without_alpha(image: Image.Image) -> Image.Image:

@@ -10,6 +10,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -17,9 +18,10 @@ from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.params import RESERVED_LABELS
 
 # Endings of image files. Pillow cannot read phones' .heic: it is listed so that it is reported instead of ignored.
-SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
-)
+_PHOTOS = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".webp", ".avif", ".heic", ".heif")
+SUFFIXES = frozenset((*_PHOTOS, ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"))
+UTF8_FLAG = 0x800  # of an entry in a .zip
+DELIMITERS = ",;\t"  # of labels.csv
 MAX_BYTES = 500_000_000  # bytes of one file, after unpacking
 # Exceptions that zipfile and the decompressors raise on damaged, encrypted or unusual archives.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
@@ -38,6 +40,7 @@ class ImageSource:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._zip: zipfile.ZipFile | None = None
+        self._entries: dict[str, zipfile.ZipInfo] = {}
         try:
             is_file, is_folder = self.path.is_file(), self.path.is_dir()
         except OSError as error:  # for example, the name is too long
@@ -45,6 +48,7 @@ class ImageSource:
         if is_file:
             try:
                 self._zip = zipfile.ZipFile(self.path)
+                self._entries = _entries(self._zip)
             except (OSError, *_ZIP_ERRORS) as error:
                 raise UserError(
                     f"data.path: {self.path} is a file but no readable .zip ({error}); give a folder or a .zip"
@@ -73,26 +77,28 @@ class ImageSource:
                 in it is missing, is not an image, or has two labels.
         """
         files = self._files()
-        tables = [name for name in files if PurePosixPath(name).name == "labels.csv"]
+        tables = [name for name in files if PurePosixPath(name).name.lower() == "labels.csv"]
         if not tables:
             return None
         if len(tables) > 1:
             raise UserError(f"data.path: {self.path} has more than one labels.csv: {', '.join(sorted(tables))}")
         try:
-            rows = list(csv.DictReader(io.StringIO(self.read(tables[0]).decode("utf-8-sig"), newline="")))
+            rows = _rows(self.read(tables[0]).decode("utf-8-sig"))
         except UnreadableImage as error:
             raise UserError(f"{self.path}: {tables[0]} {error}") from error
         except (UnicodeDecodeError, csv.Error) as error:
             raise UserError(f"{self.path}: {tables[0]} is not a UTF-8 CSV file: {error}") from error
-        if not rows or not {"path", "label"} <= rows[0].keys():
+        if not rows:
             raise UserError(f"{self.path}: {tables[0]} needs the columns path,label and at least one row")
         folder = PurePosixPath(tables[0]).parent
         # Names in some archives begin with `./`, which PurePosixPath removes.
         composed = {_composed(str(PurePosixPath(name))): name for name in files} | {name: name for name in files}
         labels: dict[str, str] = {}
         for row in rows:
-            path, label = str(folder / (row["path"] or "")), (row["label"] or "").strip()
-            path = composed.get(path) or composed.get(_composed(path), path)
+            given, label = row["path"].replace("\\", "/"), row["label"].strip()
+            places = [str(folder / given), given]  # relative to the table, or to the source
+            spelt = [spelling for place in places for spelling in (place, _composed(place))]
+            path = next((composed[each] for each in spelt if each in composed), places[0])
             if labels.setdefault(path, label) != label:
                 raise UserError(f"{self.path}: {tables[0]} gives {path!r} two labels, {labels[path]!r} and {label!r}")
         missing = sorted(labels.keys() - set(files))
@@ -125,9 +131,10 @@ class ImageSource:
                 if status.st_size > MAX_BYTES:
                     raise UnreadableImage(f"larger than {MAX_BYTES:,} bytes")
                 return path.read_bytes()
-            if self._zip.getinfo(name).file_size > MAX_BYTES:
+            entry = self._entries[name]
+            if entry.file_size > MAX_BYTES:
                 raise UnreadableImage(f"larger than {MAX_BYTES:,} bytes")
-            return self._zip.read(name)
+            return self._zip.read(entry.filename)
         except OSError as error:
             raise UnreadableImage(f"cannot be read: {error.strerror or error}") from error
         except KeyError as error:
@@ -137,7 +144,7 @@ class ImageSource:
 
     def _files(self) -> list[str]:
         if self._zip is not None:
-            names = [name for name in self._zip.namelist() if not name.endswith("/")]
+            names = list(self._entries)
         else:
             names = [
                 Path(folder, file).relative_to(self.path).as_posix()
@@ -145,6 +152,42 @@ class ImageSource:
                 for file in files
             ]
         return [name for name in names if not _is_hidden(name)]
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    """Return the rows of a table with the columns `path` and `label`; none where it lacks these.
+
+    Columns are parted by commas, semicolons or tabs; an Excel hint such as `sep=;` may come first. Blank rows do not
+    count.
+    """
+    if text[:4].lower() == "sep=":
+        text = text.partition("\n")[2]
+    header = text.partition("\n")[0]
+    delimiter = max(DELIMITERS, key=header.count)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    if not {"path", "label"} <= set(reader.fieldnames or []):
+        return []
+    rows = [{column: row[column] or "" for column in ("path", "label")} for row in reader]
+    return [row for row in rows if any(cell.strip() for cell in row.values())]
+
+
+def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the files in an archive by name, with `/` between parts.
+
+    Windows' PowerShell writes backslashes instead. They are taken for separators where no name has a `/`. A name
+    without the flag for UTF-8 (APPNOTE 6.3.10, appendix D) is read as UTF-8 all the same where it can be.
+    """
+    entries = {}
+    for entry in archive.infolist():
+        name = entry.filename
+        if not entry.flag_bits & UTF8_FLAG:
+            with suppress(UnicodeError):
+                name = name.encode("cp437").decode("utf-8")
+        if not entry.is_dir():
+            entries[name] = entry
+    if any("/" in name for name in entries):
+        return entries
+    return {name.replace("\\", "/"): entry for name, entry in entries.items() if not name.endswith("\\")}
 
 
 @cache
@@ -185,12 +228,10 @@ def labels_by_path(names: Sequence[str], labels: Sequence[str]) -> list[str | No
 
 
 def _folder_label(path: PurePosixPath, classes: dict[str, str]) -> str | None:
-    for folder in reversed(path.parts[:-1]):
-        if folder in RESERVED_LABELS:
-            return None
-        if folder in classes:
-            return classes[folder]
-    return None
+    folders = path.parts[:-1]
+    if not RESERVED_LABELS.isdisjoint(folders):  # also where folders in it are named after classes
+        return None
+    return next((classes[folder] for folder in reversed(folders) if folder in classes), None)
 
 
 def _prefix_label(path: PurePosixPath, classes: dict[str, str]) -> str | None:

@@ -139,6 +139,12 @@ def test_the_final_model_is_taken_where_there_is_one(capsys: pytest.CaptureFixtu
     assert "dog" in out.splitlines()[0]
 
 
+def test_a_classifier_takes_one_path_too() -> None:
+    path = sorted(Path("photos").glob("*.*"))[0]
+    classifier = load_classifier()
+    assert classifier(path) == classifier(str(path)) == classifier([path])
+
+
 def test_the_recommended_model_is_taken_where_there_is_no_final_one() -> None:
     save(Path("outputs/baseline/model.safetensors"), ["hen", "owl"])
     assert load_classifier().labels == ["cat", "dog"]

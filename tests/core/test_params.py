@@ -391,3 +391,10 @@ def test_what_a_stage_has_read_must_be_the_same_when_it_ends(tmp_path: Path, mon
     check_unchanged(params, "data", "transfer")
     with pytest.raises(UserError, match="seed changed while this ran; run it again"):
         check_unchanged(params, "seed", "data")
+
+
+def test_a_merge_conflict_is_told_as_one(tmp_path: Path) -> None:
+    text = "seed: 0\n<<<<<<< HEAD\ndata: {}\n=======\ndata: {path: x}\n>>>>>>> other\n"
+    (tmp_path / "params.yaml").write_text(text, "utf-8")
+    with pytest.raises(UserError, match="has a merge conflict"):
+        load_params(tmp_path / "params.yaml")

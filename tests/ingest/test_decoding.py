@@ -1,7 +1,9 @@
 """Files of every kind and state, and squares without a trace of how they were made."""
 
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from quarterturn.ingest import decoding as images
 from quarterturn.ingest.decoding import decode_square, examine
 from quarterturn.ingest.duplicates import NEAR_DISTANCE
 from quarterturn.ingest.image_table import describe
+from quarterturn.ingest.png_chunks import only_pixels
 from quarterturn.ingest.source import ImageSource
 from tests.images import (
     as_stored,
@@ -68,11 +71,10 @@ def test_truncated_files_are_unreadable(kind: str, part: float) -> None:
         b"just text\n" * 99,
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99),  # as phones save
-        encoded(scene(), "PPM"),
         encoded(scene(), "EPS"),  # Pillow would run Ghostscript on it
         encoded(scene(), "PDF"),
     ],
-    ids=["empty", "start of a JPEG", "text", "svg", "heic", "ppm", "eps", "pdf"],
+    ids=["empty", "start of a JPEG", "text", "svg", "heic", "eps", "pdf"],
 )
 def test_what_is_no_image_is_unreadable(data: bytes) -> None:
     with pytest.raises(UnreadableImage, match="no image|damaged"):
@@ -341,3 +343,53 @@ def test_importing_the_decoder_changes_no_limit_and_no_filter_of_others() -> Non
     code += "print(before[0] == Image.MAX_IMAGE_PIXELS, [each for each in ours if 'PIL' in str(each)])"
     printed = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout
     assert printed.split() == ["True", "[]"]
+
+
+def text_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3_000_000))),
+        (b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(bytes(3_000_000))),
+        (b"iCCP", b"profile\0\0" + b"no zlib stream"),
+    ],
+)
+def test_a_text_or_profile_that_is_too_large_or_damaged_spoils_no_pixels(kind: bytes, body: bytes) -> None:
+    bare = encoded(noise(24, 24))
+    start = 8 + 25  # behind the signature and IHDR
+    data = bare[:start] + text_chunk(kind, body) + bare[start:]
+    assert (decode_square(data, 24, 3) == decode_square(bare, 24, 3)).all()
+    assert only_pixels(data) == only_pixels(bare) == bare
+
+
+def test_damaged_pixels_of_a_png_are_still_refused() -> None:
+    bare = encoded(noise(24, 24))
+    data = bare[:33] + text_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(3_000_000))) + bare[33:-200]
+    with pytest.raises(UnreadableImage, match="damaged"):
+        decode_square(data, 24, 3)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_in_which_zero_is_white_is_not_inverted(bits: int) -> None:
+    grey = noise(24, 24)[:, :, 0]
+    # Pillow inverts 8 bits when it writes such a file, and not 16.
+    stored = grey if bits == 8 else (65535 - 257 * grey.astype(np.uint16))
+    data = encoded(stored, "TIFF", tiffinfo={262: 0})
+    assert np.abs(decode_square(data, 24, 1)[:, :, 0].astype(int) - grey).max() <= 1
+
+
+def test_an_orientation_in_xmp_alone_is_not_applied() -> None:
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    image = noise(24, 16)
+    for kind in ("JPEG", "PNG", "WEBP"):
+        options: dict[str, object] = {"lossless": True} if kind == "WEBP" else {}
+        bare, with_xmp = encoded(image, kind, **options), encoded(image, kind, xmp=xmp, **options)
+        assert (decode_square(with_xmp, 12, 3) == decode_square(bare, 12, 3)).all()
+
+
+@pytest.mark.parametrize("kind", ["PPM", "MPO"])
+def test_other_kinds_of_photos_are_read(kind: str) -> None:
+    assert decode_square(encoded(noise(24, 24), kind), 22 if kind == "MPO" else 24, 3).shape[2] == 3

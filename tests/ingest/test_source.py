@@ -74,7 +74,7 @@ def without_top(source: ImageSource) -> list[str]:
         ("unlabelled/cat.0.jpg", None),
         ("Unlabeled/cat.0.jpg", None),
         ("cat/unlabelled/dog.0.jpg", None),
-        ("unlabelled/cat/1.jpg", "cat"),
+        ("unlabelled/cat/1.jpg", None),
         ("cat", "cat"),
     ],
 )
@@ -177,7 +177,7 @@ def test_without_labels_csv_there_are_no_such_labels(place: Place) -> None:
         (b"path,label\n,cat\n", "not there"),
         (b"path,label\nlabels.csv,cat\n", r"names 1 file\(s\) whose ending is none of an image .*first .*labels.csv"),
         (b"file,class\n1.jpg,cat\n", "needs the columns path,label"),
-        (b"path;label\n1.jpg;cat\n", "needs the columns path,label"),
+        (b"path|label\n1.jpg|cat\n", "needs the columns path,label"),
         (b"path,label\n", "at least one row"),
         (b"", "at least one row"),
         ("path,label\n1.jpg,Löwe\n".encode("latin-1"), "not a UTF-8 CSV"),
@@ -189,6 +189,51 @@ def test_a_wrong_labels_csv_is_the_users_error(place: Place, table: bytes, reaso
     with pytest.raises(UserError, match=reason) as raised:
         source.labels()
     assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"path;label\ncat/1.jpg;dog\n",
+        b"sep=;\r\npath;label\r\ncat/1.jpg;dog\r\n",
+        b"path\tlabel\ncat/1.jpg\tdog\n",
+        b"path,label\ncat\\1.jpg,dog\n",
+        b"path,label\ncat/1.jpg,dog\n,\n , \n\n",
+        b"\xef\xbb\xbfpath,label\ncat/1.jpg,dog\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["labels.csv", "Labels.csv", "LABELS.CSV"])
+def test_tables_of_labels_as_programs_write_them(place: Place, table: bytes, name: str) -> None:
+    source = place({name: table, "cat/1.jpg": JPG, "cat/2.jpg": JPG})
+    labels = source.labels()
+    assert labels is not None
+    assert {path.removeprefix("pictures/"): label for path, label in labels.items()} == {"cat/1.jpg": "dog"}
+
+
+def test_a_table_may_name_files_relative_to_the_whole(tmp_path: Path) -> None:
+    fill(tmp_path, {"meta/labels.csv": b"path,label\ncat/1.jpg,dog\n", "cat/1.jpg": JPG})
+    assert ImageSource(tmp_path).labels() == {"cat/1.jpg": "dog"}
+
+
+def test_backslashes_in_an_archive_of_windows_part_folders(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("cat\\1.jpg", JPG)
+        archive.writestr("meta\\labels.csv", "path,label\ncat\\1.jpg,dog\n")
+    source = ImageSource(tmp_path / "a.zip")
+    assert source.names() == ["cat/1.jpg"]
+    assert source.read("cat/1.jpg") == JPG
+    assert source.labels() == {"cat/1.jpg": "dog"}
+
+
+def test_a_name_in_an_archive_is_utf8_also_without_its_flag(tmp_path: Path) -> None:
+    data = bytearray(pack(tmp_path / "a.zip", {"T\u00fcr/1.jpg": JPG}).read_bytes())
+    for signature, high_byte in ((b"PK\x03\x04", 7), (b"PK\x01\x02", 9)):
+        data[data.index(signature) + high_byte] &= ~0x08
+    (tmp_path / "a.zip").write_bytes(data)
+    assert zipfile.ZipFile(tmp_path / "a.zip").namelist() != ["T\u00fcr/1.jpg"]
+    source = ImageSource(tmp_path / "a.zip")
+    assert source.names() == ["T\u00fcr/1.jpg"]
+    assert source.read("T\u00fcr/1.jpg") == JPG
 
 
 def test_two_tables_of_labels_are_the_users_error(place: Place) -> None:
