@@ -19,6 +19,7 @@ from quarterturn.data.manifest import read_table, used_rows, write_table
 from quarterturn.evaluation.metrics import metrics_of
 from quarterturn.training.model_file import load_network
 from tests.conftest import make_images, run_stages, set_params, shell
+from tests.rooms import ROOT
 
 
 def failure(stage: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -369,3 +370,14 @@ def test_as_many_as_max_rejected_may_be_unreadable(workspace: Path) -> None:
     (workspace / "data/some/29.jpg").touch()
     with pytest.raises(UserError, match="30 of 101 images cannot be used"):
         split.main()
+
+
+def test_the_default_run_does_not_import_timm() -> None:
+    stages = ", ".join(f"stages.{name}" for name in ("pretrain", "transfer", "baseline", "evaluate", "final"))
+    code = (
+        f"import sys, {stages}; from quarterturn.core.params import load_params;"
+        "from quarterturn.training.model_file import blank_network;"
+        "blank_network(load_params().model, 1, 2, [0.5], [0.5], 0); print('timm' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
