@@ -154,6 +154,7 @@ def test_the_card_with_folds(finished_few: Path, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.slow
 def test_a_colleague_gets_what_dvc_made_by_its_name_from_a_remote(made: Path, workspace: Path, tmp_path: Path) -> None:
+    recommend("transfer")
     shell("dvc", "--cd", "final", "repro", "--quiet", cwd=workspace)
     for name in ("model.safetensors", "model-card.md"):
         assert (workspace / "final" / name).read_bytes() == (made / "final" / name).read_bytes()
