@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageOps
 from scipy.stats import sem
 
-from quarterturn.core.params import Augmentation, TrainingPlan
+from quarterturn.core.params import Augmentation
 from quarterturn.data.datasets import RotatedImages
 from quarterturn.data.pixel_store import channel_statistics
 from quarterturn.evaluation.predictions import angle_probabilities
@@ -20,22 +20,12 @@ from quarterturn.ingest.decoding import decode_square
 from quarterturn.training.device import choose
 from quarterturn.training.loop import Job, fit
 from quarterturn.training.model_file import blank_network
-from tests.models import sized
+from tests.models import sized, training_plan
 
 COUNT, FEW, SIDE = 2_000, 400, 24  # images; 70 % are trained on, 10 % choose the epoch, 20 % test
 ANGLES = [0, 90, 180, 270]
 MODEL = sized([16, 32, 64])
-PLAN = TrainingPlan(
-    epochs=10,
-    batch_size=32,
-    learning_rate=0.003,
-    weight_decay=0.01,
-    schedule="cosine",
-    averaging=0.9,
-    layer_decay=1.0,
-    frozen_blocks=0,
-    batch_norm="trained",
-)
+PLAN = training_plan(epochs=10, batch_size=32, learning_rate=0.003, weight_decay=0.01, averaging=0.9)
 AUGMENTATION = Augmentation(crop=1.0, mirror=True, color=0.0)
 
 

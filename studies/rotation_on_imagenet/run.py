@@ -2,8 +2,8 @@
 
 For each set and seed, a probe on frozen features by 10 and 25 labels a class: of ImageNet's network, of the same after
 rotation training on the unlabelled images, and of a convnet that has only learnt rotations. The settings of the second
-were searched before, on tuning seeds and images that are put aside for it (search.csv). Every result is written as soon
-as there is one, so an interrupted run goes on where it was.
+were searched before, on a tuning seed and images that are put aside for it (search.csv). Every result is written as
+soon as there is one, so an interrupted run goes on where it was.
 """
 
 import argparse

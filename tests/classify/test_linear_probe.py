@@ -14,27 +14,17 @@ from quarterturn.classify.linear_probe import (
     fit_logistic,
     out_of_fold_logits,
 )
-from quarterturn.core.params import Augmentation, TrainingPlan
+from quarterturn.core.params import Augmentation
 from quarterturn.data.datasets import LabelledImages
 from quarterturn.training.device import Compute, choose
 from quarterturn.training.inference import evaluate
 from quarterturn.training.loop import Job
 from quarterturn.training.model_file import blank_network, with_new_head
 from quarterturn.training.network import Network
-from tests.models import sized
+from tests.models import sized, training_plan
 
 MODEL = sized([4, 6, 8])
-PLAN = TrainingPlan(
-    epochs=30,
-    batch_size=16,
-    learning_rate=0.02,
-    weight_decay=0.0,
-    schedule="cosine",
-    averaging=0.0,
-    layer_decay=1.0,
-    frozen_blocks=0,
-    batch_norm="trained",
-)
+PLAN = training_plan(epochs=30, batch_size=16, learning_rate=0.02, weight_decay=0.0, averaging=0.0)
 
 
 def example_images(count: int, seed: int) -> LabelledImages:

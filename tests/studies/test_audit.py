@@ -12,7 +12,6 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.stats import ttest_1samp, ttest_ind
 
-from quarterturn.core.params import TrainingPlan
 from quarterturn.data.manifest import TEST, TRAIN, VAL
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.ingest.decoding import decode_square
@@ -37,35 +36,15 @@ from studies.audit.items import ITEMS, examine, planned
 from studies.audit.run import file_facts, flat
 from studies.audit.sheets import SURE, believed_turns, draw_mistakes, draw_occlusion, occlusion
 from tests.images import encoded, noise, scene
-from tests.models import sized
+from tests.models import sized, training_plan
 from tests.rooms import ROOT
 
 SIDE, FILE_SIDE = 24, 48  # pixels, stored and in the file
 TRAINING, VALIDATION, TESTED = 240, 32, 140
 QUICK = Settings(
     model=sized([8, 16, 32]),
-    rotation=TrainingPlan(
-        epochs=8,
-        batch_size=16,
-        learning_rate=0.005,
-        weight_decay=0.01,
-        schedule="cosine",
-        averaging=0.9,
-        layer_decay=1.0,
-        frozen_blocks=0,
-        batch_norm="trained",
-    ),
-    probe=TrainingPlan(
-        epochs=2,
-        batch_size=32,
-        learning_rate=0.003,
-        weight_decay=0.01,
-        schedule="cosine",
-        averaging=0.0,
-        layer_decay=1.0,
-        frozen_blocks=0,
-        batch_norm="trained",
-    ),
+    rotation=training_plan(epochs=8, batch_size=16, learning_rate=0.005, weight_decay=0.01, averaging=0.9),
+    probe=training_plan(epochs=2, batch_size=32, learning_rate=0.003, weight_decay=0.01, averaging=0.0),
 )
 Array = npt.NDArray[np.uint8]
 Plant = Callable[[Array, int], Array]

@@ -16,20 +16,10 @@ from quarterturn.training.device import choose
 from quarterturn.training.loop import Best, Job, cross_entropy_of, fit, fit_all_epochs
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network
-from tests.models import sized
+from tests.models import sized, training_plan
 from tests.training.test_loop import AUGMENTATION, examples
 
-PLAN = TrainingPlan(
-    epochs=5,
-    batch_size=16,
-    learning_rate=0.01,
-    weight_decay=0.01,
-    schedule="cosine",
-    averaging=0.9,
-    layer_decay=1.0,
-    frozen_blocks=0,
-    batch_norm="trained",
-)
+PLAN = training_plan(epochs=5, batch_size=16, learning_rate=0.01, weight_decay=0.01, averaging=0.9)
 OTHER_PLAN = PLAN.model_copy(update={"learning_rate": 0.02})
 MODEL = sized([8, 8]).model_copy(update={"head": [6], "dropout": 0.5})
 

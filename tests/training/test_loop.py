@@ -15,21 +15,11 @@ from quarterturn.training.loop import Best, Job, batches, fit
 from quarterturn.training.model_file import blank_network
 from quarterturn.training.network import Network
 from quarterturn.training.optimizer import make_optimizer, scheduled, warmup_cosine
-from tests.models import sized
+from tests.models import sized, training_plan
 
 MODEL = sized([8, 8])
 AUGMENTATION = Augmentation(crop=0.8, mirror=True, color=0.1)
-PLAN = TrainingPlan(
-    epochs=6,
-    batch_size=16,
-    learning_rate=0.01,
-    weight_decay=0.01,
-    schedule="cosine",
-    averaging=0.5,
-    layer_decay=1.0,
-    frozen_blocks=0,
-    batch_norm="trained",
-)
+PLAN = training_plan(epochs=6, batch_size=16, learning_rate=0.01, weight_decay=0.01, averaging=0.5)
 
 
 def examples(count: int, seed: int) -> LabelledImages:
