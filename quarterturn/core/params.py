@@ -1,11 +1,13 @@
 """Typed model of params.yaml: every key with its unit and its range."""
 
 import difflib
+import re
 import reprlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -31,6 +33,31 @@ def _in_weights_folder(path: str | None) -> str | None:
     return path
 
 
+def _with_group(name: str) -> Callable[[str | None], str | None]:
+    """Return a check that a regular expression is one, and has a group ``name``."""
+
+    def check(pattern: str | None) -> str | None:
+        try:
+            fits = pattern is None or name in re.compile(pattern).groupindex
+        except re.error:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"is {_short(pattern)}; allowed: null, or a regular expression with a group (?P<{name}>...)"
+            )
+        return pattern
+
+    return check
+
+
+def _as_text(value: object) -> object:
+    return str(value) if type(value) in (int, float) else value
+
+
+Text = Annotated[str, Field(min_length=1), BeforeValidator(_as_text)]  # YAML takes the class 7 for a number
+LabelPattern = Annotated[str | None, AfterValidator(_with_group("label"))]
+GroupPattern = Annotated[str | None, AfterValidator(_with_group("group"))]
+Column = Text | None
 WeightsPath = Annotated[str | None, AfterValidator(_in_weights_folder)]
 
 
@@ -44,8 +71,32 @@ class Data(Section):
     """Locate the images and name their classes."""
 
     path: str = Field(min_length=1, description="folder or .zip of images")
-    labels: list[Annotated[str, Field(min_length=1)]] = Field(
-        min_length=2, description="class names; their order is the class index"
+    labels: list[Text] = Field(min_length=2, description="class names; their order is the class index")
+    tables: list[Annotated[str, Field(min_length=1)]] = Field(
+        description="tables with a row for each image, paths inside data.path; []: labels.csv, if there is one"
+    )
+    image_column: Column = Field(
+        description="column of the tables with the paths of the images: its name, or its number from 1; null: path"
+    )
+    label_column: Column = Field(
+        description="column of the tables with the labels; null: label. Without tables it has no effect"
+    )
+    label_pattern: LabelPattern = Field(
+        description="regular expression with a group `label`, searched in the path of each image inside data.path;"
+        " null: folders, or else prefixes of the file names, tell the labels"
+    )
+    group_column: Column = Field(description="column of the tables with the group of each image; null: none")
+    group_pattern: GroupPattern = Field(
+        description="regular expression with a group `group`, searched in the path of each image inside data.path;"
+        " images with the same text in it, such as those of one patient, stay together in split and folds; null: none"
+    )
+    split_column: Column = Field(
+        description="column of the tables with the part of each image, for split.by: given; null: lists and folders"
+        " named train, val and test tell it"
+    )
+    ignore: list[Annotated[str, Field(min_length=1)]] = Field(
+        description="patterns of files to leave out, such as masks: * stands for any text; with a slash, a pattern is"
+        " matched with the path inside data.path, else with the name of each folder and file in it"
     )
     image_size: int = Field(ge=8, le=1024, description="side of the stored square, pixels")
     max_rejected: float = Field(ge=0, le=1, description="largest tolerated fraction of unreadable images")
@@ -73,8 +124,9 @@ class Split(Section):
         description="fraction of the labelled images for the test; under cross-validation, all are tested"
     )
     seed: Seed = Field(description="seed of the split and of the order in which labels are used")
-    by: Literal["hash", "position"] = Field(
-        description="hash: by a hash of each image's content; position: by name, val first, then train, test last"
+    by: Literal["hash", "position", "given"] = Field(
+        description="hash: by a hash of each image's content, or of its group; position: by name, val first, then"
+        " train, test last; given: as the data say, never with cross-validation"
     )
     cross_validate_below: int = Field(
         ge=0, le=100_000, description="number of labelled images below which cross-validation is used; 0: never"

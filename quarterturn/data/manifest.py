@@ -31,12 +31,15 @@ COLUMNS = (
 # Additional column under cross-validation: the fold that a labelled image is tested in at each repeat, as "2 0 4". It
 # replaces the part for classifiers; the part then applies to pretraining only.
 FOLDS = "folds"
+# Additional column where images belong to groups, such as patients: the group of each image, "" for none.
+GROUP = "group"
+_OPTIONAL = (FOLDS, GROUP)
 _INTEGERS = ("rank", "width", "height", "channels", "bytes")
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
-    """Write the columns in `COLUMNS`, and `FOLDS` if present, as CSV."""
-    columns = [*COLUMNS, FOLDS] if FOLDS in table else list(COLUMNS)
+    """Write the columns in `COLUMNS`, and `FOLDS` and `GROUP` if present, as CSV."""
+    columns = _present(table)
     with atomic(path) as temporary:
         table.to_csv(temporary, columns=columns, index=False, lineterminator="\n")
 
@@ -47,14 +50,18 @@ def read_table(path: str | Path) -> pd.DataFrame:
     Raises:
         UserError: the table is missing or damaged.
     """
-    types = {column: "int64" if column in _INTEGERS else "str" for column in (*COLUMNS, FOLDS)}
+    types = {column: "int64" if column in _INTEGERS else "str" for column in (*COLUMNS, *_OPTIONAL)}
     try:  # lineterminator: a lone carriage return in a name must not end the line
         table = pd.read_csv(path, dtype=types, usecols=types.__contains__, keep_default_na=False, lineterminator="\n")
         fold_numbers(table)
-        return table[[*COLUMNS, FOLDS] if FOLDS in table else list(COLUMNS)]
+        return table[_present(table)]
     except (OSError, ValueError, KeyError) as error:
         reason = one_line(error)
         raise UserError(f"{path} cannot be read ({reason}); `dvc repro -f -s split` recreates it") from error
+
+
+def _present(table: pd.DataFrame) -> list[str]:
+    return [*COLUMNS, *(column for column in _OPTIONAL if column in table)]
 
 
 def used_rows(table: pd.DataFrame) -> pd.DataFrame:

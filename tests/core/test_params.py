@@ -129,10 +129,14 @@ def test_a_missing_key_is_named(key: str) -> None:
     assert complaint(everything) == f"params.yaml: {key} is missing"
 
 
+NULLABLE = [key for key in LEAVES if key.endswith((".weights", "_column", "_pattern"))]
+
+
 @pytest.mark.parametrize("key", LEAVES)
 @pytest.mark.parametrize("value", [None, {}, {"a": 1}, "", "3 epochs", date(2020, 1, 1), [[1]]], ids=repr)
 def test_a_wrong_type_is_named_with_the_value_and_what_is_allowed(key: str, value: object) -> None:
-    if (value is None and key.endswith(".weights")) or (isinstance(value, str) and value and key == "data.path"):
+    text = isinstance(value, str) and value != ""
+    if (value is None and key in NULLABLE) or (text and (key == "data.path" or key.endswith("_column"))):
         assert dict(leaves(check_params(changed(key, value))))[key] == value
         return
     found = complaint(changed(key, value))
@@ -398,3 +402,15 @@ def test_a_merge_conflict_is_told_as_one(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(text, "utf-8")
     with pytest.raises(UserError, match="has a merge conflict"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_numbers_are_names_of_classes_and_of_columns() -> None:
+    data = check_params(changed("data.labels", [0, 1, 0.25])).data
+    assert data.labels == ["0", "1", "0.25"]
+    assert check_params(changed("data.label_column", 3)).data.label_column == "3"
+
+
+@pytest.mark.parametrize("pattern", ["(", "no group", "(?P<group>.)"])
+def test_a_pattern_of_labels_is_an_expression_with_that_group(pattern: str) -> None:
+    assert r"regular expression with a group (?P<label>...)" in complaint(changed("data.label_pattern", pattern))
+    assert check_params(changed("data.label_pattern", "(?P<label>.)")).data.label_pattern == "(?P<label>.)"
