@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from quarterturn.core.params import Params, Section, load_params
 from tests.conftest import set_params, shell
+from tests.images import encoded, fill, scene
 from tests.models import leaves
 from tests.rooms import ROOT, rooms_of
 
@@ -70,6 +71,16 @@ def _sections() -> Iterator[tuple[str, type[Section]]]:
             yield name, field.annotation
 
 
+def give_parts(folder: Path) -> None:
+    """Point params.yaml to images of which a table tells label and part."""
+    names = [f"{label}{number}.png" for label in "ab" for number in range(6)]
+    rows = [f"{name},{name[0]},{'test' if '5' in name else 'train'}\n" for name in names]
+    files = {name: encoded(scene(seed=seed)) for seed, name in enumerate(names)}
+    fill(folder / "given", files | {"about.csv": b"path,class,set\n" + "".join(rows).encode()})
+    tables = {"data__tables": ["about.csv"], "data__label_column": "class", "data__split_column": "set"}
+    set_params(folder, data__path="given", data__labels=["a", "b"], split__by="given", **tables)
+
+
 @pytest.mark.parametrize("labels", ["workspace", "few"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_params_are_those_that_the_stage_reads(
@@ -79,6 +90,9 @@ def test_params_are_those_that_the_stage_reads(
     read = read_by(stage, monkeypatch)
     set_params(folder, transfer__trainable="head", pretrain__angles_per_image="one")
     read |= read_by(stage, monkeypatch)
+    if stage == "split":
+        give_parts(folder)
+        read |= read_by(stage, monkeypatch)
     declared = set(STAGES[stage]["params"])
     assert set(KEYS) & read == {key for key in KEYS if key in declared or key.partition(".")[0] in declared}
 

@@ -12,7 +12,7 @@ from quarterturn.core.files import atomic
 
 TRAIN, VAL, TEST, UNLABELLED = "train", "val", "test", "unlabelled"
 PARTS = (TRAIN, VAL, TEST, UNLABELLED)
-REJECTED, DUPLICATE, NEAR_DUPLICATE = "rejected", "duplicate", "near-duplicate"
+REJECTED, DUPLICATE, NEAR_DUPLICATE, LEFT_OUT = "rejected", "duplicate", "near-duplicate", "left-out"
 # The columns of `outputs/split/images.csv`: path in the source, class ("" if unlabelled), part, order of the training
 # labels, reason for exclusion; stored width, height and channels; file size in bytes, SHA-256 and perceptual hash.
 COLUMNS = (

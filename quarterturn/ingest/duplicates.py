@@ -9,23 +9,27 @@ import pandas as pd
 NEAR_DISTANCE = 16
 
 
-def exact_duplicates(sha256: pd.Series, label: pd.Series) -> tuple[pd.Series, pd.Series]:
+def exact_duplicates(
+    sha256: pd.Series, label: pd.Series, preference: pd.Series | None = None
+) -> tuple[pd.Series, pd.Series]:
     """Find files with identical bytes.
 
     Args:
         sha256: content hash of each file, hex.
         label: class of each file, "" for unlabelled.
+        preference: number of each file; of labelled copies, that with the lowest is kept. None: the first.
 
     Returns:
         Two boolean series. The first marks repeats of another file, which is kept (a labelled file is preferred to an
-        unlabelled one, then the first). The second marks files whose copies have different labels; none of them is
-        kept.
+        unlabelled one, then by ``preference``, then the first). The second marks files whose copies have different
+        labels; none of them is kept.
     """
     labelled = label != ""
     classes = label.where(labelled).groupby(sha256).transform("nunique")
     contradictory = (classes > 1) & labelled
-    order = (~labelled).sort_values(kind="stable").index
-    repeated = sha256.loc[order].duplicated().reindex(sha256.index)
+    order = pd.DataFrame({"unlabelled": ~labelled, "preference": 0 if preference is None else preference})
+    order = order.sort_values(["unlabelled", "preference"], kind="stable")
+    repeated = sha256.loc[order.index].duplicated().reindex(sha256.index)
     # Keep an unlabelled copy of contradictory files: only the label is in doubt, not the image.
     first_unlabelled = ~labelled & ~sha256.where(~labelled).duplicated()
     repeated &= ~((classes > 1) & first_unlabelled)

@@ -9,15 +9,17 @@ import pandas as pd
 
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Split
-from quarterturn.data.manifest import FOLDS, NEAR_DUPLICATE, TEST, TRAIN, UNLABELLED, VAL
+from quarterturn.data.manifest import FOLDS, GROUP, NEAR_DUPLICATE, TEST, TRAIN, UNLABELLED, VAL, fold_numbers
 from quarterturn.ingest.duplicates import first_near_duplicate
 from quarterturn.ingest.splitting import (
     MIN_IMAGES,
     assign,
     check_counts,
     drawn_parts,
+    group_keys,
     hash_matrix,
     hash_order,
+    leave_out_groups,
     leave_out_near_duplicates,
     mark_copies,
     name_order,
@@ -46,6 +48,12 @@ def draw_split(table: pd.DataFrame, labels: Sequence[str], split: Split) -> tupl
     Raises:
         UserError: a class or a part has too few images.
     """
+    if split.by == "position" and GROUP in table:
+        raise UserError("split.by is position, which cuts groups apart; set it to hash, or data.group_pattern to null")
+    if split.by == "given":
+        table = assign(table, split.val, split.test, split.seed, split.by)
+        check_counts(table, labels, given=True)
+        return table, summary(table, labels)
     if (count := usable_labels(table)) < split.cross_validate_below:
         print(f"split: {count} labelled images are few: each is tested, in {FOLD_COUNT} folds, {REPEATS} times")
         table = assign_folds(table, split.val, split.test, split.seed, split.by)
@@ -68,7 +76,8 @@ def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: st
     For each of `REPEATS` repeats, each class is cut into `FOLD_COUNT` folds whose sizes differ by at most one image, in
     a new order: by a hash of the contents, or, with ``by`` "position", by name with a shifted start. Adding an image
     moves the borders between folds by less than one image. Of labelled near-duplicates only the first by hash is kept,
-    so that all tested images differ.
+    so that all tested images differ. Images of a group are in one fold: groups are dealt out by scikit-learn's
+    StratifiedGroupKFold, and adding an image may move others.
 
     Parts apply to pretraining only. If there are at least as many unlabelled as labelled images, pretraining uses the
     unlabelled ones, a fraction of them for validation, and is tested on the labelled ones. Otherwise it also uses
@@ -94,14 +103,16 @@ def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: st
     labelled = labelled.drop(left_out)
 
     table[FOLDS] = ""
-    for _, rows in labelled.groupby("label"):
-        numbers = np.empty((len(rows), REPEATS), dtype=np.int64)
-        for repeat in range(REPEATS):
-            order = name_order(rows) if by == "position" else hash_order(rows, seed, f"fold {repeat}")
-            numbers[order, repeat] = _cut(len(rows), repeat if by == "position" else 0)
-        table.loc[rows.index, FOLDS] = [" ".join(map(str, row)) for row in numbers]
+    grouped = GROUP in labelled and (labelled["label"].value_counts() >= FOLD_COUNT).all()  # else `check_folds` ends it
+    numbers = [
+        _dealt_groups(labelled, seed, repeat) if grouped else _dealt_folds(labelled, seed, by, repeat)
+        for repeat in range(REPEATS)
+    ]
+    table.loc[labelled.index, FOLDS] = [" ".join(map(str, row)) for row in zip(*numbers, strict=True)]
 
     pool = table[(table["part"] == UNLABELLED) & (table["label"] == "")]
+    if GROUP in table:  # of which those leave pretraining that are of the group of a labelled image
+        pool = pool[~pool[GROUP].isin(set(labelled[GROUP]) - {""})]
     if len(pool) >= len(labelled):
         table.loc[labelled.index, "part"] = TEST
         drawn = drawn_parts(pool, val, 0.0, seed, by)
@@ -109,8 +120,31 @@ def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: st
     else:
         split_classes(table, val, test, seed, by)
     leave_out_near_duplicates(table)
+    leave_out_groups(table)
     rank_labels(table, (table[FOLDS] != "").to_numpy(), seed)
     return table
+
+
+def _dealt_folds(labelled: pd.DataFrame, seed: int, by: str, repeat: int) -> npt.NDArray[np.int64]:
+    """Return the fold, from 0, of each labelled image at a repeat: (n,) int64."""
+    numbers = np.full(len(labelled), -1)
+    for places in labelled.groupby("label").indices.values():
+        rows = labelled.iloc[places]
+        order = name_order(rows) if by == "position" else hash_order(rows, seed, f"fold {repeat}")
+        numbers[np.asarray(places)[order]] = _cut(len(rows), repeat if by == "position" else 0)
+    return numbers
+
+
+def _dealt_groups(labelled: pd.DataFrame, seed: int, repeat: int) -> npt.NDArray[np.int64]:
+    """Return the fold, from 0, of each labelled image at a repeat, (n,) int64; no group is in two folds."""
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import
+
+    numbers = np.full(len(labelled), -1)
+    state = int(np.random.default_rng((seed, repeat)).integers(2**32))
+    folds = StratifiedGroupKFold(FOLD_COUNT, shuffle=True, random_state=state)
+    for fold, (_, tested) in enumerate(folds.split(labelled, labelled["label"], group_keys(labelled))):
+        numbers[tested] = fold
+    return numbers
 
 
 def check_folds(table: pd.DataFrame, labels: Sequence[str]) -> None:
@@ -122,6 +156,13 @@ def check_folds(table: pd.DataFrame, labels: Sequence[str]) -> None:
             raise UserError(
                 f"too few images to cross-validate: class {label!r} has {count}, at least {FOLD_COUNT} are needed,"
                 " one for each fold; label more of them"
+            )
+        folds = fold_numbers(table[table["label"] == label])
+        if GROUP in table and any(len(np.unique(of_repeat[of_repeat >= 0])) < FOLD_COUNT for of_repeat in folds.T):
+            raise UserError(
+                f"too few groups to cross-validate: the images of class {label!r} do not reach every fold, as groups"
+                " stay together; change split.seed, label more groups, or set data.group_pattern and data.group_column"
+                " to null"
             )
     for part, meant in ((TRAIN, (TRAIN, UNLABELLED)), (VAL, (VAL,)), (TEST, (TEST,))):
         count = int(table["part"].isin(meant).sum())

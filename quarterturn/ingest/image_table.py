@@ -1,7 +1,6 @@
 """The table of images before the split: facts about every file, and its label."""
 
 import hashlib
-from collections.abc import Sequence
 from functools import partial
 
 import pandas as pd
@@ -9,7 +8,7 @@ import pandas as pd
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.ingest.decoding import examine, set_pillow_limits
 from quarterturn.ingest.parallel import map_in_processes
-from quarterturn.ingest.source import ImageSource, labels_by_path, normalised_name, shown
+from quarterturn.ingest.source import ImageSource, shown
 
 
 def read_images(source: ImageSource) -> pd.DataFrame:
@@ -43,22 +42,6 @@ def describe(source: ImageSource, name: str) -> dict[str, object]:
     except UnreadableImage as reason:
         row["reason"] = str(reason)
     return row
-
-
-def labels_of(source: ImageSource, labels: Sequence[str]) -> list[str]:
-    """Return the label of each image of ``source``, in the order of their names; "" for an unlabelled one.
-
-    Labels come from labels.csv if there is one, else from the paths. Labels in labels.csv that are not among ``labels``
-    are printed, and their images count as unlabelled.
-    """
-    names, given = source.names(), source.labels()
-    if given is None:
-        return [label or "" for label in labels_by_path(names, labels)]
-    by_name = {normalised_name(label): label for label in labels}
-    others = sorted({label for label in given.values() if label and normalised_name(label) not in by_name})
-    if others:
-        print(f"split: labels.csv has {', '.join(others[:10])}, not among data.labels: those are unlabelled here")
-    return [by_name.get(normalised_name(given.get(name, "")), "") for name in names]
 
 
 def check_rejected(table: pd.DataFrame, max_rejected: float) -> None:

@@ -1,7 +1,5 @@
-"""Image sources: a folder or a .zip, the files in it, and their labels from paths or labels.csv."""
+"""Image sources: a folder or a .zip, and the files in it."""
 
-import csv
-import io
 import lzma
 import os
 import stat
@@ -11,17 +9,16 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from quarterturn.core.errors import UnreadableImage, UserError
-from quarterturn.core.params import RESERVED_LABELS
 
 # Endings of image files. Pillow cannot read phones' .heic: it is listed so that it is reported instead of ignored.
 _PHOTOS = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".webp", ".avif", ".heic", ".heif")
 SUFFIXES = frozenset((*_PHOTOS, ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"))
 UTF8_FLAG = 0x800  # of an entry in a .zip
-DELIMITERS = ",;\t"  # of labels.csv
 MAX_BYTES = 500_000_000  # bytes of one file, after unpacking
 # Exceptions that zipfile and the decompressors raise on damaged, encrypted or unusual archives.
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
@@ -33,12 +30,16 @@ class ImageSource:
     Symbolic links to folders are not followed, so that links cannot loop. Links to files are followed, since DVC may
     link the files of a tracked folder to its cache.
 
+    Args:
+        path: folder or .zip.
+        ignore: patterns of images to leave out; see `is_ignored`.
+
     Raises:
         UserError: the path does not exist, or is neither a folder nor a readable .zip.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, ignore: Sequence[str] = ()) -> None:
+        self.path, self.ignore = Path(path), tuple(ignore)
         self._zip: zipfile.ZipFile | None = None
         self._entries: dict[str, zipfile.ZipInfo] = {}
         try:
@@ -58,61 +59,31 @@ class ImageSource:
                 f"data.path: there is no {self.path}; give a folder or a .zip of images (`dvc pull` if it is tracked)"
             )
 
-    def __reduce__(self) -> tuple[Callable[[Path], "ImageSource"], tuple[Path]]:
-        return _of_process, (self.path,)  # an open archive has one file position, so each process opens its own
+    def __reduce__(self) -> tuple[Callable[[Path, tuple[str, ...]], "ImageSource"], tuple[Path, tuple[str, ...]]]:
+        return _of_process, (
+            self.path,
+            self.ignore,
+        )  # an open archive has one file position, so each process opens its own
 
     def names(self) -> list[str]:
-        """Return the paths of all images relative to the source, `/` between parts, sorted.
+        """Return the paths of the images relative to the source, `/` between parts, sorted, but for ignored ones.
 
         Raises:
             UserError: a folder in it cannot be read.
         """
-        return sorted(filter(_is_image, self._files()))
+        return [name for name in self.files() if is_image(name) and not is_ignored(name, self.ignore)]
 
-    def labels(self) -> dict[str, str] | None:
-        """Return path → label from labels.csv (blank: unlabelled), or None if there is no such file.
+    def ignored(self) -> list[str]:
+        """Return the paths of the images that are left out, sorted."""
+        return [name for name in self.files() if is_image(name) and is_ignored(name, self.ignore)]
+
+    def files(self) -> list[str]:
+        """Return the paths of all files that are not hidden, sorted.
 
         Raises:
-            UserError: there is more than one labels.csv; it is unreadable or lacks the columns `path,label`; or a path
-                in it is missing, is not an image, or has two labels.
+            UserError: a folder in it cannot be read.
         """
-        files = self._files()
-        tables = [name for name in files if PurePosixPath(name).name.lower() == "labels.csv"]
-        if not tables:
-            return None
-        if len(tables) > 1:
-            raise UserError(f"data.path: {self.path} has more than one labels.csv: {', '.join(sorted(tables))}")
-        try:
-            rows = _rows(self.read(tables[0]).decode("utf-8-sig"))
-        except UnreadableImage as error:
-            raise UserError(f"{self.path}: {tables[0]} {error}") from error
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise UserError(f"{self.path}: {tables[0]} is not a UTF-8 CSV file: {error}") from error
-        if not rows:
-            raise UserError(f"{self.path}: {tables[0]} needs the columns path,label and at least one row")
-        folder = PurePosixPath(tables[0]).parent
-        # Names in some archives begin with `./`, which PurePosixPath removes.
-        composed = {_composed(str(PurePosixPath(name))): name for name in files} | {name: name for name in files}
-        labels: dict[str, str] = {}
-        for row in rows:
-            given, label = row["path"].replace("\\", "/"), row["label"].strip()
-            places = [str(folder / given), given]  # relative to the table, or to the source
-            spelt = [spelling for place in places for spelling in (place, _composed(place))]
-            path = next((composed[each] for each in spelt if each in composed), places[0])
-            if labels.setdefault(path, label) != label:
-                raise UserError(f"{self.path}: {tables[0]} gives {path!r} two labels, {labels[path]!r} and {label!r}")
-        missing = sorted(labels.keys() - set(files))
-        if missing:
-            raise UserError(
-                f"{self.path}: {tables[0]} names {len(missing)} file(s) that are not there, first {missing[0]!r}"
-            )
-        others = sorted(path for path in labels if not _is_image(path))
-        if others:
-            raise UserError(
-                f"{self.path}: {tables[0]} names {len(others)} file(s) whose ending is none of an image"
-                f" ({', '.join(sorted(SUFFIXES))}), first {others[0]!r}"
-            )
-        return labels
+        return sorted(name for name in self._all_files() if not _is_hidden(name))
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one file.
@@ -142,33 +113,14 @@ class ImageSource:
         except _ZIP_ERRORS as error:
             raise UnreadableImage(f"cannot be unpacked: {error or 'it ends too early'}") from error
 
-    def _files(self) -> list[str]:
+    def _all_files(self) -> list[str]:
         if self._zip is not None:
-            names = list(self._entries)
-        else:
-            names = [
-                Path(folder, file).relative_to(self.path).as_posix()
-                for folder, _, files in os.walk(self.path, onerror=_refuse)
-                for file in files
-            ]
-        return [name for name in names if not _is_hidden(name)]
-
-
-def _rows(text: str) -> list[dict[str, str]]:
-    """Return the rows of a table with the columns `path` and `label`; none where it lacks these.
-
-    Columns are parted by commas, semicolons or tabs; an Excel hint such as `sep=;` may come first. Blank rows do not
-    count.
-    """
-    if text[:4].lower() == "sep=":
-        text = text.partition("\n")[2]
-    header = text.partition("\n")[0]
-    delimiter = max(DELIMITERS, key=header.count)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    if not {"path", "label"} <= set(reader.fieldnames or []):
-        return []
-    rows = [{column: row[column] or "" for column in ("path", "label")} for row in reader]
-    return [row for row in rows if any(cell.strip() for cell in row.values())]
+            return list(self._entries)
+        return [
+            Path(folder, file).relative_to(self.path).as_posix()
+            for folder, _, files in os.walk(self.path, onerror=_refuse)
+            for file in files
+        ]
 
 
 def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
@@ -191,16 +143,32 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 @cache
-def _of_process(path: Path) -> ImageSource:
-    return ImageSource(path)
+def _of_process(path: Path, ignore: tuple[str, ...]) -> ImageSource:
+    return ImageSource(path, ignore)
 
 
 def _refuse(error: OSError) -> None:
     raise UserError(f"data.path: {error.filename} cannot be read: {error.strerror}") from error
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Return whether a file has the ending of an image."""
     return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def is_ignored(name: str, patterns: Sequence[str]) -> bool:
+    """Return whether a path fits one of the patterns; `*`, `?` and `[…]` are those of a shell, and case is ignored.
+
+    A pattern with a slash is compared with the whole path, and its `*` also stands for slashes; one without, or with a
+    slash at its end only, is compared with the name of each folder and of the file.
+    """
+    path = normalised_name(str(PurePosixPath(name)))
+    return any(
+        fnmatchcase(path, pattern.removeprefix("./"))
+        if "/" in pattern.rstrip("/")
+        else any(fnmatchcase(part, pattern.rstrip("/")) for part in path.split("/"))
+        for pattern in map(normalised_name, patterns)
+    )
 
 
 def _is_hidden(name: str) -> bool:
@@ -213,42 +181,11 @@ def shown(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def labels_by_path(names: Sequence[str], labels: Sequence[str]) -> list[str | None]:
-    """Return the class that each path indicates, or None; case is ignored.
-
-    If any image lies in a folder named after a class, only folders count, the nearest one first: `cat/7.jpg`. Otherwise
-    the prefix of the file name counts. A prefix ends before a character that is not a letter, or, if it ends in a
-    digit, before one that is not a digit either: `cat.0.jpg`, `cat_12.png`, `Cat7.jpg`, `type1_0.jpg`. Images in a
-    folder named `unlabelled` or `unlabeled` have no class.
-    """
-    classes = {normalised_name(label): label for label in labels}
-    paths = [PurePosixPath(normalised_name(name)) for name in names]
-    by_folder = [_folder_label(path, classes) for path in paths]
-    return by_folder if any(by_folder) else [_prefix_label(path, classes) for path in paths]
-
-
-def _folder_label(path: PurePosixPath, classes: dict[str, str]) -> str | None:
-    folders = path.parts[:-1]
-    if not RESERVED_LABELS.isdisjoint(folders):  # also where folders in it are named after classes
-        return None
-    return next((classes[folder] for folder in reversed(folders) if folder in classes), None)
-
-
-def _prefix_label(path: PurePosixPath, classes: dict[str, str]) -> str | None:
-    if RESERVED_LABELS.isdisjoint(path.parts[:-1]):
-        for prefix in sorted(classes, key=len, reverse=True):
-            rest = path.name.removeprefix(prefix)
-            number = prefix[-1:].isdigit() and rest[:1].isdigit()  # type1 is no prefix of type10.jpg
-            if rest != path.name and not rest[:1].isalpha() and not number:
-                return classes[prefix]
-    return None
-
-
 def normalised_name(name: str) -> str:
-    """Return the name without case, and with accents in composed form, for comparisons."""
-    return _composed(name).casefold()
+    """Return the name for comparisons: without case and needless blanks, accents in composed form."""
+    return " ".join(composed(name).casefold().split())
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
     """Return the name with each accent and its letter as one character; macOS stores two."""
     return unicodedata.normalize("NFC", name)

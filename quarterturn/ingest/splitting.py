@@ -10,15 +10,28 @@ import numpy.typing as npt
 import pandas as pd
 
 from quarterturn.core.errors import UserError
-from quarterturn.data.manifest import DUPLICATE, NEAR_DUPLICATE, PARTS, REJECTED, TEST, TRAIN, UNLABELLED, VAL
+from quarterturn.data.manifest import (
+    DUPLICATE,
+    GROUP,
+    LEFT_OUT,
+    NEAR_DUPLICATE,
+    PARTS,
+    REJECTED,
+    TEST,
+    TRAIN,
+    UNLABELLED,
+    VAL,
+)
 from quarterturn.ingest.duplicates import exact_duplicates, near
 
+GIVEN = "given"  # column of the table before the split: the part that the data give each image, "" for none
+PREFERRED = {TEST: 0, VAL: 1, TRAIN: 2}  # of copies in several given parts, the test keeps its image
 MIN_IMAGES = 2  # per class and part; fewer give no meaningful accuracy or variance
 
 
-def position(sha256: str, seed: int, purpose: str) -> float:
-    """Return a number in [0, 1) that depends only on a file's content, a seed and a purpose."""
-    digest = hashlib.sha256(f"{purpose}:{seed}:{sha256}".encode()).digest()
+def position(key: str, seed: int, purpose: str) -> float:
+    """Return a number in [0, 1) that depends only on a key, such as the hash of a file, a seed and a purpose."""
+    digest = hashlib.sha256(f"{purpose}:{seed}:{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
@@ -27,25 +40,31 @@ def assign(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "h
 
     By hash, the part of a labelled image depends on where a hash of its content falls between fixed thresholds, so
     adding or removing images moves no other image. By position, each class is cut in the order of its names, with
-    numbers compared by value: val first, then train, test last; images taken one after the other stay together. Of
-    near-duplicates in different parts, test keeps its image, then validation; the others are left out, including
-    unlabelled ones.
+    numbers compared by value: val first, then train, test last; images taken one after the other stay together. As
+    given, the column `given` decides; where it has no validation images, a fraction ``val`` of the training images
+    becomes that, by hash. Of near-duplicates in different parts, test keeps its image, then validation; the others are
+    left out, including unlabelled ones. Images of a group stand on one side: by hash, the name of the group is hashed
+    instead of the content; and images of a group of test images leave the other parts, then those of val images.
 
     Args:
         table: one row per file with `label` ("" for unlabelled), `sha256`, `perceptual_hash` and `reason` ("" for
-            readable files).
+            readable files); optionally `group` ("" for none) and `given`.
         val: fraction of the labelled images for validation.
         test: fraction of the labelled images for the test.
         seed: seed of the split.
-        by: "hash" or "position".
+        by: "hash", "position" or "given".
 
     Returns:
-        A copy with `part` (one of `PARTS`, rejected, duplicate, near-duplicate), `reason` completed, and `rank`: the
-        order, from 0, in which the training labels of a class are used; -1 for other images.
+        A copy with `part` (one of `PARTS`, rejected, duplicate, near-duplicate, left-out), `reason` completed, and
+        `rank`: the order, from 0, in which the training labels of a class are used; -1 for other images.
     """
     table = mark_copies(table)
-    split_classes(table, val, test, seed, by)
+    if by == "given":
+        take_given_parts(table, val, seed)
+    else:
+        split_classes(table, val, test, seed, by)
     leave_out_near_duplicates(table)
+    leave_out_groups(table)
     rank_labels(table, (table["part"] == TRAIN).to_numpy(), seed)
     return table
 
@@ -54,7 +73,10 @@ def mark_copies(table: pd.DataFrame) -> pd.DataFrame:
     """Return a copy with `part` (unlabelled for usable images, else rejected or duplicate) and `reason`."""
     table = table.copy()
     readable = table["reason"] == ""
-    repeated, contradictory = exact_duplicates(table.loc[readable, "sha256"], table.loc[readable, "label"])
+    preference = table[GIVEN].map(PREFERRED).fillna(len(PREFERRED)) if GIVEN in table else pd.Series(0, table.index)
+    repeated, contradictory = exact_duplicates(
+        *(column[readable] for column in (table["sha256"], table["label"], preference))
+    )
     table["part"] = REJECTED
     table.loc[readable, "part"] = UNLABELLED
     copies = repeated.index[repeated]
@@ -62,8 +84,38 @@ def mark_copies(table: pd.DataFrame) -> pd.DataFrame:
     kept = table.loc[repeated.index[~repeated & ~contradictory]].set_index("sha256")["image"]
     table.loc[copies, "reason"] = [f"the same bytes as {image}" for image in kept.loc[table.loc[copies, "sha256"]]]
     clash = contradictory.index[contradictory]
-    table.loc[clash, ["part", "reason"]] = [REJECTED, "the same image has different labels"]
+    table.loc[clash, "part"] = REJECTED
+    for _, rows in table.loc[clash].groupby("sha256"):
+        for row in rows.index:
+            other = rows[rows["label"] != rows["label"][row]].iloc[0]
+            said = f"the same image has different labels: {other['image']} is {other['label']}"
+            table.loc[row, "reason"] = said
     return table
+
+
+def take_given_parts(table: pd.DataFrame, val: float, seed: int) -> None:
+    """Assign the usable images to the parts of the column `given`, in place, and leave out those that have none."""
+    usable, labelled = table["part"] == UNLABELLED, table["label"] != ""
+    table.loc[usable & labelled, "part"] = table[GIVEN]
+    outside = usable & ~labelled & ~table[GIVEN].isin((TRAIN, UNLABELLED))
+    table.loc[outside, "part"] = LEFT_OUT
+    table.loc[outside, "reason"] = [
+        f"without a label in the given {part}" if part else "in none of the given parts"
+        for part in table.loc[outside, GIVEN]
+    ]
+    if VAL not in set(table[GIVEN]):
+        for _, rows in table[table["part"] == TRAIN].groupby("label"):
+            table.loc[rows.index, "part"] = _by_hash(rows, val, 0.0, seed)
+
+
+def leave_out_groups(table: pd.DataFrame) -> None:
+    """Leave out, in place, images of groups of test images that are in other parts, then those of val images."""
+    if GROUP not in table:
+        return
+    for holder, others in ((TEST, (VAL, TRAIN, UNLABELLED)), (VAL, (TRAIN, UNLABELLED))):
+        held = set(table.loc[table["part"] == holder, GROUP]) - {""}
+        leaves = table[GROUP].isin(held) & table["part"].isin(others)
+        table.loc[leaves, ["part", "reason"]] = [LEFT_OUT, f"of the group of a {holder} image"]
 
 
 def split_classes(table: pd.DataFrame, val: float, test: float, seed: int, by: str) -> None:
@@ -95,8 +147,13 @@ def rank_labels(table: pd.DataFrame, training: npt.NDArray[np.bool_], seed: int)
 
 
 def hash_order(rows: pd.DataFrame, seed: int, purpose: str) -> npt.NDArray[np.int64]:
-    """Return indices that sort ``rows`` by `position`."""
+    """Return indices that sort ``rows`` by `position` of their content."""
     return np.argsort([position(sha256, seed, purpose) for sha256 in rows["sha256"]], kind="stable")
+
+
+def group_keys(rows: pd.DataFrame) -> pd.Series:
+    """Return the group of each image; for one without, the hash of its content."""
+    return rows[GROUP].where(rows[GROUP] != "", rows["sha256"]) if GROUP in rows else rows["sha256"]
 
 
 def name_order(rows: pd.DataFrame) -> list[int]:
@@ -118,15 +175,24 @@ def hash_matrix(hexadecimal: pd.Series) -> npt.NDArray[np.uint8]:
     return np.frombuffer(bytes.fromhex("".join(hexadecimal)), dtype=np.uint8).reshape(-1, 32)
 
 
-def check_counts(table: pd.DataFrame, labels: Sequence[str]) -> None:
-    """Raise a `UserError` if a class has no images, or too few in train, val or test."""
+def check_counts(table: pd.DataFrame, labels: Sequence[str], given: bool = False) -> None:
+    """Raise a `UserError` if a class has no images, or too few in train, val or test.
+
+    Where parts are given, a class needs a single test image, and validation needs any images.
+    """
+    needed = {TRAIN: MIN_IMAGES, VAL: 0 if given else MIN_IMAGES, TEST: 1 if given else MIN_IMAGES}
     for label in labels:
         parts = parts_of_class(table, label)
-        for part in (TRAIN, VAL, TEST):
+        for part, least in needed.items():
             count = int((parts == part).sum())
-            if count < MIN_IMAGES:
+            if count < least and given:
                 raise UserError(
-                    f"too few images to split: class {label!r} has {count} in {part}, at least {MIN_IMAGES} are"
+                    f"too few images: class {label!r} has {count} in the given {part}, at least {least} needed; take it"
+                    " out of data.labels, or set split.by: hash"
+                )
+            if count < least:
+                raise UserError(
+                    f"too few images to split: class {label!r} has {count} in {part}, at least {least} are"
                     f" needed; add images, or change split.{part if part != TRAIN else 'val'} or split.seed"
                 )
 
@@ -134,7 +200,7 @@ def check_counts(table: pd.DataFrame, labels: Sequence[str]) -> None:
 def parts_of_class(table: pd.DataFrame, label: str) -> pd.Series:
     """Return the parts of the images of a class; raise a `UserError` if none can be used."""
     parts = table.loc[table["label"] == label, "part"]
-    if parts.isin((TRAIN, VAL, TEST, NEAR_DUPLICATE)).sum() == 0:
+    if parts.isin((TRAIN, VAL, TEST, NEAR_DUPLICATE, LEFT_OUT)).sum() == 0:
         raise UserError(
             f"data.labels: class {label!r} has no usable images; expected a folder {label}/, or files like"
             f" {label}.0.jpg if no folder is named after a class, or that label in labels.csv"
@@ -155,11 +221,12 @@ def summary(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
         "rejected": int(counts.get(REJECTED, 0)),
         "duplicates": int(counts.get(DUPLICATE, 0)),
         "near_duplicates": int(counts.get(NEAR_DUPLICATE, 0)),
+        "left_out": int(counts.get(LEFT_OUT, 0)),
     }
 
 
 def _by_hash(rows: pd.DataFrame, val: float, test: float, seed: int) -> list[str]:
-    places = [position(sha256, seed, "part") for sha256 in rows["sha256"]]
+    places = [position(key, seed, "part") for key in group_keys(rows)]
     return [TEST if place < test else VAL if place < test + val else TRAIN for place in places]
 
 

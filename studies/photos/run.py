@@ -14,7 +14,8 @@ import numpy as np
 
 from quarterturn.core.errors import run
 from quarterturn.core.params import load_params
-from quarterturn.ingest.source import ImageSource, labels_by_path
+from quarterturn.ingest.annotations import labels_by_path
+from quarterturn.ingest.source import ImageSource
 from studies.clone import cloned, images, set_params, shell
 
 HERE = Path(__file__).resolve().parent

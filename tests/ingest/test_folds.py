@@ -178,6 +178,7 @@ def test_the_summary_counts_every_label_as_trained_on_and_tested() -> None:
         "rejected": 0,
         "duplicates": 1,
         "near_duplicates": 1,
+        "left_out": 0,
         "folds": FOLD_COUNT,
         "repeats": REPEATS,
     }

@@ -2,7 +2,6 @@
 
 import os
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.core.params import load_params
 from quarterturn.data.manifest import read_table, write_table
 from quarterturn.ingest import source as source_module
+from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.image_table import describe
-from quarterturn.ingest.source import SUFFIXES, ImageSource, labels_by_path, shown
+from quarterturn.ingest.source import SUFFIXES, ImageSource, is_ignored, shown
 from tests.images import (
     encoded,
     fill,
@@ -23,89 +24,18 @@ from tests.images import (
     reason_of,
     scene,
 )
+from tests.ingest.conftest import Place
+from tests.rooms import ROOT
 
-LABELS = ["cat", "dog"]
+DATA = load_params(ROOT / "params.yaml").data
 JPG = encoded(scene(), "JPEG")
-Place = Callable[[dict[str, bytes]], ImageSource]
-
-
-@pytest.fixture(params=["folder", "zip", "zip with a top folder"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Put files where `data.path` may name them."""
-
-    def put(files: dict[str, bytes]) -> ImageSource:
-        if request.param == "folder":
-            return ImageSource(fill(tmp_path / "pictures", files))
-        top = "pictures/" if "top" in request.param else ""
-        return ImageSource(pack(tmp_path / "images.zip", {top + name: data for name, data in files.items()}))
-
-    return put
 
 
 def without_top(source: ImageSource) -> list[str]:
     return [name.removeprefix("pictures/") for name in source.names()]
 
 
-# Layout: which files are images, and of which class.
-
-
-@pytest.mark.parametrize(
-    ("name", "label"),
-    [
-        ("cat/1.jpg", "cat"),
-        ("train/2024/dog/holiday/1.jpg", "dog"),
-        ("cat.0.jpg", "cat"),
-        ("train/dog.12499.jpg", "dog"),
-        ("cat.jpg", "cat"),
-        ("cat_12.png", "cat"),
-        ("cat-12.png", "cat"),
-        ("cat 12.png", "cat"),
-        ("Cat7.jpg", "cat"),
-        ("PetImages/Cat/1.jpg", "cat"),
-        ("PETIMAGES/DOG/1.JPG", "dog"),
-        ("cat/dog/1.jpg", "dog"),  # the nearest folder
-        ("cat/dog.0.jpg", "cat"),  # a folder before a prefix
-        ("bird/1.jpg", None),
-        ("1.jpg", None),
-        ("caterpillar/1.jpg", None),
-        ("caterpillar.0.jpg", None),
-        ("bobcat.0.jpg", None),
-        ("my cat.0.jpg", None),
-        ("unlabelled/cat.0.jpg", None),
-        ("Unlabeled/cat.0.jpg", None),
-        ("cat/unlabelled/dog.0.jpg", None),
-        ("unlabelled/cat/1.jpg", None),
-        ("cat", "cat"),
-    ],
-)
-def test_a_path_tells_the_class(name: str, label: str | None) -> None:
-    assert labels_by_path([name], LABELS) == [label]
-
-
-def test_the_longest_prefix_and_the_spelling_of_params_count() -> None:
-    labels = ["Cat", "cat-big", "Straße"]
-    assert labels_by_path(["cat-big.0.jpg"], labels) == ["cat-big"]
-    assert labels_by_path(["CAT.0.jpg"], labels) == ["Cat"]
-    assert labels_by_path(["STRASSE/1.jpg"], labels) == ["Straße"]
-
-
-def test_a_number_at_the_end_of_a_class_is_not_part_of_another() -> None:
-    assert labels_by_path(["type1_0.jpg", "type10_0.jpg", "type2.jpg", "12.jpg"], ["type1", "type2", "1"]) == [
-        "type1",
-        None,
-        "type2",
-        None,
-    ]
-
-
-def test_folders_decide_alone_where_any_is_named_after_a_class() -> None:
-    names = ["cats/cat/1.jpg", "birds/cat-bird.jpg", "dog.7.jpg", "dog/cat.1.jpg", "unlabelled/dog.3.jpg"]
-    assert labels_by_path(names, LABELS) == ["cat", None, None, "dog", None]
-    assert labels_by_path(names[1:3], LABELS) == ["cat", "dog"]
-
-
-def test_accents_may_be_written_in_two_ways() -> None:
-    assert labels_by_path(["caf\u0065\u0301/1.jpg"], ["caf\u00e9", "bar"]) == ["caf\u00e9"]
+# Layout: which files are images.
 
 
 def test_images_are_found_at_any_depth_and_nothing_else(place: Place) -> None:
@@ -134,87 +64,6 @@ def test_nothing_or_something_else_at_the_path_is_the_users_error(tmp_path: Path
     assert ImageSource(tmp_path / "empty").names() == []
 
 
-# labels.csv
-
-
-def test_labels_csv_decides_wherever_it_lies(place: Place) -> None:
-    table = b"\xef\xbb\xbfpath,label,note\n1.jpg,dog,x\nsub/2.jpg, cat ,\n./3.jpg,,\n"
-    source = place({"labels.csv": table, "1.jpg": JPG, "sub/2.jpg": JPG, "3.jpg": JPG, "cat/4.jpg": JPG})
-    found = source.labels()
-    assert found is not None
-    assert {name.removeprefix("pictures/"): label for name, label in found.items()} == {
-        "1.jpg": "dog",
-        "sub/2.jpg": "cat",
-        "3.jpg": "",
-    }
-    assert found.keys() < set(source.names())
-
-
-def test_names_in_an_archive_may_begin_with_a_dot(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "dot.zip", "w") as archive:
-        archive.writestr("./labels.csv", "path,label\ncat/1.jpg,dog\n")
-        archive.writestr("./cat/1.jpg", JPG)
-    source = ImageSource(tmp_path / "dot.zip")
-    assert source.labels() == {"./cat/1.jpg": "dog"}
-    assert source.names() == ["./cat/1.jpg"]
-
-
-def test_labels_csv_may_write_accents_in_another_way(place: Place) -> None:
-    source = place({"labels.csv": "path,label\nT\u00fcr.jpg,cat\n".encode(), "Tu\u0308r.jpg": JPG, "2.jpe": JPG})
-    assert source.labels() is not None
-    assert [name.rpartition("/")[2] for name in source.labels() or {}] == ["Tu\u0308r.jpg"]
-    assert len(source.names()) == 2
-
-
-def test_without_labels_csv_there_are_no_such_labels(place: Place) -> None:
-    assert place({"cat/1.jpg": JPG, "cat/my labels.csv": b"path,label\n", ".labels.csv": b"x"}).labels() is None
-
-
-@pytest.mark.parametrize(
-    ("table", "reason"),
-    [
-        (b"path,label\n1.jpg,cat\n2.jpg,dog\n", "names 1 file.* not there, first .*2.jpg"),
-        (b"path,label\n,cat\n", "not there"),
-        (b"path,label\nlabels.csv,cat\n", r"names 1 file\(s\) whose ending is none of an image .*first .*labels.csv"),
-        (b"file,class\n1.jpg,cat\n", "needs the columns path,label"),
-        (b"path|label\n1.jpg|cat\n", "needs the columns path,label"),
-        (b"path,label\n", "at least one row"),
-        (b"", "at least one row"),
-        ("path,label\n1.jpg,Löwe\n".encode("latin-1"), "not a UTF-8 CSV"),
-        (b"path,label\n1.jpg,cat\n1.jpg,dog\n", "two labels, 'cat' and 'dog'"),
-    ],
-)
-def test_a_wrong_labels_csv_is_the_users_error(place: Place, table: bytes, reason: str) -> None:
-    source = place({"labels.csv": table, "1.jpg": JPG})
-    with pytest.raises(UserError, match=reason) as raised:
-        source.labels()
-    assert len(str(raised.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    "table",
-    [
-        b"path;label\ncat/1.jpg;dog\n",
-        b"sep=;\r\npath;label\r\ncat/1.jpg;dog\r\n",
-        b"path\tlabel\ncat/1.jpg\tdog\n",
-        b"path,label\ncat\\1.jpg,dog\n",
-        b"path,label\ncat/1.jpg,dog\n,\n , \n\n",
-        b"\xef\xbb\xbfpath,label\ncat/1.jpg,dog\n",
-    ],
-)
-@pytest.mark.parametrize("name", ["labels.csv", "Labels.csv", "LABELS.CSV"])
-def test_tables_of_labels_as_programs_write_them(place: Place, table: bytes, name: str) -> None:
-    source = place({name: table, "cat/1.jpg": JPG, "cat/2.jpg": JPG})
-    labels = source.labels()
-    assert labels is not None
-    assert {path.removeprefix("pictures/"): label for path, label in labels.items()} == {"cat/1.jpg": "dog"}
-
-
-def test_a_table_may_name_files_relative_to_the_whole(tmp_path: Path) -> None:
-    fill(tmp_path, {"meta/labels.csv": b"path,label\ncat/1.jpg,dog\n", "cat/1.jpg": JPG})
-    assert ImageSource(tmp_path).labels() == {"cat/1.jpg": "dog"}
-
-
 def test_backslashes_in_an_archive_of_windows_part_folders(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("cat\\1.jpg", JPG)
@@ -222,7 +71,6 @@ def test_backslashes_in_an_archive_of_windows_part_folders(tmp_path: Path) -> No
     source = ImageSource(tmp_path / "a.zip")
     assert source.names() == ["cat/1.jpg"]
     assert source.read("cat/1.jpg") == JPG
-    assert source.labels() == {"cat/1.jpg": "dog"}
 
 
 def test_a_name_in_an_archive_is_utf8_also_without_its_flag(tmp_path: Path) -> None:
@@ -234,20 +82,6 @@ def test_a_name_in_an_archive_is_utf8_also_without_its_flag(tmp_path: Path) -> N
     source = ImageSource(tmp_path / "a.zip")
     assert source.names() == ["T\u00fcr/1.jpg"]
     assert source.read("T\u00fcr/1.jpg") == JPG
-
-
-def test_two_tables_of_labels_are_the_users_error(place: Place) -> None:
-    table = b"path,label\n1.jpg,cat\n"
-    source = place({"labels.csv": table, "1.jpg": JPG, "sub/labels.csv": table, "sub/1.jpg": JPG})
-    with pytest.raises(UserError, match="more than one labels.csv"):
-        source.labels()
-
-
-def test_an_unreadable_labels_csv_is_the_users_error(tmp_path: Path) -> None:
-    folder = fill(tmp_path / "pictures", {"1.jpg": JPG})
-    (folder / "labels.csv").symlink_to("gone.csv")
-    with pytest.raises(UserError, match="labels.csv cannot be read"):
-        ImageSource(folder).labels()
 
 
 # Names, links, permissions
@@ -289,7 +123,6 @@ def test_a_name_that_is_not_utf8_is_rejected_and_shown_escaped(tmp_path: Path) -
         file.write(JPG)
     source = ImageSource(folder)
     name = source.names()[0]
-    assert labels_by_path([name], LABELS) == ["cat"]
     row = describe(source, name)
     assert row["image"] == shown(name) == "cat.\\xff\\xc3.jpg"
     assert "UTF-8" in str(row["reason"])
@@ -382,8 +215,6 @@ def test_a_member_that_zipfile_cannot_unpack_gives_the_reason(
     source = ImageSource(path)
     with pytest.raises(UnreadableImage, match=f"cannot be unpacked.*{reason}"):
         source.read("1.jpg")
-    with pytest.raises(UserError, match=f"labels.csv cannot be unpacked.*{reason}"):
-        source.labels()
 
 
 def test_a_damaged_archive_is_the_users_error(tmp_path: Path) -> None:
@@ -413,7 +244,7 @@ def test_a_scrambled_archive_raises_nothing_else(
         source = ImageSource(path)
         for name in source.names():
             assert len(str(describe(source, name)["reason"]).splitlines()) <= 1
-        source.labels()
+        annotate(source, DATA, given=False)
 
     assert len(reason_of(use).splitlines()) <= 1
 
@@ -424,3 +255,33 @@ def test_a_scrambled_archive_raises_nothing_else(
 def test_a_member_that_is_gone_gives_the_reason(tmp_path: Path) -> None:
     source = ImageSource(pack(tmp_path / "a.zip", {"cat/1.jpg": JPG}))
     assert "no longer in the archive" in reason_of(lambda: source.read("cat/2.jpg"))
+
+
+# Ignored images
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "ignored"),
+    [
+        ("cat/1.jpg", "*.png", False),
+        ("cat/1.PNG", "*.png", True),
+        ("Examples/1.jpg", "examples", True),
+        ("Examples/1.jpg", "Examples/", True),
+        ("more/Examples/1.jpg", "Examples", True),
+        ("more/Examples/1.jpg", "Examples/*", False),
+        ("Examples/deep/1.jpg", "./Examples/*", True),
+        ("cat/1_mask.png", "*_mask*", True),
+        ("masks.jpg", "masks", False),
+        ("cat/[1].jpg", "cat/[[]1].jpg", True),
+    ],
+)
+def test_a_pattern_with_a_slash_is_of_the_path_and_others_of_each_name(name: str, pattern: str, ignored: bool) -> None:
+    assert is_ignored(name, [pattern]) == ignored
+
+
+def test_ignored_images_are_left_out_and_known(place: Place) -> None:
+    files = dict.fromkeys(["cat/1.jpg", "cat/1.png", "Examples/2.jpg"], JPG)
+    source = place(files)
+    ignoring = ImageSource(source.path, ["*.png", "Examples"])
+    assert without_top(ignoring) == ["cat/1.jpg"]
+    assert [name.removeprefix("pictures/") for name in ignoring.ignored()] == ["Examples/2.jpg", "cat/1.png"]

@@ -172,7 +172,9 @@ def test_of_near_duplicates_test_keeps_its_own_then_val() -> None:
 def test_one_image_with_two_labels_is_rejected() -> None:
     table = assign(table_of([File(1, "cat"), File(1, "dog"), File(1, ""), File(2, "cat"), File(2, "cat")]), 0.2, 0.3, 0)
     assert table["part"].tolist()[:3] == [REJECTED, REJECTED, UNLABELLED]
-    assert table["reason"].tolist() == ["the same image has different labels"] * 2 + [
+    assert table["reason"].tolist() == [
+        "the same image has different labels: 1.jpg is dog",
+        "the same image has different labels: 0.jpg is cat",
         "",
         "",
         "the same bytes as 3.jpg",
@@ -222,6 +224,7 @@ def test_the_summary_counts_each_class_and_part() -> None:
         "rejected": 1,
         "duplicates": 5,
         "near_duplicates": 1,
+        "left_out": 0,
     }
 
 

@@ -11,9 +11,10 @@ import numpy.typing as npt
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Data
 from quarterturn.data.pixel_store import Pixels
+from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.decoded_store import decode_all
 from quarterturn.ingest.duplicates import exact_duplicates, near
-from quarterturn.ingest.image_table import labels_of, read_images
+from quarterturn.ingest.image_table import read_images
 from quarterturn.ingest.source import ImageSource
 from quarterturn.ingest.splitting import position
 
@@ -69,10 +70,10 @@ class Images:
     """
 
     def __init__(self, data: Data) -> None:
-        source = ImageSource(data.path)
+        source = ImageSource(data.path, data.ignore)
         table = read_images(source)
         index = {label: number for number, label in enumerate(data.labels)}
-        table["target"] = [index.get(label, -1) for label in labels_of(source, data.labels)]
+        table["target"] = [index.get(label, -1) for label in annotate(source, data, given=False)["label"]]
         table = table[table["reason"] == ""]
         table["label"] = table["target"].map(lambda target: str(target) if target >= 0 else "")
         repeated, contradictory = exact_duplicates(table["sha256"], table["label"])

@@ -1,0 +1,275 @@
+"""What the data say of each image besides its pixels: its label, its group, and the part that is given."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import pandas as pd
+
+from quarterturn.core.errors import UserError, one_line
+from quarterturn.core.params import RESERVED_LABELS, Data
+from quarterturn.data.manifest import GROUP, TEST, TRAIN, UNLABELLED, VAL
+from quarterturn.ingest.source import ImageSource, composed, is_image, normalised_name, shown
+from quarterturn.ingest.splitting import GIVEN
+from quarterturn.ingest.tables import ImageNames, Table, read_table
+
+PART_NAMES = {
+    **dict.fromkeys(("train", "training", "trn"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VAL),
+    **dict.fromkeys(("test", "testing", "tst"), TEST),
+    **dict.fromkeys((*RESERVED_LABELS, "unsup"), UNLABELLED),
+}
+IMPLIED = "labels.csv"  # the table that decides where params.yaml names none
+
+
+@dataclass(frozen=True)
+class Row:
+    """Hold what one row of a table says: the image it names and its cells; None for a column that there is not."""
+
+    table: str
+    image: str
+    label: str | None
+    group: str | None
+    part: str | None
+
+
+def annotate(source: ImageSource, data: Data, given: bool) -> pd.DataFrame:
+    """Return one row for each image of ``source``, in the order of their names.
+
+    Args:
+        source: the images.
+        data: section of params.yaml; it says where labels, groups and parts stand.
+        given: whether the data give the parts.
+
+    Returns:
+        Columns `label`, "" for unlabelled images and those in no given part; `group`, "" for none, if there are groups;
+        and `given`, if ``given``: train, val, test, unlabelled, or "".
+
+    Raises:
+        UserError: a table is missing or unreadable, names images that are not there, or contradicts itself or another.
+    """
+    names = source.names()
+    if ignored := source.ignored():
+        print(f"split: {len(ignored):,} images fit data.ignore and are left out, such as {shown(ignored[0])}")
+    rows = _rows(source, data, names)
+    columns = {"label": _labels(data, names, rows)}
+    if data.group_column is not None:
+        groups = {row.image: row.group for row in rows}
+        columns[GROUP] = [groups.get(name) or "" for name in names]
+    elif data.group_pattern is not None:
+        columns[GROUP] = [text or "" for text in found_by(data.group_pattern, names, GROUP)]
+    if GROUP in columns and not any(columns[GROUP]):
+        raise UserError(f"data.{'group_column' if data.group_column else 'group_pattern'} gives no image a group")
+    if given:
+        columns[GIVEN] = given_parts(names, rows, by_column=data.split_column is not None)
+        in_part = [part in (TRAIN, VAL, TEST) for part in columns[GIVEN]]
+        columns["label"] = [label * known for label, known in zip(columns["label"], in_part, strict=True)]
+    return pd.DataFrame(columns)
+
+
+def found_by(pattern: str, names: Sequence[str], group: str) -> list[str | None]:
+    """Return what the group of a regular expression takes from each path, without blanks around it, or None."""
+    expression = re.compile(pattern)
+    found = [expression.search(name) for name in names]
+    return [(match[group] or "").strip() or None if match else None for match in found]
+
+
+def _labels(data: Data, names: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Return the label of each image, "" for unlabelled; labels that are not among ``data.labels`` are printed."""
+    by_name = {normalised_name(label): label for label in data.labels}
+    if any(row.label is not None for row in rows):
+        found = {row.image: row.label or "" for row in rows}
+        given: list[str | None] = [found.get(name) for name in names]
+    elif data.label_pattern is not None:
+        given = found_by(data.label_pattern, names, "label")
+    else:
+        return [label or "" for label in labels_by_path(names, data.labels)]
+    others = sorted({label for label in given if label and normalised_name(label) not in by_name})
+    if others:
+        where = "data.label_pattern finds" if data.label_column is None and data.label_pattern else _joined(rows)
+        shown = ", ".join(one_line(label, 40) for label in others[:10])
+        print(f"split: {where} {shown}, not among data.labels: those are unlabelled here")
+    return [by_name.get(normalised_name(label or ""), "") for label in given]
+
+
+def _joined(rows: Sequence[Row]) -> str:
+    tables = list(dict.fromkeys(row.table for row in rows))
+    return f"{', '.join(tables)} {'has' if len(tables) == 1 else 'have'}"
+
+
+def _rows(source: ImageSource, data: Data, names: Sequence[str]) -> list[Row]:
+    """Return the rows of all tables; without `data.tables`, those of labels.csv, if there is one."""
+    rows: list[Row] = []
+    images = ImageNames(names)
+    for name in data.tables or implied_tables(source):
+        if name not in source.files():
+            raise UserError(f"data.tables: there is no {name} in {source.path}")
+        table = read_table(source, name, images, data.image_column)
+        named = _named_images(source, table, data)
+        places = [_place(source, table, data, key) for key in ("label", "group", "split")]
+        for image, cells in zip(named, table.rows, strict=True):
+            if image is not None:
+                label, group, part = (None if place is None else cells[place] for place in places)
+                rows.append(Row(name, image, label, group, part))
+    _check_agreement(source, rows)
+    return rows
+
+
+def implied_tables(source: ImageSource) -> list[str]:
+    """Return the one labels.csv, in any case and folder; [] if there is none.
+
+    Raises:
+        UserError: there are several.
+    """
+    tables = [name for name in source.files() if PurePosixPath(name).name.lower() == IMPLIED]
+    if len(tables) > 1:
+        raise UserError(
+            f"data.path: {source.path} has more than one {IMPLIED}: {', '.join(tables)}; name them in data.tables"
+        )
+    return tables
+
+
+def _place(source: ImageSource, table: Table, data: Data, key: str) -> int | None:
+    """Return the index of the column with labels, groups or parts; None if it has none and needs none."""
+    column: str | None = getattr(data, f"{key}_column")
+    by_paths = key == "label" and (data.label_pattern is not None or data.tables)
+    if column is None and (key != "label" or data.label_pattern is not None):
+        return None
+    place = table.place(column or key)
+    if place is None and not (column is None and by_paths):
+        raise UserError(
+            f"{source.path}: {table.name} has no column {column or key!r}: {table.described()}; set data.{key}_column,"
+            f" or `quarterturn start PATH --{key} COLUMN`"
+        )
+    return place
+
+
+def _named_images(source: ImageSource, table: Table, data: Data) -> list[str | None]:
+    """Return the image that each row of a table names, or None for one that is not there, which is printed.
+
+    Raises:
+        UserError: the table names no image, a file that is none, or too many files that are not there.
+    """
+    if not table.rows:
+        raise UserError(f"{source.path}: {table.name} needs at least one row, under a header such as path,label")
+    if table.image_column is None:
+        raise UserError(
+            f"{source.path}: {table.name} names no image that is here: {table.described()}; set data.image_column"
+        )
+    cells = table.cells(table.image_column)
+    missing = [cell for cell, image in zip(cells, table.images, strict=True) if image is None]
+    if not missing:
+        return table.images
+    folder, files = PurePosixPath(table.name).parent, set(source.files())
+    others = [cell for cell in missing if not is_image(cell) and not files.isdisjoint((cell, str(folder / cell)))]
+    if others:
+        raise UserError(
+            f"{source.path}: {table.name} names {len(others)} file(s) whose ending is none of an image, first"
+            f" {one_line(others[0], 80)!r}"
+        )
+    first = f"{table.name} names {len(missing):,} file(s) that are not there, first {one_line(missing[0], 80)!r}"
+    if not data.tables and len(missing) > data.max_rejected * len(cells):
+        raise UserError(f"{source.path}: {first}; data.tables: [{table.name}] takes the others")
+    print(f"split: {first}")
+    return table.images
+
+
+def _check_agreement(source: ImageSource, rows: Sequence[Row]) -> None:
+    """Raise a `UserError` where two rows say different things of the same image."""
+    seen: dict[str, Row] = {}
+    for row in rows:
+        other = seen.setdefault(row.image, row)
+        for what in ("label", "group", "part"):
+            one, two = getattr(other, what), getattr(row, what)
+            if one is not None and two is not None and normalised_name(one) != normalised_name(two):
+                tables = other.table if other.table == row.table else f"{other.table} and {row.table}"
+                raise UserError(f"{source.path}: {tables} gives {row.image!r} two {what}s, {one!r} and {two!r}")
+
+
+def given_parts(names: Sequence[str], rows: Sequence[Row], by_column: bool) -> list[str]:
+    """Return the part that the data give each image: by a column, by the names of lists, or by folders.
+
+    Where nothing is given for validation, the split cuts it from training. Where nothing is given for the test,
+    validation images are the test.
+
+    Args:
+        names: paths of the images.
+        rows: of the tables.
+        by_column: whether a column tells the part.
+
+    Returns:
+        train, val, test, unlabelled, or "" for each image.
+    """
+    lists = {row.table: part_named(PurePosixPath(row.table).stem) for row in rows}
+    if by_column:
+        found = {row.image: part_named(row.part or "") for row in rows}
+        parts = [found.get(name, "") for name in names]
+    elif len({part for part in lists.values() if part}) > 1:
+        found = {row.image: lists[row.table] for row in rows}
+        parts = [found.get(name, "") for name in names]
+    else:
+        parts = folder_parts(names)
+    counts = Counter(parts)
+    if not counts[TRAIN] or not (counts[VAL] or counts[TEST]):
+        raise UserError(
+            "split.by is given, but the data give no parts: there is no column data.split_column, and no lists or"
+            f" folders are named train and test; found: {', '.join(sorted(filter(None, counts))) or 'none'}"
+        )
+    if not counts[TEST]:
+        print("split: no test images are given, so the given validation images are the test")
+        parts = [TEST if part == VAL else part for part in parts]
+    return parts
+
+
+def folder_parts(names: Sequence[str]) -> list[str]:
+    """Return the part that a folder of each path tells, or "": at the first depth where folders tell train and another.
+
+    Folders named `unlabelled` or `unlabeled` count at any depth.
+    """
+    folders = [PurePosixPath(name).parts[:-1] for name in names]
+    for depth in range(max(map(len, folders), default=0)):
+        parts = [part_named(path[depth]) if depth < len(path) else "" for path in folders]
+        if TRAIN in parts and not {VAL, TEST}.isdisjoint(parts):
+            pool = [not RESERVED_LABELS.isdisjoint(map(normalised_name, path)) for path in folders]
+            return [UNLABELLED if apart else part for apart, part in zip(pool, parts, strict=True)]
+    return [""] * len(names)
+
+
+def part_named(name: str) -> str:
+    """Return the part that a name tells, such as `train`, `valid`, `seg_test` or `Training set`, or ""."""
+    words = set(re.split(r"[\W\d_]+", normalised_name(name)))
+    found = {PART_NAMES[word] for word in words & PART_NAMES.keys()}
+    return found.pop() if len(found) == 1 else ""
+
+
+def labels_by_path(names: Sequence[str], labels: Sequence[str]) -> list[str | None]:
+    """Return the class that each path indicates, or None; case and runs of blanks are ignored.
+
+    If any image lies in a folder named after a class, only folders count, the nearest one first: `cat/7.jpg`. Otherwise
+    the prefix of the file name counts. A prefix ends before a character that is not a letter, or, if it ends in a
+    digit, before one that is not a digit either: `cat.0.jpg`, `cat_12.png`, `Cat7.jpg`, `type1_0.jpg`. Images in a
+    folder named `unlabelled` or `unlabeled` have no class.
+    """
+    classes = {normalised_name(label): label for label in labels}
+    paths = [[normalised_name(part) for part in PurePosixPath(composed(name)).parts] for name in names]
+    by_folder = [_folder_label(path, classes) for path in paths]
+    return by_folder if any(by_folder) else [_prefix_label(path, classes) for path in paths]
+
+
+def _folder_label(path: Sequence[str], classes: dict[str, str]) -> str | None:
+    folders = path[:-1]
+    if not RESERVED_LABELS.isdisjoint(folders):  # also where folders in it are named after classes
+        return None
+    return next((classes[folder] for folder in reversed(folders) if folder in classes), None)
+
+
+def _prefix_label(path: Sequence[str], classes: dict[str, str]) -> str | None:
+    if RESERVED_LABELS.isdisjoint(path[:-1]):
+        for prefix in sorted(classes, key=len, reverse=True):
+            rest = path[-1].removeprefix(prefix)
+            number = prefix[-1:].isdigit() and rest[:1].isdigit()  # type1 is no prefix of type10.jpg
+            if rest != path[-1] and not rest[:1].isalpha() and not number:
+                return classes[prefix]
+    return None

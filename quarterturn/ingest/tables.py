@@ -1,0 +1,259 @@
+"""Tables beside the images, in the forms in which people have them, and the images that their rows name."""
+
+import csv
+import io
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import PurePosixPath
+
+from quarterturn.core.errors import UnreadableImage, UserError, one_line
+from quarterturn.ingest.source import ImageSource, composed, is_image, normalised_name
+
+ENDINGS = (".csv", ".tsv", ".txt")
+SAMPLE = 500  # rows that decide how a table is read
+LONGEST_CELL = 10_000  # characters; a longer one begins with a stray quotation mark
+MOST_SHOWN = 12  # columns in a message
+
+
+def _separated(delimiter: str) -> Callable[[str], list[list[str]]]:
+    """Return a reader of text with cells that ``delimiter`` separates; a stray quotation mark is an ordinary one."""
+
+    def rows(text: str) -> list[list[str]]:
+        try:
+            found = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+            if all(len(cell) <= LONGEST_CELL and "\n" not in cell.strip() for row in found for cell in row):
+                return found
+        except csv.Error:
+            pass
+        return list(csv.reader(text.splitlines(), delimiter=delimiter, quoting=csv.QUOTE_NONE))
+
+    return rows
+
+
+def _blanks(pattern: str) -> Callable[[str], list[list[str]]]:
+    return lambda text: [re.split(pattern, line.strip()) for line in text.splitlines()]
+
+
+FORMS: dict[str, Callable[[str], list[list[str]]]] = {  # by what separates the cells
+    "commas": _separated(","),
+    "semicolons": _separated(";"),
+    "tabs": _separated("\t"),
+    "runs of blanks": _blanks(r"\s{2,}"),
+    "blanks": _blanks(r"\s+"),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold a table and what its rows name.
+
+    Attributes:
+        name: its path in the source.
+        columns: names of the columns; their numbers from 1 where it has no header or a name is blank.
+        rows: cells of each row that is not blank, without blanks around them, as many as columns.
+        form: what separates the cells.
+        images: the image that each row names, or None; empty where no column names images.
+        image_column: index of the column that names images, or None.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    form: str
+    images: list[str | None]
+    image_column: int | None
+
+    def described(self) -> str:
+        """Return what was found in it, for messages."""
+        row = ", ".join(one_line(cell, 40) for cell in self.rows[0][:MOST_SHOWN]) if self.rows else "none"
+        columns = ", ".join(one_line(column, 40) for column in self.columns[:MOST_SHOWN])
+        return f"its columns, separated by {self.form}, are {columns}; its first row is {row}"
+
+    def place(self, column: str) -> int | None:
+        """Return the index of a column, by its name without case, or else by its number from 1; None if absent."""
+        names = [normalised_name(name) for name in self.columns]
+        if normalised_name(column) in names:
+            return names.index(normalised_name(column))
+        number = int(column) - 1 if column.isdecimal() and len(column) < 5 else -1
+        return number if 0 <= number < len(names) else None
+
+    def cells(self, place: int) -> list[str]:
+        """Return the cells of the column with an index."""
+        return [row[place] for row in self.rows]
+
+
+class ImageNames:
+    """Find images by what tables call them.
+
+    A table may give the path, relative to itself or to the source; the path on another machine, whose tail fits; the
+    name without its ending; or a number without its leading zeros.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def of(self, cells: Sequence[str], folder: PurePosixPath) -> list[str | None]:
+        """Return the image that each cell names, or None; the first way counts that fits half of the cells.
+
+        Args:
+            cells: what a table calls images; blank ones name none.
+            folder: of the table, in the source.
+
+        Raises:
+            UserError: a cell fits several images.
+        """
+        ways = (lambda cell: self._by_path(cell, folder), self._by_tail, self._by_stem, self._by_number)
+        best: list[list[str]] = []
+        most = 0
+        given = [_cleaned(cell) for cell in cells]
+        for way in ways:
+            found = [way(cell) if cell else [] for cell in given]
+            fitting = sum(map(bool, found))
+            if fitting > most:
+                best, most = found, fitting
+            if 2 * most >= sum(map(bool, given)):
+                break
+        for cell, fits in zip(cells, best, strict=False):
+            if len(fits) > 1:
+                raise UserError(f"{one_line(cell, 80)!r} in a table may be {fits[0]!r} or {fits[1]!r}")
+        return [fits[0] if fits else None for fits in best] if best else [None] * len(cells)
+
+    def fitting(self, cells: Sequence[str], folder: PurePosixPath) -> int:
+        """Count the cells that name an image."""
+        try:
+            return sum(name is not None for name in self.of(cells, folder))
+        except UserError:
+            return 0
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        # Names in some archives begin with `./`, which PurePosixPath removes; the exact spelling comes first.
+        spelt = {normalised_name(str(PurePosixPath(name))): name for name in self._names}
+        spelt |= {composed(str(PurePosixPath(name))): name for name in self._names}
+        return spelt | {name: name for name in self._names}
+
+    @cached_property
+    def _tails(self) -> dict[str, list[str]]:
+        return _grouped(self._names, lambda name: normalised_name(PurePosixPath(name).name))
+
+    @cached_property
+    def _stems(self) -> dict[str, list[str]]:
+        return _grouped(self._names, lambda name: normalised_name(PurePosixPath(name).stem))
+
+    @cached_property
+    def _numbers(self) -> dict[str, list[str]]:
+        numbered = [name for name in self._names if PurePosixPath(name).stem.isdecimal()]
+        return _grouped(numbered, lambda name: PurePosixPath(name).stem.lstrip("0"))
+
+    def _by_path(self, cell: str, folder: PurePosixPath) -> list[str]:
+        for place in (str(folder / cell), str(PurePosixPath(cell))):
+            for spelt in (place, composed(place), normalised_name(place)):
+                if spelt in self._paths:
+                    return [self._paths[spelt]]
+        return []
+
+    def _by_tail(self, cell: str) -> list[str]:
+        wanted = _parts(cell)
+        found = self._tails.get(wanted[0], []) if wanted else []
+        lengths = [_common(wanted, _parts(name)) for name in found]
+        return [name for name, length in zip(found, lengths, strict=True) if length == max(lengths)]
+
+    def _by_stem(self, cell: str) -> list[str]:
+        name = PurePosixPath(cell).name
+        return self._stems.get(normalised_name(PurePosixPath(name).stem if is_image(name) else name), [])
+
+    def _by_number(self, cell: str) -> list[str]:
+        return self._numbers.get(cell.lstrip("0"), []) if cell.isdecimal() else []
+
+
+def read_table(source: ImageSource, name: str, names: ImageNames, image_column: str | None = None) -> Table:
+    """Read a table: its cells, whether it has a header, and the images that its rows name.
+
+    Columns may be separated by commas, semicolons, tabs or blanks: the form counts in which most rows name an image,
+    then the one with most columns. The first row is a header unless it names an image.
+
+    Args:
+        source: of the table.
+        name: path of the table in the source.
+        names: of the images.
+        image_column: column that names the images; None: `path`, or the column that names most.
+
+    Raises:
+        UserError: the table cannot be read, is no text, or lacks the column.
+    """
+    text = _text(source, name)
+    if text[:4].lower() == "sep=":  # a hint for Excel
+        text = text.partition("\n")[2]
+    folder = PurePosixPath(name).parent
+    best: Table | None = None
+    score = (-1, -1)
+    for form, read in FORMS.items():
+        rows = [[cell.strip() for cell in row] for row in read(text)]
+        rows = [row for row in rows if any(row)]
+        width = max((len(row) for row in rows[:SAMPLE]), default=0)
+        rows = [(row + [""] * width)[:width] for row in rows]
+        counts = [names.fitting([row[place] for row in rows[:SAMPLE]], folder) for place in range(width)]
+        if (max(counts, default=0), width) > score:
+            score = (max(counts, default=0), width)
+            place = counts.index(max(counts)) if max(counts, default=0) > 0 else None
+            best = Table(name, tuple(str(number + 1) for number in range(width)), rows, form, [], place)
+    assert best is not None
+    table = _with_header(best, names, folder)
+    wanted = table.place(image_column or "path")
+    if wanted is None and image_column is not None:
+        raise UserError(f"{source.path}: {name} has no column {image_column!r}: {table.described()}")
+    place = table.image_column if wanted is None else wanted
+    if place is None:
+        return table
+    try:
+        return replace(table, images=names.of(table.cells(place), folder), image_column=place)
+    except UserError as error:
+        raise UserError(f"{source.path}: {name}: {error}; its column {table.columns[place]} is too short") from error
+
+
+def _with_header(table: Table, names: ImageNames, folder: PurePosixPath) -> Table:
+    """Take the first row for the names of the columns, unless it names an image or a file that would be one."""
+    first = table.rows[0] if table.rows else []
+    if not first or any(is_image(cell) or names.fitting([cell], folder) for cell in first if cell):
+        return table
+    columns = tuple(cell or str(number + 1) for number, cell in enumerate(first))
+    return replace(table, columns=columns, rows=table.rows[1:])
+
+
+def _text(source: ImageSource, name: str) -> str:
+    try:
+        data = source.read(name)
+        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnreadableImage as error:
+        raise UserError(f"{source.path}: {name} {error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source.path}: {name} is not a UTF-8 CSV file: {error}") from error
+
+
+def _cleaned(cell: str) -> str:
+    return cell.strip("\"' ").replace("\\", "/")
+
+
+def _parts(path: str) -> list[str]:
+    """Return the parts of a path, the last one first, for comparisons."""
+    return [normalised_name(part) for part in reversed(PurePosixPath(path).parts)]
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many parts at the beginning are the same."""
+    shared = 0
+    for first, second in zip(one, other, strict=False):
+        if first != second:
+            break
+        shared += 1
+    return shared
+
+
+def _grouped(names: Iterable[str], key: Callable[[str], str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[key(name)].append(name)
+    return groups
