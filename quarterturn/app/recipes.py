@@ -2,6 +2,7 @@
 
 import difflib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.files import atomic
-from quarterturn.core.params import YAML_ERRORS, check_params, load_params
+from quarterturn.core.params import YAML_ERRORS, Data, check_params, load_params
 
 FOLDER, PARAMS = Path("recipes"), Path("params.yaml")
-DATA_KEYS = ("path", "labels")  # of the section data: they describe the images, whatever the recipe
+DATA_KEYS = tuple(key for key in Data.model_fields if key not in ("image_size", "max_rejected"))  # the images'
 LAYOUTS = ((2, 2, 0), (2, 4, 2), (4, 4, 0), (4, 6, 4))  # common indents: of a mapping, a list, the dash in a list
 
 
@@ -39,41 +40,61 @@ def apply(name: str) -> list[str]:
         UserError: the recipe does not exist, has a key that is not in params.yaml or that describes the images, or a
             value that is not allowed; nothing is written.
     """
+    return write_values(read_recipe(name))
+
+
+def read_recipe(name: str) -> tuple[str, CommentedMap]:
+    """Return the path and the values of a recipe; raise a `UserError` as `apply` does."""
     known = [*list_recipes()]
     if name not in known:  # this also rejects paths out of the folder
         raise UserError(f"no recipe {name!r} in {FOLDER}{_near(name, known)}; there are: {', '.join(known) or 'none'}")
     source = FOLDER / f"{name}.yaml"
-    before, values = _read(PARAMS)
-    layout = next((each for each in LAYOUTS if _dump(values, each) == before), LAYOUTS[0])
     recipe = _read(source)[1]
     if of_data := [key for key in DATA_KEYS if key in (recipe.get("data") or {})]:
         raise UserError(f"{source} sets data.{of_data[0]}, which describes the images; set it in {PARAMS} yourself")
-    changes = _merge(values, recipe, f"{source}: {PARAMS} has no key")
-    check_params(values, f"{PARAMS} with {source}")
+    return str(source), recipe
+
+
+def write_values(*sets: tuple[str, Mapping[str, Any]]) -> list[str]:
+    """Write values into params.yaml, those of later sets over those of earlier ones; see `apply`.
+
+    Args:
+        sets: for each set what messages call it, and its values by section and key.
+    """
+    before, values = _read(PARAMS)
+    layout = next((each for each in LAYOUTS if _dump(values, each) == before), LAYOUTS[0])
+    changes: dict[str, str] = {}
+    for source, new in sets:
+        changes |= _merge(values, new, f"{source}: {PARAMS} has no key")
+        check_params(values, f"{PARAMS} with {source}")
     if changes:
         with atomic(PARAMS) as temporary:
             temporary.write_text(_dump(values, layout), "utf-8")
             load_params(temporary)  # checks the new file before it replaces the old one
-    return changes
+    return [f"{key}: {change}" for key, change in changes.items()]
 
 
-def _merge(values: CommentedMap, recipe: CommentedMap, unknown: str, prefix: str = "") -> list[str]:
+def _merge(values: CommentedMap, recipe: Mapping[str, Any], unknown: str, prefix: str = "") -> dict[str, str]:
     """Put the recipe's values into ``values``, in place; return the differences. ``unknown`` begins the message."""
-    changes = []
+    changes: dict[str, str] = {}
     for key, new in recipe.items():
         if key not in values:
             raise UserError(f"{unknown} {prefix}{key}{_near(str(key), [str(known) for known in values])}")
         old = values[key]
-        if isinstance(old, CommentedMap) and isinstance(new, CommentedMap):
-            changes += _merge(old, new, unknown, f"{prefix}{key}.")
+        if isinstance(old, CommentedMap) and isinstance(new, Mapping):
+            changes |= _merge(old, new, unknown, f"{prefix}{key}.")
         elif old != new or _shown(old) != _shown(new):  # 1 equals true in Python, not in YAML
-            changes.append(f"{prefix}{key}: {_shown(old)} → {_shown(new)}")
-            if isinstance(old, CommentedSeq) and isinstance(new, CommentedSeq):
+            changes[f"{prefix}{key}"] = f"{_shown(old)} → {_shown(new)}"
+            if isinstance(old, CommentedSeq) and isinstance(new, list):
+                flow = old.fa.flow_style() or not old
+                new = new if isinstance(new, CommentedSeq) else CommentedSeq(new)
                 old.copy_attributes(new)  # keeps [a, b] on one line, and the comment after it
                 if after := new.ca.items.pop(
                     len(old) - 1, None
                 ):  # in a list with one item per line: the comments after the last item
                     new.ca.items[len(new) - 1] = after
+                if flow:
+                    new.fa.set_flow_style()
             values[key] = new
     return changes
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -11,7 +11,7 @@ import pandas as pd
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import RESERVED_LABELS, Data
 from quarterturn.data.manifest import GROUP, TEST, TRAIN, UNLABELLED, VAL
-from quarterturn.ingest.source import ImageSource, composed, is_image, normalised_name, shown
+from quarterturn.ingest.source import ImageSource, composed, is_ignored, is_image, normalised_name, shown
 from quarterturn.ingest.splitting import GIVEN
 from quarterturn.ingest.tables import ImageNames, Table, read_table
 
@@ -22,6 +22,14 @@ PART_NAMES = {
     **dict.fromkeys((*RESERVED_LABELS, "unsup"), UNLABELLED),
 }
 IMPLIED = "labels.csv"  # the table that decides where params.yaml names none
+
+
+Say = Callable[[str], None]
+
+
+def in_split(line: str) -> None:
+    """Print a line of the stage split."""
+    print(f"split: {line}")
 
 
 @dataclass(frozen=True)
@@ -35,13 +43,14 @@ class Row:
     part: str | None
 
 
-def annotate(source: ImageSource, data: Data, given: bool) -> pd.DataFrame:
+def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) -> pd.DataFrame:
     """Return one row for each image of ``source``, in the order of their names.
 
     Args:
         source: the images.
         data: section of params.yaml; it says where labels, groups and parts stand.
         given: whether the data give the parts.
+        say: called with each line about what is left out.
 
     Returns:
         Columns `label`, "" for unlabelled images and those in no given part; `group`, "" for none, if there are groups;
@@ -52,9 +61,9 @@ def annotate(source: ImageSource, data: Data, given: bool) -> pd.DataFrame:
     """
     names = source.names()
     if ignored := source.ignored():
-        print(f"split: {len(ignored):,} images fit data.ignore and are left out, such as {shown(ignored[0])}")
-    rows = _rows(source, data, names)
-    columns = {"label": _labels(data, names, rows)}
+        say(f"{len(ignored):,} images fit data.ignore and are left out, such as {shown(ignored[0])}")
+    rows = _rows(source, data, names, say)
+    columns = {"label": _labels(data, names, rows, say)}
     if data.group_column is not None:
         groups = {row.image: row.group for row in rows}
         columns[GROUP] = [groups.get(name) or "" for name in names]
@@ -63,7 +72,7 @@ def annotate(source: ImageSource, data: Data, given: bool) -> pd.DataFrame:
     if GROUP in columns and not any(columns[GROUP]):
         raise UserError(f"data.{'group_column' if data.group_column else 'group_pattern'} gives no image a group")
     if given:
-        columns[GIVEN] = given_parts(names, rows, by_column=data.split_column is not None)
+        columns[GIVEN] = given_parts(names, rows, data.split_column is not None, say)
         in_part = [part in (TRAIN, VAL, TEST) for part in columns[GIVEN]]
         columns["label"] = [label * known for label, known in zip(columns["label"], in_part, strict=True)]
     return pd.DataFrame(columns)
@@ -76,8 +85,8 @@ def found_by(pattern: str, names: Sequence[str], group: str) -> list[str | None]
     return [(match[group] or "").strip() or None if match else None for match in found]
 
 
-def _labels(data: Data, names: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    """Return the label of each image, "" for unlabelled; labels that are not among ``data.labels`` are printed."""
+def _labels(data: Data, names: Sequence[str], rows: Sequence[Row], say: Say) -> list[str]:
+    """Return the label of each image, "" for unlabelled; labels that are not among ``data.labels`` are told."""
     by_name = {normalised_name(label): label for label in data.labels}
     if any(row.label is not None for row in rows):
         found = {row.image: row.label or "" for row in rows}
@@ -90,7 +99,7 @@ def _labels(data: Data, names: Sequence[str], rows: Sequence[Row]) -> list[str]:
     if others:
         where = "data.label_pattern finds" if data.label_column is None and data.label_pattern else _joined(rows)
         shown = ", ".join(one_line(label, 40) for label in others[:10])
-        print(f"split: {where} {shown}, not among data.labels: those are unlabelled here")
+        say(f"{where} {shown}, not among data.labels: those are unlabelled here")
     return [by_name.get(normalised_name(label or ""), "") for label in given]
 
 
@@ -99,7 +108,7 @@ def _joined(rows: Sequence[Row]) -> str:
     return f"{', '.join(tables)} {'has' if len(tables) == 1 else 'have'}"
 
 
-def _rows(source: ImageSource, data: Data, names: Sequence[str]) -> list[Row]:
+def _rows(source: ImageSource, data: Data, names: Sequence[str], say: Say) -> list[Row]:
     """Return the rows of all tables; without `data.tables`, those of labels.csv, if there is one."""
     rows: list[Row] = []
     images = ImageNames(names)
@@ -107,7 +116,7 @@ def _rows(source: ImageSource, data: Data, names: Sequence[str]) -> list[Row]:
         if name not in source.files():
             raise UserError(f"data.tables: there is no {name} in {source.path}")
         table = read_table(source, name, images, data.image_column)
-        named = _named_images(source, table, data)
+        named = _named_images(source, table, data, say)
         places = [_place(source, table, data, key) for key in ("label", "group", "split")]
         for image, cells in zip(named, table.rows, strict=True):
             if image is not None:
@@ -118,12 +127,16 @@ def _rows(source: ImageSource, data: Data, names: Sequence[str]) -> list[Row]:
 
 
 def implied_tables(source: ImageSource) -> list[str]:
-    """Return the one labels.csv, in any case and folder; [] if there is none.
+    """Return the one labels.csv, in any case and folder, that is not ignored; [] if there is none.
 
     Raises:
         UserError: there are several.
     """
-    tables = [name for name in source.files() if PurePosixPath(name).name.lower() == IMPLIED]
+    tables = [
+        name
+        for name in source.files()
+        if PurePosixPath(name).name.lower() == IMPLIED and not is_ignored(name, source.ignore)
+    ]
     if len(tables) > 1:
         raise UserError(
             f"data.path: {source.path} has more than one {IMPLIED}: {', '.join(tables)}; name them in data.tables"
@@ -146,8 +159,8 @@ def _place(source: ImageSource, table: Table, data: Data, key: str) -> int | Non
     return place
 
 
-def _named_images(source: ImageSource, table: Table, data: Data) -> list[str | None]:
-    """Return the image that each row of a table names, or None for one that is not there, which is printed.
+def _named_images(source: ImageSource, table: Table, data: Data, say: Say) -> list[str | None]:
+    """Return the image that each row of a table names, or None for one that is not there, which is told.
 
     Raises:
         UserError: the table names no image, a file that is none, or too many files that are not there.
@@ -172,7 +185,7 @@ def _named_images(source: ImageSource, table: Table, data: Data) -> list[str | N
     first = f"{table.name} names {len(missing):,} file(s) that are not there, first {one_line(missing[0], 80)!r}"
     if not data.tables and len(missing) > data.max_rejected * len(cells):
         raise UserError(f"{source.path}: {first}; data.tables: [{table.name}] takes the others")
-    print(f"split: {first}")
+    say(first)
     return table.images
 
 
@@ -188,7 +201,7 @@ def _check_agreement(source: ImageSource, rows: Sequence[Row]) -> None:
                 raise UserError(f"{source.path}: {tables} gives {row.image!r} two {what}s, {one!r} and {two!r}")
 
 
-def given_parts(names: Sequence[str], rows: Sequence[Row], by_column: bool) -> list[str]:
+def given_parts(names: Sequence[str], rows: Sequence[Row], by_column: bool, say: Say) -> list[str]:
     """Return the part that the data give each image: by a column, by the names of lists, or by folders.
 
     Where nothing is given for validation, the split cuts it from training. Where nothing is given for the test,
@@ -198,6 +211,7 @@ def given_parts(names: Sequence[str], rows: Sequence[Row], by_column: bool) -> l
         names: paths of the images.
         rows: of the tables.
         by_column: whether a column tells the part.
+        say: called with a line if validation images become the test.
 
     Returns:
         train, val, test, unlabelled, or "" for each image.
@@ -218,23 +232,33 @@ def given_parts(names: Sequence[str], rows: Sequence[Row], by_column: bool) -> l
             f" folders are named train and test; found: {', '.join(sorted(filter(None, counts))) or 'none'}"
         )
     if not counts[TEST]:
-        print("split: no test images are given, so the given validation images are the test")
+        say("no test images are given, so the given validation images are the test")
         parts = [TEST if part == VAL else part for part in parts]
     return parts
 
 
 def folder_parts(names: Sequence[str]) -> list[str]:
-    """Return the part that a folder of each path tells, or "": at the first depth where folders tell train and another.
+    """Return the part that a folder of each path tells, or ""; see `part_depth`.
 
     Folders named `unlabelled` or `unlabeled` count at any depth.
     """
     folders = [PurePosixPath(name).parts[:-1] for name in names]
+    depth = part_depth(names)
+    if depth is None:
+        return [""] * len(names)
+    parts = [part_named(path[depth]) if depth < len(path) else "" for path in folders]
+    pool = [not RESERVED_LABELS.isdisjoint(map(normalised_name, path)) for path in folders]
+    return [UNLABELLED if apart else part for apart, part in zip(pool, parts, strict=True)]
+
+
+def part_depth(names: Sequence[str]) -> int | None:
+    """Return the first depth, from 0, at which folders tell train and another part; None if there is none."""
+    folders = [PurePosixPath(name).parts[:-1] for name in names]
     for depth in range(max(map(len, folders), default=0)):
-        parts = [part_named(path[depth]) if depth < len(path) else "" for path in folders]
+        parts = {part_named(path[depth]) for path in folders if depth < len(path)}
         if TRAIN in parts and not {VAL, TEST}.isdisjoint(parts):
-            pool = [not RESERVED_LABELS.isdisjoint(map(normalised_name, path)) for path in folders]
-            return [UNLABELLED if apart else part for apart, part in zip(pool, parts, strict=True)]
-    return [""] * len(names)
+            return depth
+    return None
 
 
 def part_named(name: str) -> str:

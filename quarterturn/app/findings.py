@@ -1,0 +1,309 @@
+"""What the images at a path and the tables beside them tell: classes, parts, groups, companions and sizes."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from statistics import median
+from typing import Any, Literal
+
+import pandas as pd
+from PIL import Image
+
+from quarterturn.app.label_tables import LabelTables, find_tables
+from quarterturn.app.layout import as_classes, class_folders, group_pattern, looks_like_groups, name_pattern
+from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.core.params import Data
+from quarterturn.data.manifest import TEST, TRAIN
+from quarterturn.ingest.annotations import (
+    annotate,
+    folder_parts,
+    found_by,
+    implied_tables,
+    labels_by_path,
+    part_depth,
+    part_named,
+)
+from quarterturn.ingest.companions import companion_patterns
+from quarterturn.ingest.decoding import DAMAGED, FORMATS
+from quarterturn.ingest.source import ImageSource, is_ignored, normalised_name
+from quarterturn.ingest.splitting import GIVEN
+
+SAMPLE = 200  # images whose sizes are looked at
+MASK_LEVELS = 16  # grey levels; a mask has no more
+MASK_SIDE = 64  # pixels, side to which an image is shrunk before its levels are counted
+LEAST_IMAGES = 5  # of a class, one for each fold
+LEAST_GIVEN = {TRAIN: 2, TEST: 1}  # images of a class where parts are given
+
+Parts = Literal["column", "lists", "folders"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Say what would be found wrongly. Where a text is None it is to be found; "" says that there is none.
+
+    Attributes:
+        classes: names of the classes; empty: to be found.
+        tables: tables inside the path; empty: to be found.
+        columns: columns of the tables by `image`, `label`, `group` and `split`.
+        label_pattern: regular expression with a group `label`.
+        group_pattern: regular expression with a group `group`.
+        ignore: patterns of images to leave out, beside those that are found.
+    """
+
+    classes: Sequence[str] = ()
+    tables: Sequence[str] = ()
+    columns: dict[str, str | None] = field(default_factory=lambda: dict.fromkeys(("image", "label", "group", "split")))
+    label_pattern: str | None = None
+    group_pattern: str | None = None
+    ignore: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Describe a sample of images: the smallest, median and largest shorter side, pixels; whether any has colour."""
+
+    smallest: int
+    middle: int
+    largest: int
+    color: bool
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Hold what was found.
+
+    Attributes:
+        data: values for the section `data` of params.yaml, but for the path and the size.
+        said: what `annotate` gives with these values, one row for each image that is not left out.
+        parts: where the parts stand; None: none are given.
+        sizes: of a sample of the images.
+        notes: lines about labels and what is left out, by subject.
+    """
+
+    data: dict[str, Any]
+    said: pd.DataFrame
+    parts: Parts | None
+    sizes: Sizes
+    notes: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Hold what tells the classes: the text found for each image; where it stands, in words; and which key it needs."""
+
+    found: Sequence[str | None]
+    how: str
+    column: str | None = None
+    pattern: str | None = None
+
+
+def find(path: str, base: Data, options: Options) -> Findings:
+    """Look at the images at ``path``, and return what they and the tables beside them tell.
+
+    Args:
+        path: folder or .zip.
+        base: section data of params.yaml; values that are not found are kept.
+        options: what would be found wrongly.
+
+    Raises:
+        UserError: there are no images, no classes, or an option does not fit.
+    """
+    try:
+        source = ImageSource(path)
+    except UserError as error:
+        raise UserError(str(error).removeprefix("data.path: ")) from error
+    every = source.names()
+    if not every:
+        raise UserError(f"there are no images in {path}{_endings(source)}")
+    ignore = companion_patterns(every, lambda name: _is_mask(source, name))
+    ignore = [pattern for pattern in (*ignore, *options.ignore) if "" not in options.ignore]
+    notes = [("left out", _left_out(every, pattern)) for pattern in ignore]
+    names = [name for name in every if not is_ignored(name, ignore)]
+    if not names:
+        raise UserError(f"--ignore: no image is left in {path}")
+
+    wanted = {key: column or None for key, column in options.columns.items()}
+    tables = find_tables(source, names, options.tables, wanted, options.classes)
+    labels = _labels(source, names, tables, options)
+    classes, of_image, joined = as_classes(labels.found)
+    if joined:
+        notes.append(("joined", f"spellings of one class: {', '.join(joined)}"))
+    parts = None if options.columns["split"] == "" else _parts(names, of_image, tables)
+    column, pattern = _groups(names, of_image, tables, options)
+    data: dict[str, Any] = {
+        "labels": list(options.classes) or classes,
+        "tables": [],
+        "image_column": wanted["image"],
+        "label_column": labels.column,
+        "label_pattern": labels.pattern,
+        "group_column": column,
+        "group_pattern": pattern,
+        "split_column": tables.split if tables and parts == "column" else None,
+        "ignore": ignore,
+    }
+    used = tables is not None and (labels.column or column or parts in ("column", "lists"))
+    if tables is not None:
+        unused = tables.unused + ([] if used else [table.name for table in tables.tables])
+        notes += [("not used", ", ".join(unused))] * bool(unused)
+        data["tables"] = [table.name for table in tables.tables] if used else []
+    if not used:
+        data["ignore"] = ignore + implied_tables(source)  # which would decide
+    values = base.model_dump() | {"path": path}
+    lines: list[str] = []
+
+    def annotated() -> pd.DataFrame:
+        lines.clear()
+        checked = Data.model_validate(values | data)
+        return annotate(ImageSource(path, data["ignore"]), checked, given=parts is not None, say=lines.append)
+
+    said = annotated()
+    if few := [] if options.classes else _too_few(said, classes):
+        data["labels"] = [label for label in classes if label not in few]
+        if len(data["labels"]) < 2:
+            raise UserError(
+                f"at least two classes of {LEAST_IMAGES} images are needed; found: {', '.join(classes[:10])}"
+            )
+        shown = ", ".join(few[:10]) + ", …" * (len(few) > 10)
+        notes.append(("too few", f"{len(few)} classes have too few images and count as unlabelled: {shown}"))
+        said = annotated()
+    notes += [("note", line) for line in lines if "data.ignore" not in line and "among data.labels" not in line]
+    notes.insert(0, ("labels by", labels.how))
+    return Findings(data, said, parts, _sizes(source, names), notes)
+
+
+def _endings(source: ImageSource) -> str:
+    """Return the most frequent endings of the files, for a message."""
+    counts = Counter(name.rpartition(".")[2].lower() for name in source.files() if "." in name)
+    found = ", ".join(f"{count:,} .{ending}" for ending, count in counts.most_common(5))
+    return f"; it has {found}" if found else ""
+
+
+def _left_out(names: Sequence[str], pattern: str) -> str:
+    fitting = [name for name in names if is_ignored(name, [pattern])]
+    return f"{len(fitting):,} images that fit {pattern}" + (f", such as {fitting[0]}" if fitting else "")
+
+
+def _is_mask(source: ImageSource, name: str) -> bool:
+    """Return whether an image has so few grey levels that it is a mask, or is of colours from a palette."""
+    try:
+        with Image.open(BytesIO(source.read(name)), formats=FORMATS) as image:
+            small = image.convert("L").resize((MASK_SIDE, MASK_SIDE), Image.Resampling.NEAREST)
+    except (UnreadableImage, *DAMAGED):
+        return False
+    return len(small.getcolors() or []) <= MASK_LEVELS
+
+
+def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | None, options: Options) -> Labels:
+    """Return what tells the classes: an option, a table, folders, or the names of the files, in this order.
+
+    A table that tells the same as folders leaves the word to the folders.
+    """
+    if options.label_pattern:
+        return Labels(found_by(options.label_pattern, names, "label"), "--label-pattern", None, options.label_pattern)
+    by_table: list[str | None] = []
+    if tables is not None and tables.label is not None:
+        cells = tables.by_image(tables.label)
+        by_table = [cells.get(name) for name in names]
+    if options.classes and not by_table:
+        return Labels(_chosen(source, names, options.classes), "folders or names, for --classes")
+    folders = class_folders(names, part_depth(names))
+    wanted = bool(options.classes or options.tables or options.columns["label"])
+    if by_table and (wanted or not _same(by_table, folders)):
+        assert tables is not None
+        others = f"; --label takes {', '.join(tables.labels)} instead" if tables.labels else ""
+        listed = ", ".join(table.name for table in tables.tables)
+        return Labels(by_table, f"column {tables.label} of {listed}{others}", tables.label)
+    if any(folders):
+        return Labels(folders, "folders")
+    by_name = name_pattern(names)
+    if by_name is None:
+        said = "" if tables is None else f"; {tables.tables[0].name} tells none: {tables.tables[0].described()}"
+        raise UserError(
+            f"no classes found in {source.path}: neither folders nor names tell any, such as {names[0]!r}{said}; give"
+            " --classes, --table FILE, --label COLUMN or --label-pattern REGEX"
+        )
+    pattern, found = by_name
+    classes, of_image, _ = as_classes(found)
+    prefixes = [label or "" for label in labels_by_path(names, classes)] == of_image
+    return Labels(found, "names of files", None, None if prefixes else pattern)
+
+
+def _chosen(source: ImageSource, names: Sequence[str], classes: Sequence[str]) -> list[str | None]:
+    """Return the one of the chosen classes that each path tells; raise a `UserError` if one has no image."""
+    found = labels_by_path(names, classes)
+    if missing := [label for label in classes if label not in found]:
+        folders = as_classes(class_folders(names, part_depth(names)))[0]
+        there = f"; folders are named {', '.join(folders[:10])}" if folders else ""
+        raise UserError(f"--classes: no image in {source.path} is of class {missing[0]!r}{there}")
+    return found
+
+
+def _same(one: Sequence[str | None], other: Sequence[str | None]) -> bool:
+    """Return whether two labellings put the same images together, where the first has a label."""
+    pairs = {(normalised_name(a), normalised_name(b or "")) for a, b in zip(one, other, strict=True) if a}
+    return len(pairs) > 1 and len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)
+
+
+def _parts(names: Sequence[str], labels: Sequence[str], tables: LabelTables | None) -> Parts | None:
+    """Return where the parts of the images stand; None where labelled images are in no two of them."""
+    lists = (
+        {table.name: part_named(table.name.rpartition("/")[2].rpartition(".")[0]) for table in tables.tables}
+        if tables
+        else {}
+    )
+    ways: list[tuple[Parts, list[str]]] = [("folders", folder_parts(names))]
+    if tables is not None and tables.split is not None:
+        cells = tables.by_image(tables.split)
+        ways.insert(0, ("column", [part_named(cells.get(name, "")) for name in names]))
+    elif tables is not None and len({*lists.values()} - {""}) > 1:
+        listed = {image: lists[table.name] for table in tables.tables for image in table.images if image is not None}
+        ways.append(("lists", [listed.get(name, "") for name in names]))
+    for way, parts in ways:
+        labelled = {part for part, label in zip(parts, labels, strict=True) if label}
+        if TRAIN in labelled and len(labelled - {"", "unlabelled"}) > 1:
+            return way
+    return None
+
+
+def _groups(
+    names: Sequence[str], labels: Sequence[str], tables: LabelTables | None, options: Options
+) -> tuple[str | None, str | None]:
+    """Return the column and the pattern that tell groups: those that are given, or else one that looks like it."""
+    column = options.columns["group"]
+    if options.group_pattern or column:
+        return column or None, options.group_pattern or None
+    if options.group_pattern == "" or column == "":
+        return None, None
+    if tables is not None and tables.group is not None:
+        cells = tables.by_image(tables.group)
+        labelled = [(cells.get(name), label) for name, label in zip(names, labels, strict=True) if label]
+        if looks_like_groups([group for group, _ in labelled], [label for _, label in labelled]):
+            return tables.group, None
+    return None, group_pattern(names, labels)
+
+
+def _too_few(said: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+    """Return the classes that have too few images for a split, or in a part that is given."""
+    counts = said["label"].value_counts()
+    few = {label for label in classes if counts.get(label, 0) < LEAST_IMAGES}
+    if GIVEN in said:
+        given = said[[GIVEN, "label"]].value_counts()
+        few |= {
+            label for label in classes for part, least in LEAST_GIVEN.items() if given.get((part, label), 0) < least
+        }
+        few -= {label for label in few if all(given.get((part, label), 0) >= n for part, n in LEAST_GIVEN.items())}
+    return [label for label in classes if label in few]
+
+
+def _sizes(source: ImageSource, names: Sequence[str]) -> Sizes:
+    """Return the sizes of `SAMPLE` images, evenly spread."""
+    sides, color = [], False
+    for name in names[:: max(1, len(names) // SAMPLE)][:SAMPLE]:
+        try:
+            with Image.open(BytesIO(source.read(name)), formats=FORMATS) as image:
+                sides.append(min(image.size))
+                color |= image.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
+        except (UnreadableImage, *DAMAGED):
+            continue
+    return Sizes(min(sides), round(median(sides)), max(sides), color) if sides else Sizes(0, 0, 0, color)

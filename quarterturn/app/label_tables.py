@@ -1,0 +1,162 @@
+"""Tables that tell labels, groups and parts: which of the files beside the images they are, and by which columns."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from quarterturn.core.errors import UserError
+from quarterturn.ingest.annotations import part_named
+from quarterturn.ingest.source import ImageSource, is_image, normalised_name
+from quarterturn.ingest.tables import ENDINGS, ImageNames, Table, read_table
+
+_LABEL = re.compile(
+    r"\b(label|class|category|target|diagnosis|dx|finding|species|breed|genus|type|variety|disease|condition|emotion"
+    r"|quality|grade|kind|y)(s|es|name|names)?\b"
+)
+_GROUP = re.compile(
+    r"\b(patient|subject|person|participant|animal|lesion|case|house|site|track|sequence|burst|session|video|clip|slide"
+    r"|scene|group|location|donor|camera|plot|specimen)s?\b"
+)
+MOST_CLASSES = 0.2  # distinct labels per row
+AT_LEAST = 0.5  # of the rows of a table name images that are here
+
+
+@dataclass(frozen=True)
+class LabelTables:
+    """Hold tables of the same columns, and what their columns tell.
+
+    Attributes:
+        tables: the tables.
+        label: column that tells labels, or None.
+        group: column that tells groups, or None.
+        split: column that tells parts, or None.
+        labels: other columns that could tell labels.
+        unused: names of tables that are not among them.
+    """
+
+    tables: list[Table]
+    label: str | None
+    group: str | None
+    split: str | None
+    labels: list[str]
+    unused: list[str]
+
+    def by_image(self, column: str) -> dict[str, str]:
+        """Return the cell of a column for each image that a row names."""
+        found: dict[str, str] = {}
+        for table in self.tables:
+            place = table.place(column)
+            if place is not None:
+                pairs = zip(table.images, table.cells(place), strict=True)
+                found |= {image: cell for image, cell in pairs if image is not None}
+        return found
+
+    @property
+    def images(self) -> set[str]:
+        """Return the images that rows name."""
+        return {image for table in self.tables for image in table.images if image is not None}
+
+
+def find_tables(
+    source: ImageSource,
+    names: Sequence[str],
+    wanted: Sequence[str],
+    columns: dict[str, str | None],
+    classes: Sequence[str],
+) -> LabelTables | None:
+    """Return the tables that name the images, and what their columns tell; None if there are none.
+
+    Of all files .csv, .tsv and .txt, those with the same columns count that together name the most images.
+
+    Args:
+        source: the images.
+        names: paths of the images.
+        wanted: names of tables to take; empty: any.
+        columns: columns that are given as `image`, `label`, `group` and `split`, by name or number; None: to be found.
+        classes: labels that the label column must have.
+
+    Raises:
+        UserError: a wanted table is missing, cannot be read, or names no images; or a given column is missing.
+    """
+    images = ImageNames(names)
+    files = source.files()
+    for name in wanted:
+        if name not in files:
+            near = [file for file in files if PurePosixPath(file).name == PurePosixPath(name).name]
+            raise UserError(f"--table: there is no {name} in {source.path}" + (f"; is it {near[0]}?" if near else ""))
+    read: list[Table] = []
+    for name in wanted or [file for file in files if PurePosixPath(file).suffix.lower() in ENDINGS]:
+        if wanted:
+            read.append(_checked(source, read_table(source, name, images, columns["image"])))
+            continue
+        with suppress(UserError):  # a text that is no table
+            table = read_table(source, name, images, columns["image"])
+            if 0 < sum(image is not None for image in table.images) >= AT_LEAST * len(table.rows):
+                read.append(table)
+    together: dict[tuple[object, ...], list[Table]] = defaultdict(list)
+    for table in read:
+        together[() if wanted else (table.columns, table.form)].append(table)
+    sets = [LabelTables(tables, None, None, None, [], []) for tables in together.values()]
+    if not sets:
+        return None
+    best = max(sets, key=lambda each: (len(each.images), -len(each.tables)))
+    unused = [table.name for table in read if table not in best.tables]
+    return _with_columns(source, best, unused, columns, classes)
+
+
+def _checked(source: ImageSource, table: Table) -> Table:
+    if not any(table.images):
+        raise UserError(
+            f"{source.path}: {table.name} names no image that is here: {table.described()}; give --image COLUMN"
+        )
+    return table
+
+
+def _with_columns(
+    source: ImageSource,
+    found: LabelTables,
+    unused: list[str],
+    columns: dict[str, str | None],
+    classes: Sequence[str],
+) -> LabelTables:
+    first = found.tables[0]
+    for key, column in columns.items():
+        if column and all(table.place(column) is None for table in found.tables):
+            raise UserError(f"--{key}: {source.path}: {first.name} has no column {column!r}: {first.described()}")
+    others = [column for place, column in enumerate(first.columns) if place != first.image_column]
+    cells = {column: found.by_image(column) for column in others}
+    split = columns["split"] or next((column for column in others if _tells_parts(cells[column])), None)
+    labels = [column for column in others if column != split and _tells_labels(cells[column], classes)]
+    labels.sort(key=lambda column: (not _LABEL.search(_words(column)), _of_numbers(cells[column])))
+    label = columns["label"] or (labels[0] if labels else None)
+    group = columns["group"] or next(
+        (column for column in others if column not in (split, label) and _GROUP.search(_words(column))), None
+    )
+    labels = [column for column in labels if column not in (label, group)]
+    return LabelTables(found.tables, label, group, split, labels, unused)
+
+
+def _words(column: str) -> str:
+    """Return the words of a column's name, such as `patient id` of `PatientID` or `patient_id`."""
+    return re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column)).casefold()
+
+
+def _tells_parts(cells: dict[str, str]) -> bool:
+    values = {normalised_name(cell) for cell in cells.values() if cell}
+    return len(values) > 1 and all(map(part_named, values)) and len(set(map(part_named, values))) > 1
+
+
+def _tells_labels(cells: dict[str, str], classes: Sequence[str]) -> bool:
+    counts = Counter(normalised_name(cell) for cell in cells.values() if cell)
+    if classes:
+        return {normalised_name(name) for name in classes} <= counts.keys()
+    repeated = sum(count > 1 for count in counts.values())
+    return repeated > 1 and len(counts) <= max(2, MOST_CLASSES * counts.total()) and not any(map(is_image, counts))
+
+
+def _of_numbers(cells: dict[str, str]) -> bool:
+    """Return whether all labels are whole numbers, which tell less than names."""
+    return all(cell.isdecimal() for cell in cells.values() if cell)

@@ -1,0 +1,123 @@
+"""Habits in the paths of images: folders and names that tell classes, and names that tell groups."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from quarterturn.core.params import RESERVED_LABELS
+from quarterturn.ingest.annotations import found_by
+from quarterturn.ingest.source import normalised_name
+
+# Folders inside or above those of the classes that tell nothing.
+_PLAIN = re.compile(
+    r"(images?|imgs?|photos?|pictures?|pics?|jpe?gs?|png|rgb|raw|(.*[ _-])?(part|batch|chunk)[ _-]?\d+)$"
+)
+# Names that cameras, phones and programs give.
+_CAMERA = re.compile(
+    r"(img|images?|dsc[nf]?|dcim|pic|pict|pictures?|photos?|pxl|mvi|vid|gopr|screen ?shot|scan|frame|cell|file|samples?"
+    r"|test|train|val|whatsapp image|wa|untitled)$"
+)
+BEFORE = r"(?:^|/)(?P<label>[^\W\d_]+(?:[ _-]+[^\W\d_]+)*)[^/]*$"  # cat.0.jpg, great_pyrenees_12.jpg
+AFTER = r"(?:^|/)\d+[ _.-]*(?P<label>[^\W\d_][^/.]*?)[ _.-]*\d*\.[^./]+$"  # 100_bathroom.jpg
+GROUPS = (
+    r"(?P<group>\d+)[_-]\d+[^/\d]*\.[^./]+$",  # 00012_00007.ppm: a track and its frame
+    r"(?:^|/)(?P<group>\d+)[ _-]+[^\W\d_][^/]*$",  # 100_kitchen.jpg: a house
+)
+GROUPS_IN_FOLDERS = r"(?P<group>[^/]*/\d+)[_-]\d+[^/\d]*\.[^./]+$"  # where each folder counts from zero
+LEAST_GROUPS, LEAST_GROUPS_PER_CLASS = 20, 5  # fewer cannot be split
+MOST_LABELLED = 0.8  # distinct groups per image; with more, nearly every image is a group of its own
+FEW_IMAGES = 5  # in a folder on average; classes have more
+
+
+def class_folders(names: Sequence[str], depth: int | None = None) -> list[str | None]:
+    """Return the name of the folder that tells the class of each image, or None; all None where none do.
+
+    The nearest folder counts, after folders are passed over that tell nothing: those named `Imgs`, `part_2` and the
+    like, a level that has the same name everywhere, and a level of many folders with few images each, such as patients.
+
+    Args:
+        names: paths of the images.
+        depth: of folders named after parts, which tell no class.
+    """
+    folders = [_telling(PurePosixPath(name).parts[:-1], depth) for name in names]
+    while True:
+        nearest = [path[-1] if path else None for path in folders]
+        known = {normalised_name(folder) for folder in nearest if folder}
+        above = {normalised_name(path[-2]) for path in folders if len(path) > 1}
+        many = len(known) > LEAST_GROUPS and sum(map(bool, nearest)) < FEW_IMAGES * len(known)
+        if len(above) < 2 or not (len(known) == 1 or (many and 2 * len(above) < len(known))):
+            break
+        folders = [path[:-1] for path in folders]
+    return nearest if len(known) > 1 else [None] * len(names)
+
+
+def _telling(folders: Sequence[str], depth: int | None) -> tuple[str, ...]:
+    """Return the folders of a path that may tell its class."""
+    if not RESERVED_LABELS.isdisjoint(map(normalised_name, folders)):
+        return ()
+    kept = [folder for place, folder in enumerate(folders) if place != depth]
+    return tuple(folder for folder in kept if not _PLAIN.match(normalised_name(folder)))
+
+
+def name_pattern(names: Sequence[str]) -> tuple[str, list[str | None]] | None:
+    """Return the regular expression that finds classes in the names, and the class of each; None if there are none."""
+    for pattern in (BEFORE, AFTER):
+        found = found_by(pattern, names, "label")
+        counts = Counter(normalised_name(label) for label in found if label)
+        good = {label for label, count in counts.items() if count > 1 and not _CAMERA.match(label)}
+        if 2 <= len(good) <= len(names) / FEW_IMAGES and 10 * sum(counts[label] for label in good) >= 9 * len(names):
+            return pattern, [label if normalised_name(label or "") in good else None for label in found]
+    return None
+
+
+def group_pattern(names: Sequence[str], labels: Sequence[str]) -> str | None:
+    """Return a regular expression that finds groups in the names of labelled images; None if there is none to see.
+
+    Groups are proposed where nearly every name has one, most have several images, and each class has enough of them.
+    """
+    labelled = [(name, label) for name, label in zip(names, labels, strict=True) if label]
+    chosen = [name for name, _ in labelled]
+    repeated = len({PurePosixPath(name).name for name in chosen}) < 0.9 * len(chosen)
+    for pattern in (GROUPS_IN_FOLDERS, *GROUPS[1:]) if repeated else GROUPS:
+        groups = found_by(pattern, chosen, "group")
+        if looks_like_groups(groups, [label for _, label in labelled]):
+            return pattern
+    return None
+
+
+def looks_like_groups(groups: Sequence[str | None], labels: Sequence[str]) -> bool:
+    """Return whether texts, one for each labelled image, tell groups of images that can be split."""
+    distinct = {group for group in groups if group}
+    per_class: dict[str, set[str]] = {label: set() for label in labels}
+    for group, label in zip(groups, labels, strict=True):
+        per_class[label] |= {group} if group else set()
+    return (
+        10 * sum(map(bool, groups)) >= 9 * len(groups)
+        and LEAST_GROUPS <= len(distinct) <= MOST_LABELLED * len(groups)
+        and all(len(found) >= LEAST_GROUPS_PER_CLASS for found in per_class.values())
+        and len(distinct) >= 2 * len(per_class)
+    )
+
+
+def as_classes(found: Sequence[str | None]) -> tuple[list[str], list[str], list[str]]:
+    """Join spellings of a class that differ in case and blanks only.
+
+    Returns:
+        The classes in order, numbers by value; the class of each image, "" for none; and spellings that were joined.
+    """
+    spellings: dict[str, Counter[str]] = {}
+    for text in filter(None, found):
+        spellings.setdefault(normalised_name(text), Counter())[" ".join(text.split())] += 1
+    spellings = {name: counts for name, counts in spellings.items() if name and name not in RESERVED_LABELS}
+    # Of several spellings the most frequent one counts, then the first in the alphabet.
+    classes = {name: min(counts, key=lambda text: (-counts[text], text)) for name, counts in spellings.items()}
+    joined = sorted(text for counts in spellings.values() if len(counts) > 1 for text in counts)
+    ordered = sorted(classes.values(), key=by_value)
+    return ordered, [classes.get(normalised_name(text or ""), "") for text in found], joined
+
+
+def by_value(text: str) -> tuple[list[tuple[bool, float, str]], str]:
+    """Return a key that sorts texts by their numbers' values, then by the alphabet without case."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text.casefold())
+    return [(not part[:1].isdigit(), float(part) if part[:1].isdigit() else 0.0, part) for part in parts if part], text
