@@ -55,5 +55,6 @@ def main() -> None:
                 job = Job("pretrain", params.pretrain, params.augmentation, params.seed, compute, saved.next())
                 fit_all_epochs(pretrained, cross_entropy_of(pretrained, every_image, compute), len(every_image), job)
         network = fit_without_validation(name, params, plan, training, pretrained, params.seed, saved.next(), compute)
-        save_network(network, "classes", labels, params.model, size, "final/model.safetensors", store.fingerprint)
+        path, fingerprint = "final/model.safetensors", store.fingerprint
+        save_network(network, "classes", labels, params.model, size, path, fingerprint, store.grey_range)
         check_unchanged(params, "seed", "data", "augmentation", "model", "pretrain", "transfer", "baseline")

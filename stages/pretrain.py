@@ -37,6 +37,7 @@ def main() -> None:
             best = fit(network, training, validation, job, log)
         else:
             best = Best(0, *evaluate(network, validation, compute))
-        save_network(network, "rotation", names, params.model, params.data.image_size, path, store.fingerprint)
+        size, fingerprint = params.data.image_size, store.fingerprint
+        save_network(network, "rotation", names, params.model, size, path, fingerprint, store.grey_range)
         write_json({**best.summary(), "images": len(training)}, "metrics/pretrain.json")
         check_unchanged(params, "seed", "data", "augmentation", "model", "pretrain")

@@ -1,6 +1,7 @@
 """Images for tests, drawn as they are needed."""
 
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -41,6 +42,39 @@ def encoded(image: Image.Image | npt.NDArray[Any], kind: str = "PNG", **options:
     file = io.BytesIO()
     (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
     return file.getvalue()
+
+
+def tiff(
+    values: npt.NDArray[Any],
+    bits: int = 16,
+    *,
+    signed: bool = False,
+    order: str = "<",
+    zero: str = "black",
+    deflated: bool = False,
+) -> bytes:
+    """A grey TIFF with exactly these values stored, (height, width), which Pillow writes in few of the variants."""
+    height, width = values.shape
+    if bits == 12:  # two values in three bytes, the first bit highest
+        digits = "".join(f"{value:012b}" for value in values.ravel())
+        stored = int(digits, 2).to_bytes(len(digits) // 8, "big")
+    else:
+        stored = values.astype(f"{order}{'i' if signed else 'u'}{bits // 8}").tobytes()
+    data = zlib.compress(stored) if deflated else stored
+    tags = {256: width, 257: height, 258: bits, 259: 8 if deflated else 1, 262: 0 if zero == "white" else 1, 273: 8}
+    tags |= {277: 1, 278: height, 279: len(data), 339: 2 if signed else 1}
+    long = (273, 279)  # place and size; others have 16 bits
+    entries = b"".join(
+        struct.pack(f"{order}HHII" if tag in long else f"{order}HHIH2x", tag, 4 if tag in long else 3, 1, value)
+        for tag, value in tags.items()
+    )
+    start = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, 8 + len(data))
+    return start + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+
+
+def pgm(values: npt.NDArray[Any], highest: int) -> bytes:
+    """A PGM that declares ``highest`` as its highest value, of more than 8 bits."""
+    return b"P5\n%d %d\n%d\n" % (*values.shape[::-1], highest) + values.astype(">u2").tobytes()
 
 
 def oriented(orientation: int) -> Image.Exif:

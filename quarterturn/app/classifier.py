@@ -57,7 +57,8 @@ class Classifier:
         Raises:
             UnreadableImage: with the reason.
         """
-        return decode_square(data, self.description.image_size, self.description.channels)
+        description = self.description
+        return decode_square(data, description.image_size, description.channels, description.grey_range)
 
     @torch.no_grad()
     def probabilities(self, squares: Pixels) -> npt.NDArray[np.float64]:

@@ -71,7 +71,14 @@ def preprocessing(classifier: Classifier) -> str:
     """Describe in words how to turn an image file into the input of the graph."""
     description = classifier.description
     size, color = description.image_size, "grey" if description.channels == 1 else "RGB"
-    return (
+    deep = ""
+    if description.grey_range is not None:
+        black, white = description.grey_range
+        deep = (
+            f"Map grey of more than 8 bits linearly, {black} to 0 and {white} to 255, rounded, and clip what lies"
+            " outside; in a TIFF where 0 is white, invert the stored values first. "
+        )
+    return deep + (
         f"Turn upright by EXIF orientation; put white behind transparency; convert to {color}; if it is a JPEG, WebP or"
         f" AVIF in colour, cut one pixel off each edge; crop the centred square; resize to {size}×{size} with an"
         " antialiasing bicubic filter (Pillow's BICUBIC); divide by 255. (JPEGs are decoded at a reduced scale of at"

@@ -144,8 +144,8 @@ def frozen_classifier(
 def write_classifier(name: str, trained: Trained, params: Params, store: Store) -> None:
     """Write the model file, the out-of-fold predictions and the metrics of the stage ``name``."""
     labels, size = params.data.labels, params.data.image_size
-    path = Path("outputs", name, "model.safetensors")
-    save_network(trained.network, "classes", labels, params.model, size, path, store.fingerprint)
+    path, fingerprint = Path("outputs", name, "model.safetensors"), store.fingerprint
+    save_network(trained.network, "classes", labels, params.model, size, path, fingerprint, store.grey_range)
     write_out_of_fold(Path("outputs", name, "held-out.csv"), store.table, trained.out_of_fold, labels)
     write_json(trained.summary, f"metrics/{name}.json")
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.files import atomic
+from quarterturn.data.grey_range import GreyRange, fitting_range
 
 TRAIN, VAL, TEST, UNLABELLED = "train", "val", "test", "unlabelled"
 PARTS = (TRAIN, VAL, TEST, UNLABELLED)
@@ -33,12 +34,15 @@ COLUMNS = (
 FOLDS = "folds"
 # Additional column where images belong to groups, such as patients: the group of each image, "" for none.
 GROUP = "group"
-_OPTIONAL = (FOLDS, GROUP)
+# Additional columns where there are grey images of more than 8 bits: the lowest and highest value of each; "" for other
+# images and for files that cannot be used.
+LOWEST, HIGHEST = "lowest", "highest"
+_OPTIONAL = (FOLDS, GROUP, LOWEST, HIGHEST)
 _INTEGERS = ("rank", "width", "height", "channels", "bytes")
 
 
 def write_table(table: pd.DataFrame, path: str | Path) -> None:
-    """Write the columns in `COLUMNS`, and `FOLDS` and `GROUP` if present, as CSV."""
+    """Write the columns in `COLUMNS`, and those of `_OPTIONAL` that are present, as CSV."""
     columns = _present(table)
     with atomic(path) as temporary:
         table.to_csv(temporary, columns=columns, index=False, lineterminator="\n")
@@ -54,8 +58,9 @@ def read_table(path: str | Path) -> pd.DataFrame:
     try:  # lineterminator: a lone carriage return in a name must not end the line
         table = pd.read_csv(path, dtype=types, usecols=types.__contains__, keep_default_na=False, lineterminator="\n")
         fold_numbers(table)
+        grey_values(table)
         return table[_present(table)]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, OverflowError) as error:
         reason = one_line(error)
         raise UserError(f"{path} cannot be read ({reason}); `dvc repro -f -s split` recreates it") from error
 
@@ -95,6 +100,27 @@ def fold_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
     if given:
         numbers[in_folds] = given
     return numbers
+
+
+def grey_values(table: pd.DataFrame) -> npt.NDArray[np.int64]:
+    """Return the lowest and highest value of each grey image of more than 8 bits, (n, 2) int64.
+
+    Raises:
+        ValueError, KeyError, OverflowError: the table is damaged.
+    """
+    if LOWEST not in table:
+        return np.empty((0, 2), dtype=np.int64)
+    deep = table[table[LOWEST] != ""]
+    return np.array([[int(text) for text in deep[column]] for column in (LOWEST, HIGHEST)], dtype=np.int64).T
+
+
+def grey_range(table: pd.DataFrame) -> GreyRange | None:
+    """Return the values that become black and white in grey images of more than 8 bits; None if there are none.
+
+    ``table`` has all rows, whichever part they belong to: every step must come to the same range.
+    """
+    values = grey_values(table)
+    return fitting_range(int(values.min()), int(values.max())) if len(values) else None
 
 
 def rows_to_test(table: pd.DataFrame) -> npt.NDArray[np.int64]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.files import atomic
-from quarterturn.data.manifest import read_table, used_rows
+from quarterturn.data.manifest import grey_range, read_table, used_rows
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -67,6 +67,8 @@ def write_store(path: str | Path, squares: Iterable[Pixels], shape: tuple[int, i
 class Store:
     """Hold the used images: `table`, one row each, and `pixels`, (n, height, width, channels) uint8, memory-mapped.
 
+    `grey_range` has the values that became black and white in grey images of more than 8 bits, None if there are none.
+
     Args:
         folder: outputs folder with split/images.csv and rotate-augment/pixels.npy.
         image_size: expected side of the squares, pixels.
@@ -77,7 +79,9 @@ class Store:
 
     def __init__(self, folder: str | Path, image_size: int) -> None:
         path = Path(folder, "rotate-augment", "pixels.npy")
-        self.table: pd.DataFrame = used_rows(read_table(Path(folder, "split", "images.csv")))
+        every_file = read_table(Path(folder, "split", "images.csv"))
+        self.table: pd.DataFrame = used_rows(every_file)
+        self.grey_range = grey_range(every_file)
         try:
             pixels = np.lib.format.open_memmap(path, mode="r")  # np.load would also accept an .npz
         except (OSError, ValueError, TypeError, OverflowError, TokenError) as error:
@@ -100,13 +104,15 @@ class Store:
 
     @property
     def fingerprint(self) -> str:
-        """Return 16 hex digits that identify the images and their parts.
+        """Return 16 hex digits that identify the images, their parts, and their grey range if they have one.
 
         Model files record it, to identify the images they were trained on.
         """
         digest = sha256()  # row by row: one joined string would take as much memory as the table
         for row, line in enumerate(map(" ".join, zip(self.table["sha256"], self.table["part"], strict=True))):
             digest.update(f"\n{line}".encode() if row > 0 else line.encode())
+        if self.grey_range is not None:
+            digest.update(f"\n{self.grey_range}".encode())
         return digest.hexdigest()[:16]
 
     @property

@@ -7,13 +7,21 @@ from pathlib import Path
 import pandas as pd
 
 from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.data.grey_range import GreyRange
 from quarterturn.data.pixel_store import NewStore, new_store
 from quarterturn.ingest.decoding import decode_square, set_pillow_limits
 from quarterturn.ingest.parallel import map_in_processes
 from quarterturn.ingest.source import ImageSource
 
 
-def decode_all(source: ImageSource, table: pd.DataFrame, path: Path, size: int, channels: int) -> None:
+def decode_all(
+    source: ImageSource,
+    table: pd.DataFrame,
+    path: Path,
+    size: int,
+    channels: int,
+    grey_range: GreyRange | None = None,
+) -> None:
     """Decode each image once and write (rows, ``size``, ``size``, ``channels``) uint8 squares, in the table's order.
 
     Args:
@@ -22,17 +30,18 @@ def decode_all(source: ImageSource, table: pd.DataFrame, path: Path, size: int, 
         path: pixel store to write.
         size: side of the squares, pixels.
         channels: 1 (grey) or 3 (RGB).
+        grey_range: of grey images of more than 8 bits; as for `decode_square`.
 
     Raises:
         UserError: an image has changed since the table was made, or can no longer be read.
     """
     items = list(zip(range(len(table)), table["image"], table["sha256"], strict=True))
     with new_store(path, (len(table), size, size, channels)) as store:
-        for _ in map_in_processes(partial(decode_into, store, source), items, "rotate-augment"):
+        for _ in map_in_processes(partial(decode_into, store, source, grey_range), items, "rotate-augment"):
             pass
 
 
-def decode_into(store: NewStore, source: ImageSource, item: tuple[int, str, str]) -> None:
+def decode_into(store: NewStore, source: ImageSource, grey_range: GreyRange | None, item: tuple[int, str, str]) -> None:
     """Write the square of one image into its row; ``item`` is (row, name, SHA-256 of the file)."""
     row, name, sha256 = item
     _, size, _, channels = store.shape
@@ -41,6 +50,6 @@ def decode_into(store: NewStore, source: ImageSource, item: tuple[int, str, str]
         data = source.read(name)
         if hashlib.sha256(data).hexdigest() != sha256:
             raise UserError(f"{name!r} in {source.path} has changed since the split; run `dvc repro` again")
-        store.write(row, decode_square(data, size, channels))
+        store.write(row, decode_square(data, size, channels, grey_range))
     except UnreadableImage as reason:
         raise UserError(f"{name!r} in {source.path}: {reason}; it could be read before: run `dvc repro`") from reason

@@ -3,16 +3,19 @@
 import io
 import struct
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import imagehash
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from quarterturn.core.errors import UnreadableImage, one_line
+from quarterturn.data.grey_range import GreyRange, fitting_range
 from quarterturn.ingest.chroma import decode_without_traces
+from quarterturn.ingest.deep_grey import highest_of_pgm, is_deep, scaled, stored_values, with_zero_as_black
 from quarterturn.ingest.png_chunks import SIGNATURE, only_pixels
 
 # Pillow's formats for photos and graphics; formats that Pillow decodes with an external program, such as EPS, are left
@@ -21,7 +24,6 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM")
 MAX_PIXELS = 200_000_000  # pixels; 0.6 GB as RGB; the resolution of the largest phone sensors
 MIN_SIDE = 8  # pixels; smaller images show nothing recognisable
 ORIENTATION = ExifTags.Base.Orientation
-PHOTOMETRIC = 262  # tag of TIFF; its value 0 says that 0 is white
 HASH_SIDE = 16  # side of the perceptual hash, 16 × 16 = 256 bits
 DRAFT_MARGIN = 2  # JPEGs are decoded at this multiple of the wanted side or more, then resized
 COARSE = ("JPEG", "MPO", "WEBP", "AVIF")  # formats with subsampled chroma
@@ -49,27 +51,35 @@ class ImageFacts:
         height: stored height, pixels.
         channels: 1 (grey) or 3 (RGB).
         perceptual_hash: 256 bits as 64 hex digits.
+        lowest: of the values of a grey image of more than 8 bits; None for other images.
+        highest: of those values.
     """
 
     width: int
     height: int
     channels: int
     perceptual_hash: str
+    lowest: int | None = None
+    highest: int | None = None
 
 
 def examine(data: bytes) -> ImageFacts:
     """Decode an image completely and return its facts.
 
+    The perceptual hash of a grey image of more than 8 bits is that of the image stretched by its own lowest and highest
+    value: the range of the data set is not known yet, and all dark images would have nearly the same hash.
+
     Raises:
         UnreadableImage: with the reason.
     """
-    opened = _open(data, HASH_SIDE * 4)
+    opened = _open(data, HASH_SIDE * 4, lambda lowest, highest: (lowest, highest))
     phash = imagehash.phash(opened.image, hash_size=HASH_SIDE)
     channels = len(opened.image.getbands())
-    return ImageFacts(opened.width, opened.height, channels, np.packbits(phash.hash).tobytes().hex())
+    bits = np.packbits(phash.hash).tobytes().hex()
+    return ImageFacts(opened.width, opened.height, channels, bits, *(opened.values or ()))
 
 
-def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8]:
+def decode_square(data: bytes, size: int, channels: int, grey_range: GreyRange | None = None) -> npt.NDArray[np.uint8]:
     """Decode an image to its centred square, resized with antialiasing.
 
     JPEGs are decoded at the smallest DCT scale that leaves at least `DRAFT_MARGIN` times the wanted side. For formats
@@ -80,6 +90,8 @@ def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8
         data: bytes of the file.
         size: side of the square, pixels.
         channels: 1 (grey) or 3 (RGB).
+        grey_range: values that become black and white in a grey image of more than 8 bits; None: those that fit the
+            image alone.
 
     Returns:
         uint8 array of shape (size, size, channels).
@@ -87,7 +99,7 @@ def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8
     Raises:
         UnreadableImage: with the reason.
     """
-    image, coarse = _open(data, size * DRAFT_MARGIN)[:2]
+    image, coarse = _open(data, size * DRAFT_MARGIN, lambda *values: grey_range or fitting_range(*values))[:2]
     side = min(image.size) - (2 * EDGE if coarse else 0)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     # Crop before resizing: a filter that reads across the edge of the square finds pixels on two of its sides only. On
@@ -102,25 +114,40 @@ def decode_square(data: bytes, size: int, channels: int) -> npt.NDArray[np.uint8
 
 
 class _Opened(NamedTuple):
-    """Hold the first frame, upright, in mode L or RGB; whether its chroma may be subsampled; its stored size."""
+    """Hold the first frame of a file.
+
+    Attributes:
+        image: upright, in mode L or RGB.
+        coarse: whether its chroma may be subsampled.
+        width: stored width, pixels.
+        height: stored height, pixels.
+        values: lowest and highest of a grey image of more than 8 bits; None for other images.
+    """
 
     image: Image.Image
     coarse: bool
     width: int
     height: int
+    values: tuple[int, int] | None
 
 
-def _open(data: bytes, side: int) -> _Opened:
+ChooseRange = Callable[[int, int], GreyRange]  # from the lowest and highest value of a deep image to its range
+
+
+def _open(data: bytes, side: int, choose: ChooseRange) -> _Opened:
     """Decode an image; a JPEG may be decoded at a reduced scale, with no side shorter than ``side`` pixels."""
     try:
-        return _decoded(data, side)
+        return _decoded(data, side, choose)
     except UnreadableImage:
-        if not data.startswith(SIGNATURE):
+        if data.startswith(SIGNATURE):  # a text or profile that is too large or damaged spoils no pixels
+            return _decoded(only_pixels(data), side, choose)
+        changed = with_zero_as_black(data)
+        if changed is None:
             raise
-        return _decoded(only_pixels(data), side)  # a text or profile that is too large or damaged spoils no pixels
+        return _decoded(changed, side, choose, white_is_zero=True)
 
 
-def _decoded(data: bytes, side: int) -> _Opened:
+def _decoded(data: bytes, side: int, choose: ChooseRange, white_is_zero: bool = False) -> _Opened:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
@@ -128,11 +155,18 @@ def _decoded(data: bytes, side: int) -> _Opened:
                 raise UnreadableImage(f"{width}×{height} is more than {MAX_PIXELS:,} pixels")
             if min(width, height) < MIN_SIDE:
                 raise UnreadableImage(f"{width}×{height} has a side under {MIN_SIDE} pixels")
+            pgm_highest = highest_of_pgm(image)
             decoded = decode_without_traces(image, side)
             if _has_orientation(image):
                 ImageOps.exif_transpose(decoded, in_place=True)
-            upright = _without_alpha(_with_white_as_high(decoded, image))
-            return _Opened(upright, upright.mode == "RGB" and image.format in COARSE, width, height)
+            if is_deep(decoded):
+                values = stored_values(decoded, image, pgm_highest, white_is_zero)
+                found = int(values.min()), int(values.max())
+                return _Opened(Image.fromarray(scaled(values, choose(*found))), False, width, height, found)
+            if white_is_zero:  # Pillow opens those that are not deep itself, but for a few that nobody writes
+                raise UnreadableImage("no image in a format that can be read")
+            upright = _without_alpha(decoded)
+            return _Opened(upright, upright.mode == "RGB" and image.format in COARSE, width, height, None)
     except UnidentifiedImageError as error:
         raise UnreadableImage("no image in a format that can be read") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -150,19 +184,8 @@ def _has_orientation(image: Image.Image) -> bool:
     return ORIENTATION in exif
 
 
-def _with_white_as_high(decoded: Image.Image, image: Image.Image) -> Image.Image:
-    """Invert a TIFF of 16 bits in which 0 is white; Pillow does so for fewer bits only (TIFF 6.0, page 37)."""
-    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
-    if decoded.mode == "I;16" and tags.get(PHOTOMETRIC) == 0:
-        return Image.fromarray(np.uint16(65535) - np.asarray(decoded))
-    return decoded
-
-
 def _without_alpha(image: Image.Image) -> Image.Image:
     """Return mode L for grey images, else RGB; transparent pixels become white."""
-    if image.mode.startswith("I"):  # 16-bit values, stored in 16 or 32 bits
-        values = np.asarray(image).astype(np.int64) >> 8
-        return Image.fromarray(values.clip(0, 255).astype(np.uint8))
     if image.mode == "F":
         raise UnreadableImage("floating-point pixels have no known range")
     grey = image.mode in ("1", "L", "LA", "La")

@@ -6,6 +6,7 @@ from functools import partial
 import pandas as pd
 
 from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.data.manifest import HIGHEST, LOWEST, grey_range, grey_values
 from quarterturn.ingest.decoding import examine, set_pillow_limits
 from quarterturn.ingest.parallel import map_in_processes
 from quarterturn.ingest.source import ImageSource, shown
@@ -15,7 +16,8 @@ def read_images(source: ImageSource) -> pd.DataFrame:
     """Examine every image of ``source`` and return one row per file, in the order of their names.
 
     Columns: `image`, `reason` (why it cannot be used, "" if it can), `width`, `height`, `channels`, `bytes`, `sha256`
-    and `perceptual_hash`.
+    and `perceptual_hash`; where there are grey images of more than 8 bits, also `lowest` and `highest`, and a line on
+    stdout says which values become black and white.
 
     Raises:
         UserError: there are no images.
@@ -27,18 +29,28 @@ def read_images(source: ImageSource) -> pd.DataFrame:
     for row in map_in_processes(partial(describe, source), names, "split"):
         for key, value in row.items():
             columns.setdefault(key, []).append(value)
-    return pd.DataFrame(columns)
+    table = pd.DataFrame(columns)
+    values, range_of_set = grey_values(table), grey_range(table)
+    if range_of_set is None:
+        return table.drop(columns=[LOWEST, HIGHEST])
+    black, white = range_of_set
+    print(
+        f"split: grey images of more than 8 bits ({len(values):,}) have values from {values.min():,} to"
+        f" {values.max():,}: {black:,} to {white:,} becomes black to white"
+    )
+    return table
 
 
 def describe(source: ImageSource, name: str) -> dict[str, object]:
     """Return one row of the table: the facts about a file, or the reason why it cannot be used."""
     row: dict[str, object] = {"image": shown(name), "reason": "", "width": 0, "height": 0, "channels": 0, "bytes": 0}
-    row |= {"sha256": "", "perceptual_hash": ""}
+    row |= {"sha256": "", "perceptual_hash": "", LOWEST: "", HIGHEST: ""}
     set_pillow_limits()  # in the process that decodes
     try:
         data = source.read(name)
         row |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        row |= vars(examine(data))
+        facts = vars(examine(data))
+        row |= facts | {key: "" if facts[key] is None else str(facts[key]) for key in (LOWEST, HIGHEST)}
     except UnreadableImage as reason:
         row["reason"] = str(reason)
     return row

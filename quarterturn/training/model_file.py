@@ -13,10 +13,12 @@ from safetensors.torch import save
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.files import atomic
 from quarterturn.core.params import Model
+from quarterturn.data.grey_range import GreyRange
 from quarterturn.training.network import Network
 
 # One key: safetensors keeps no order among several, and the bytes of a model file must not change from run to run.
 _KEY = "quarterturn"
+_Value = Annotated[int, Field(ge=-(2**31), lt=2**32)]  # of a pixel, of at most 32 bits with or without a sign
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Description:
         block: block whose features the head sees, from 1.
         grid: cells a side that the features are averaged over.
         dataset: fingerprint of the images and of their parts (`Store.fingerprint`); "" where there is no store.
+        grey_range: values that become black and white in grey images of more than 8 bits; None where there were none
+            to train on.
     """
 
     task: str
@@ -42,6 +46,7 @@ class Description:
     block: Annotated[int, Field(ge=1)]
     grid: Annotated[int, Field(ge=1, le=64)]
     dataset: str
+    grey_range: tuple[_Value, _Value] | None = None
 
 
 def save_network(
@@ -52,13 +57,25 @@ def save_network(
     image_size: int,
     path: str | Path,
     dataset: str = "",
+    grey_range: GreyRange | None = None,
 ) -> None:
     """Write the weights and buffers, fp32, and their `Description`."""
     description = Description(
-        task, outputs, model.model_dump(), network.channels, image_size, network.block, network.grid, dataset
+        task,
+        outputs,
+        model.model_dump(),
+        network.channels,
+        image_size,
+        network.block,
+        network.grid,
+        dataset,
+        grey_range,
     )
+    described = asdict(description)
+    if grey_range is None:  # keeps the bytes of models of ordinary images
+        del described["grey_range"]
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    data = save(tensors, metadata={_KEY: json.dumps(asdict(description))})  # `save_file` raises no OSError
+    data = save(tensors, metadata={_KEY: json.dumps(described)})  # `save_file` raises no OSError
     with atomic(path) as temporary:
         temporary.write_bytes(data)
 

@@ -13,12 +13,16 @@ from quarterturn.core.errors import UserError
 from quarterturn.data.manifest import (
     COLUMNS,
     FOLDS,
+    HIGHEST,
+    LOWEST,
     TEST,
     TRAIN,
     UNLABELLED,
     VAL,
     class_indices,
     fold_numbers,
+    grey_range,
+    grey_values,
     label_subset,
     read_table,
     rows_of,
@@ -70,6 +74,48 @@ def test_the_file_is_the_same_on_every_system(tmp_path: Path) -> None:
     write_table(table_of(["ä"]).assign(extra=1), tmp_path / "images.csv")
     expected = ",".join(COLUMNS) + "\nä,ä,ä,-1,ä,0,0,3,1099511627776,ä,ä\n"
     assert (tmp_path / "images.csv").read_bytes() == expected.encode()
+
+
+# The range of grey
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], None),
+        ([(0, 255)], (0, 255)),
+        ([(0, 0)], (0, 255)),
+        ([(12, 4080)], (0, 4095)),
+        ([(200, 300), (12, 1023)], (0, 1023)),
+        ([(0, 65_535), (5, 9)], (0, 65_535)),
+        ([(7, 2**32 - 1)], (0, 2**32 - 1)),
+        ([(30_975, 30_975)], (0, 32_767)),  # a plain image is not black
+        ([(61_440, 65_535)], (61_440, 65_535)),  # 12 bits that count from white in 16
+        ([(32_767, 65_535)], (0, 65_535)),
+        ([(-1000, 3000)], (-1000, 3000)),
+        ([(5, 9), (-3, -1)], (-3, 9)),
+        ([(-(2**31), 2**31 - 1)], (-(2**31), 2**31 - 1)),
+    ],
+)
+def test_the_range_holds_every_value_of_the_table(
+    values: list[tuple[int, int]], expected: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    table = table_of(["8 bits", *(str(number) for number in range(len(values)))])
+    if values:
+        table[LOWEST] = ["", *(str(low) for low, _ in values)]
+        table[HIGHEST] = ["", *(str(high) for _, high in values)]
+    write_table(table, tmp_path / "images.csv")
+    again = read_table(tmp_path / "images.csv")
+    assert (LOWEST in again, HIGHEST in again) == (bool(values), bool(values))
+    assert [tuple(row) for row in grey_values(again).tolist()] == values
+    assert grey_range(again) == expected
+
+
+@pytest.mark.parametrize("values", [{LOWEST: "x", HIGHEST: "1"}, {LOWEST: "1"}, {LOWEST: "1", HIGHEST: "9" * 30}])
+def test_damaged_values_are_refused(values: dict[str, str], tmp_path: Path) -> None:
+    write_table(table_of(["a", "b"]).assign(**values), tmp_path / "images.csv")
+    with pytest.raises(UserError, match="images.csv cannot be read"):
+        read_table(tmp_path / "images.csv")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,14 @@ def test_the_same_network_gives_the_same_bytes(path: Path, tmp_path: Path) -> No
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
+def test_a_range_of_grey_comes_back_and_ordinary_models_do_not_mention_one(path: Path, tmp_path: Path) -> None:
+    assert b"grey_range" not in path.read_bytes()  # so that files of before have the same bytes
+    assert load_network(path)[1].grey_range is None
+    deep = tmp_path / "deep.safetensors"
+    save_network(load_network(path)[0], "classes", ["cat", "dog"], MODEL, 16, deep, "these", (-1000, 3000))
+    assert load_network(deep)[1].grey_range == (-1000, 3000)
+
+
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
@@ -108,6 +116,9 @@ def rewritten(path: Path, **changes: object) -> Path:
         {"grid": 0},
         {"grid": 10**6},
         {"outputs": []},
+        {"grey_range": [0]},
+        {"grey_range": [0, 10**30]},
+        {"grey_range": [0.5, "white"]},
         {"outputs": ["a"] * 100_000},
         {"model": sized([4096] * 8, depth=8).model_dump()},  # 40 GB of weights
         {"model": sized([4, 8], head=[4096] * 4).model_dump()},
