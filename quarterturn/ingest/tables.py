@@ -6,14 +6,15 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import zip_longest
 from pathlib import PurePosixPath
 
 from quarterturn.core.errors import UnreadableImage, UserError, one_line
 from quarterturn.ingest.source import ImageSource, composed, is_image, normalised_name
 
 ENDINGS = (".csv", ".tsv", ".txt")
-SAMPLE = 500  # rows that decide how a table is read
+SAMPLE = 500  # lines that decide how a table is read
 LONGEST_CELL = 10_000  # characters; a longer one begins with a stray quotation mark
 MOST_SHOWN = 12  # columns in a message
 
@@ -105,28 +106,30 @@ class ImageNames:
         Raises:
             UserError: a cell fits several images.
         """
-        ways = (lambda cell: self._by_path(cell, folder), self._by_tail, self._by_stem, self._by_number)
-        best: list[list[str]] = []
-        most = 0
-        given = [_cleaned(cell) for cell in cells]
-        for way in ways:
-            found = [way(cell) if cell else [] for cell in given]
-            fitting = sum(map(bool, found))
-            if fitting > most:
-                best, most = found, fitting
-            if 2 * most >= sum(map(bool, given)):
-                break
-        for cell, fits in zip(cells, best, strict=False):
-            if len(fits) > 1:
-                raise UserError(f"{one_line(cell, 80)!r} in a table may be {fits[0]!r} or {fits[1]!r}")
-        return [fits[0] if fits else None for fits in best] if best else [None] * len(cells)
+        fits, _ = self._fits(cells, folder)
+        for cell, found in zip(cells, fits, strict=True):
+            if len(found) > 1:
+                raise UserError(f"{one_line(cell, 80)!r} may be {found[0]!r} or {found[1]!r}")
+        return [found[0] if found else None for found in fits]
 
-    def fitting(self, cells: Sequence[str], folder: PurePosixPath) -> int:
-        """Count the cells that name an image."""
-        try:
-            return sum(name is not None for name in self.of(cells, folder))
-        except UserError:
-            return 0
+    def fitting(self, cells: Sequence[str], folder: PurePosixPath) -> tuple[int, int]:
+        """Return how many cells name images, and how strictly, as a number to compare."""
+        fits, way = self._fits(cells, folder)
+        return sum(map(bool, fits)), -way
+
+    def _fits(self, cells: Sequence[str], folder: PurePosixPath) -> tuple[list[list[str]], int]:
+        """Return the images that fit each cell, and the number of the way that counts; see `of`."""
+        given = [_cleaned(cell) for cell in cells]
+        best: tuple[list[list[str]], int] = [[] for _ in given], 0
+        by_path = partial(self._by_path, folder=folder)
+        ways: list[Callable[[str], list[str]]] = [by_path, self._by_tail, self._by_stem, self._by_number]
+        for number, way in enumerate(ways):
+            found = [way(cell) if cell else [] for cell in given]
+            if sum(map(bool, found)) > sum(map(bool, best[0])):
+                best = found, number
+            if 2 * sum(map(bool, best[0])) >= sum(map(bool, given)):
+                break
+        return best
 
     @cached_property
     def _paths(self) -> dict[str, str]:
@@ -163,10 +166,10 @@ class ImageNames:
 
     def _by_stem(self, cell: str) -> list[str]:
         name = PurePosixPath(cell).name
-        return self._stems.get(normalised_name(PurePosixPath(name).stem if is_image(name) else name), [])
+        return _only(self._stems.get(normalised_name(PurePosixPath(name).stem if is_image(name) else name), []))
 
     def _by_number(self, cell: str) -> list[str]:
-        return self._numbers.get(cell.lstrip("0"), []) if cell.isdecimal() else []
+        return _only(self._numbers.get(cell.lstrip("0"), [])) if cell.isdecimal() else []
 
 
 def read_table(source: ImageSource, name: str, names: ImageNames, image_column: str | None = None) -> Table:
@@ -188,19 +191,11 @@ def read_table(source: ImageSource, name: str, names: ImageNames, image_column: 
     if text[:4].lower() == "sep=":  # a hint for Excel
         text = text.partition("\n")[2]
     folder = PurePosixPath(name).parent
-    best: Table | None = None
-    score = (-1, -1)
-    for form, read in FORMS.items():
-        rows = [[cell.strip() for cell in row] for row in read(text)]
-        rows = [row for row in rows if any(row)]
-        width = max((len(row) for row in rows[:SAMPLE]), default=0)
-        rows = [(row + [""] * width)[:width] for row in rows]
-        counts = [names.fitting([row[place] for row in rows[:SAMPLE]], folder) for place in range(width)]
-        if (max(counts, default=0), width) > score:
-            score = (max(counts, default=0), width)
-            place = counts.index(max(counts)) if max(counts, default=0) > 0 else None
-            best = Table(name, tuple(str(number + 1) for number in range(width)), rows, form, [], place)
-    assert best is not None
+    form, place = _form(text, names, folder)
+    rows = _rows(form, text)
+    width = max(map(len, rows), default=0)
+    rows = [row + [""] * (width - len(row)) for row in rows]
+    best = Table(name, tuple(str(number + 1) for number in range(width)), rows, form, [], place)
     table = _with_header(best, names, folder)
     wanted = table.place(image_column or "path")
     if wanted is None and image_column is not None:
@@ -211,13 +206,34 @@ def read_table(source: ImageSource, name: str, names: ImageNames, image_column: 
     try:
         return replace(table, images=names.of(table.cells(place), folder), image_column=place)
     except UserError as error:
-        raise UserError(f"{source.path}: {name}: {error}; its column {table.columns[place]} is too short") from error
+        raise UserError(f"{source.path}: {name}, column {table.columns[place]}: {error}") from error
+
+
+def _form(text: str, names: ImageNames, folder: PurePosixPath) -> tuple[str, int | None]:
+    """Return the form of a table, by its first rows, and the index of the column that names images, or None."""
+    first = "\n".join(text.splitlines()[:SAMPLE])
+    best: tuple[str, int | None] = "commas", None
+    score: tuple[tuple[int, int], int] = (-1, 0), 0
+    for form in FORMS:
+        columns = list(zip_longest(*_rows(form, first), fillvalue=""))
+        fitting = [names.fitting(cells, folder) for cells in columns]
+        most = max(fitting, default=(0, 0))
+        if (most, len(columns)) > score:
+            score = most, len(columns)
+            best = form, fitting.index(most) if most[0] > 0 else None
+    return best
+
+
+def _rows(form: str, text: str) -> list[list[str]]:
+    """Return the rows that are not blank."""
+    rows = [[cell.strip() for cell in row] for row in FORMS[form](text)]
+    return [row for row in rows if any(row)]
 
 
 def _with_header(table: Table, names: ImageNames, folder: PurePosixPath) -> Table:
     """Take the first row for the names of the columns, unless it names an image or a file that would be one."""
     first = table.rows[0] if table.rows else []
-    if not first or any(is_image(cell) or names.fitting([cell], folder) for cell in first if cell):
+    if not first or any(is_image(cell) or names.fitting([cell], folder)[0] for cell in first if cell):
         return table
     columns = tuple(cell or str(number + 1) for number, cell in enumerate(first))
     return replace(table, columns=columns, rows=table.rows[1:])
@@ -231,6 +247,11 @@ def _text(source: ImageSource, name: str) -> str:
         raise UserError(f"{source.path}: {name} {error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{source.path}: {name} is not a UTF-8 CSV file: {error}") from error
+
+
+def _only(found: list[str]) -> list[str]:
+    """Return a single image; several are none, as a short name or a number in a table mostly means something else."""
+    return found if len(found) == 1 else []
 
 
 def _cleaned(cell: str) -> str:
