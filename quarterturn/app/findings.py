@@ -13,7 +13,7 @@ from PIL import Image
 from quarterturn.app.label_tables import LabelTables, find_tables
 from quarterturn.app.layout import as_classes, class_folders, group_pattern, looks_like_groups, name_pattern
 from quarterturn.core.errors import UnreadableImage, UserError
-from quarterturn.core.params import Data
+from quarterturn.core.params import Params, check_params, with_group
 from quarterturn.data.manifest import TEST, TRAIN
 from quarterturn.ingest.annotations import (
     annotate,
@@ -98,12 +98,12 @@ class Labels:
     pattern: str | None = None
 
 
-def find(path: str, base: Data, options: Options) -> Findings:
+def find(path: str, base: Params, options: Options) -> Findings:
     """Look at the images at ``path``, and return what they and the tables beside them tell.
 
     Args:
         path: folder or .zip.
-        base: section data of params.yaml; values that are not found are kept.
+        base: params.yaml as it is.
         options: what would be found wrongly.
 
     Raises:
@@ -111,8 +111,12 @@ def find(path: str, base: Data, options: Options) -> Findings:
     """
     try:
         source = ImageSource(path)
+        for name, pattern in (("label", options.label_pattern), ("group", options.group_pattern)):
+            with_group(name, pattern or None)
     except UserError as error:
         raise UserError(str(error).removeprefix("data.path: ")) from error
+    except ValueError as error:
+        raise UserError(f"--{name}-pattern {error}") from error
     every = source.names()
     if not every:
         raise UserError(f"there are no images in {path}{_endings(source)}")
@@ -149,13 +153,18 @@ def find(path: str, base: Data, options: Options) -> Findings:
         data["tables"] = [table.name for table in tables.tables] if used else []
     if not used:
         data["ignore"] = ignore + implied_tables(source)  # which would decide
-    values = base.model_dump() | {"path": path}
     lines: list[str] = []
 
     def annotated() -> pd.DataFrame:
         lines.clear()
-        checked = Data.model_validate(values | data)
-        return annotate(ImageSource(path, data["ignore"]), checked, given=parts is not None, say=lines.append)
+        values = base.model_dump()
+        values["data"] |= {"path": path, **data}
+        return annotate(
+            ImageSource(path, data["ignore"]),
+            check_params(values, "start").data,
+            given=parts is not None,
+            say=lines.append,
+        )
 
     said = annotated()
     if few := [] if options.classes else _too_few(said, classes):

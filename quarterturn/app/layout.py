@@ -66,7 +66,8 @@ def name_pattern(names: Sequence[str]) -> tuple[str, list[str | None]] | None:
         found = found_by(pattern, names, "label")
         counts = Counter(normalised_name(label) for label in found if label)
         good = {label for label, count in counts.items() if count > 1 and not _CAMERA.match(label)}
-        if 2 <= len(good) <= len(names) / FEW_IMAGES and 10 * sum(counts[label] for label in good) >= 9 * len(names):
+        total, fitting = counts.total(), sum(counts[label] for label in good)  # names without any are unlabelled
+        if 2 <= len(good) <= total / FEW_IMAGES and 10 * fitting >= 9 * total:
             return pattern, [label if normalised_name(label or "") in good else None for label in found]
     return None
 

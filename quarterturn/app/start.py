@@ -39,7 +39,7 @@ def start(path: str, options: Options) -> None:
     place, options = _with_table(Path(path).expanduser(), options)
     inside = place.resolve().is_relative_to(Path.cwd())
     shown = place.resolve().relative_to(Path.cwd()) if inside else place.resolve()
-    found = find(shown.as_posix(), before.data, options)
+    found = find(shown.as_posix(), before, options)
     recipe = _recipe(found.sizes)
     values = _values(shown, found, recipe)
     lines = [("images", f"{len(found.said):,} in {shown}"), *_summary(found, values)]
@@ -141,9 +141,14 @@ def track(path: Path) -> None:
     Raises:
         UserError: DVC refuses, with its last line.
     """
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo  # takes a second to import
 
-    outs = [Path(out.fs_path) for out in Repo().index.outs if out.protocol == "local"]
+    try:
+        repo = Repo()
+    except DvcException as error:
+        raise UserError(f"params.yaml is written, but DVC cannot track {path}: {one_line(error)}") from error
+    outs = [Path(out.fs_path) for out in repo.index.outs if out.protocol == "local"]
     whole = path.resolve()
     if any(whole == out or whole.is_relative_to(out) for out in outs) or _in_git(path):
         return

@@ -3,7 +3,7 @@
 import difflib
 import re
 import reprlib
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -33,21 +33,15 @@ def _in_weights_folder(path: str | None) -> str | None:
     return path
 
 
-def _with_group(name: str) -> Callable[[str | None], str | None]:
-    """Return a check that a regular expression is one, and has a group ``name``."""
-
-    def check(pattern: str | None) -> str | None:
-        try:
-            fits = pattern is None or name in re.compile(pattern).groupindex
-        except re.error:
-            fits = False
-        if not fits:
-            raise ValueError(
-                f"is {_short(pattern)}; allowed: null, or a regular expression with a group (?P<{name}>...)"
-            )
-        return pattern
-
-    return check
+def with_group(name: str, pattern: str | None) -> str | None:
+    """Return a regular expression; raise a `ValueError` unless it is one, or None, and has a group ``name``."""
+    try:
+        fits = pattern is None or name in re.compile(pattern).groupindex
+    except re.error:
+        fits = False
+    if not fits:
+        raise ValueError(f"is {_short(pattern)}; allowed: null, or a regular expression with a group (?P<{name}>...)")
+    return pattern
 
 
 def _as_text(value: object) -> object:
@@ -55,8 +49,8 @@ def _as_text(value: object) -> object:
 
 
 Text = Annotated[str, Field(min_length=1), BeforeValidator(_as_text)]  # YAML takes the class 7 for a number
-LabelPattern = Annotated[str | None, AfterValidator(_with_group("label"))]
-GroupPattern = Annotated[str | None, AfterValidator(_with_group("group"))]
+LabelPattern = Annotated[str | None, AfterValidator(partial(with_group, "label"))]
+GroupPattern = Annotated[str | None, AfterValidator(partial(with_group, "group"))]
 Column = Text | None
 WeightsPath = Annotated[str | None, AfterValidator(_in_weights_folder)]
 

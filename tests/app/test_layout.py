@@ -1,0 +1,107 @@
+"""Classes and groups by the habits in paths."""
+
+from collections import Counter
+
+import pytest
+
+from quarterturn.app.layout import as_classes, by_value, class_folders, group_pattern, name_pattern
+from quarterturn.ingest.annotations import found_by, part_depth
+
+
+def paths(*folders: str, count: int = 30) -> list[str]:
+    return [f"{folder}/{place}{number}.jpg" for place, folder in enumerate(folders) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        (paths("cat", "dog"), {"cat", "dog"}),
+        (paths("PetImages/Cat", "PetImages/Dog"), {"Cat", "Dog"}),
+        (paths("MT_Crack/Imgs", "MT_Free/Imgs", "MT_Fray/Imgs"), {"MT_Crack", "MT_Free", "MT_Fray"}),
+        (paths("a/only", "b/only"), {"a", "b"}),
+        (paths("0", "1", "10"), {"0", "1", "10"}),
+        (
+            paths("Fruit/Apple/Pink-Lady", "Fruit/Apple/Royal-Gala", "Fruit/Banana"),
+            {"Pink-Lady", "Royal-Gala", "Banana"},
+        ),
+        (paths("site1/cat", "site1/dog", "site2/cat"), {"cat", "dog"}),
+        ([f"{label}/patient{number}/1.png" for label in ("ill", "well") for number in range(60)], {"ill", "well"}),
+        (paths("train/cat", "train/dog", "test/cat", "test/dog"), {"cat", "dog"}),
+        (paths("seg_train/seg_train/sea", "seg_train/seg_train/ice", "seg_test/seg_test/sea"), {"sea", "ice"}),
+        (paths("cat", "dog", "unlabelled/cat", "unlabelled"), {"cat", "dog"}),
+        (paths("images_part_1", "images_part_2"), set()),
+        (paths("photos"), set()),
+        ([f"{number}.jpg" for number in range(40)], set()),
+        ([*paths("holiday"), "1.jpg"], set()),
+    ],
+)
+def test_the_nearest_folder_that_tells_something_is_the_class(names: list[str], classes: set[str]) -> None:
+    found = class_folders(names, part_depth(names))
+    assert set(found) - {None} == classes
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [
+        ("cat.{}.jpg|dog.{}.jpg", {"cat", "dog"}),
+        ("great_pyrenees_{}.jpg|Abyssinian_{}.jpg", {"great_pyrenees", "Abyssinian"}),
+        ("NP{}-1r.jpg|P{}-1r.jpg", {"NP", "P"}),
+        ("benign ({}).png|malignant ({}).png", {"benign", "malignant"}),
+        ("{}_bathroom.jpg|{}_kitchen.jpg", {"bathroom", "kitchen"}),
+        ("IMG_{}.jpg|DSC{}.jpg", None),
+        ("{}.jpg|1{}.jpg", None),
+        ("frame{}.jpg", None),
+    ],
+)
+def test_names_tell_classes_before_or_after_a_number(name: str, classes: set[str] | None) -> None:
+    names = [each.format(1000 + number) for each in name.split("|") for number in range(40)]
+    found = name_pattern(names)
+    assert (None if found is None else set(found[1])) == classes
+
+
+def test_spellings_of_a_class_are_joined_and_numbers_sorted_by_value() -> None:
+    classes, labels, joined = as_classes(["Cat", "cat ", "Cat", "dog", None, "Unlabelled", "Dog  ", "dog"])
+    assert (classes, joined) == (["Cat", "dog"], ["Cat", "Dog", "cat", "dog"])
+    assert Counter(labels) == {"Cat": 3, "dog": 3, "": 2}
+    assert sorted(["10", "9", "b2", "b10", "B1", "0.5"], key=by_value) == ["0.5", "9", "10", "B1", "b2", "b10"]
+
+
+def tracks(pattern: str, per_class: int = 30, frames: int = 3) -> list[str]:
+    return [
+        pattern.format(label=label, track=track, frame=frame, shared=track * 2 + (label == "b"))
+        for label in "ab"
+        for track in range(per_class)
+        for frame in range(frames)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "groups"),
+    [
+        ("{label}/{track:05}_{frame:05}.ppm", 60),  # each folder counts from zero
+        ("{label}/{shared:05}_{frame:05}.ppm", 60),
+        ("{label}{track}-{frame}r.jpg", 30),  # a frame may show both classes
+        ("{label}/{track}.jpg", 0),
+        ("{label}/n0{label}_{track}{frame}.jpg", 0),
+        ("{label}/x_{shared}.jpg", 0),
+    ],
+)
+def test_groups_are_proposed_where_names_say_so(pattern: str, groups: int) -> None:
+    names = tracks(pattern)
+    labels = ["a"] * (len(names) // 2) + ["b"] * (len(names) // 2)
+    found = group_pattern(names, labels)
+    assert (0 if found is None else len(set(found_by(found, names, "group")))) == groups
+
+
+def test_the_rooms_of_a_house_are_a_group() -> None:
+    names = [f"{house}_{room}.jpg" for house in range(1, 40) for room in ("bathroom", "kitchen")]
+    found = group_pattern(names, [name.partition("_")[2] for name in names])
+    assert found is not None
+    assert len(set(found_by(found, names, "group"))) == 39
+
+
+def test_few_groups_or_one_for_each_class_are_none() -> None:
+    few = tracks("{label}/{track:05}_{frame:05}.ppm", per_class=4, frames=30)
+    assert group_pattern(few, [name[0] for name in few]) is None
+    of_class = [f"{label}/n{number}_{frame}.jpg" for number, label in enumerate("ab") for frame in range(60)]
+    assert group_pattern(of_class, [name[0] for name in of_class]) is None

@@ -1,0 +1,58 @@
+"""Masks and examples beside the images are found by their names, and by their pixels where names are the same."""
+
+import pytest
+
+from quarterturn.ingest.companions import companion_patterns, twins
+from quarterturn.ingest.source import is_ignored
+
+
+def companions(names: list[str], masks: str = ".png") -> list[str]:
+    """Return the images that the patterns fit; those with an ending in ``masks`` look like masks."""
+    patterns = companion_patterns(names, lambda name: name.endswith(tuple(masks.split())))
+    return [name for name in names if is_ignored(name, patterns)]
+
+
+IMAGES = [f"{label}/{number}.jpg" for label in ("cat", "dog") for number in range(30)]
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        [name.replace(".jpg", ".png") for name in IMAGES],
+        [name.replace(".jpg", "_mask.png") for name in IMAGES],
+        [name.replace(".jpg", "_mask_1.png") for name in IMAGES[:3]],
+        [name.replace(".jpg", ".segmentation.png") for name in IMAGES],
+        [f"masks/{name}".replace(".jpg", ".png") for name in IMAGES],
+        ["GroundTruth/" + name.replace(".jpg", "_mask.png") for name in IMAGES],
+        ["Examples/example_1.jpg", "docs/overview.jpg"],
+        ["cat/2.bmp"],
+    ],
+)
+def test_companions_are_found_and_nothing_else(beside: list[str]) -> None:
+    assert companions(IMAGES + beside, ".png .bmp") == beside
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["cat/31.png", "dog/32.png"],  # other images
+        [f"mask/{number}.jpg" for number in range(100, 130)],  # a class of that name
+        [f"samples/{number}.jpg" for number in range(100, 130)],  # too many for examples
+        ["cat/white_mask.jpg"],  # without an image of that name
+        ["cat/unmasked.jpg"],
+    ],
+)
+def test_images_that_only_sound_like_companions_stay(others: list[str]) -> None:
+    assert companions(IMAGES + others) == []
+
+
+def test_where_both_of_two_look_like_images_or_both_like_masks_both_stay() -> None:
+    pairs = IMAGES + [name.replace(".jpg", ".png") for name in IMAGES]
+    assert companions(pairs, ".bmp") == []
+    assert companions(pairs, ".png .jpg") == []
+    assert len(twins(pairs)) == len(IMAGES)
+
+
+def test_an_ending_that_images_have_too_is_left_out_by_folder() -> None:
+    names = [*IMAGES, "cat/1.png", "bird/1.png"]
+    assert companions(names) == ["cat/1.png"]
