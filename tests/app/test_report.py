@@ -183,7 +183,9 @@ def test_it_is_written_where_params_or_images_have_changed_since_and_without_git
     table.write_text("\n".join([*lines, lines[1].replace("cat/", "cat/gone-", 1)]) + "\n", "utf-8")
     report(Path("report.html"))
     assert not [text for text in Page(Path("report.html")).texts if "gone" in text]
-    assert Page(Path("report.html")).found["td"].count("none") == 2  # labels of rotation, and the commit
+    assert (
+        Page(Path("report.html")).found["td"].count("none") == 4
+    )  # labels of rotation, the commit, and twice class weights
     set_params(workspace, data__image_size=48)
     report(Path("report.html"))
     page = Page(Path("report.html"))
