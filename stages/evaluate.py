@@ -16,7 +16,7 @@ from quarterturn.core.params import CLASSIFIERS, check_unchanged, load_params
 from quarterturn.data.angles import read_angles
 from quarterturn.data.contact_sheets import draw_mistakes
 from quarterturn.data.datasets import labelled_images
-from quarterturn.data.manifest import FOLDS, fold_numbers, rows_to_test
+from quarterturn.data.manifest import FOLDS, GROUP, fold_numbers, rows_to_test
 from quarterturn.data.pixel_store import Store
 from quarterturn.evaluation.metrics import metrics_of, recommended, verdict
 from quarterturn.evaluation.plots import draw_confusion, draw_overview
@@ -51,7 +51,8 @@ def main() -> None:
     tested = tested_rotations(store.table, test.rows, angles, one_each, params.seed)
     names = store.table["image"].iloc[test.rows].tolist()
     folds = fold_numbers(store.table)[test.rows] if FOLDS in store.table else None
-    predictions = predictions_table(names, test.targets, probabilities, labels, rotated, angles, tested, folds)
+    groups = store.table[GROUP].iloc[test.rows].tolist() if GROUP in store.table else None
+    predictions = predictions_table(names, test.targets, probabilities, labels, rotated, angles, tested, folds, groups)
     write_text(predictions.to_csv(index=False, lineterminator="\n"), METRICS / "predictions.csv")
 
     metrics = metrics_of(predictions, labels, angles)

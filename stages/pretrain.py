@@ -15,7 +15,7 @@ from quarterturn.data.pixel_store import Store
 from quarterturn.training.checkpoint import checkpoints
 from quarterturn.training.curves import curves
 from quarterturn.training.device import prepare
-from quarterturn.training.inference import evaluate
+from quarterturn.training.inference import Scores, evaluate
 from quarterturn.training.loop import Best, Job, fit
 from quarterturn.training.model_file import save_network
 from quarterturn.training.pretraining import rotated_images, rotation_network
@@ -36,7 +36,7 @@ def main() -> None:
         if params.pretrain.epochs > 0:
             best = fit(network, training, validation, job, log)
         else:
-            best = Best(0, *evaluate(network, validation, compute))
+            best = Best(0, Scores(*evaluate(network, validation, compute)))
         size, fingerprint = params.data.image_size, store.fingerprint
         save_network(network, "rotation", names, params.model, size, path, fingerprint, store.grey_range)
         write_json({**best.summary(), "images": len(training)}, "metrics/pretrain.json")

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from quarterturn.app.cli import parser
-from quarterturn.core.params import Params
+from quarterturn.core.params import LEAST_WEIGHT, MOST_WEIGHT, Params
 from tests.rooms import ROOT
 
 FOLDER = ROOT / "docs/reference"
@@ -50,8 +50,11 @@ def describe(field: dict[str, Any]) -> tuple[str, str]:
     if "enum" in field:
         kinds = {"integer" if isinstance(value, int) else "text" for value in field["enum"]}
         return kinds.pop(), ", ".join(map(str, field["enum"]))
-    if "anyOf" in field:  # a value or null
-        kind, _ = describe(field["anyOf"][0])
+    if "anyOf" in field:  # a value or null, or names or a mapping
+        kind, allowed = describe(field["anyOf"][0])
+        if "enum" in field["anyOf"][0]:
+            weights = f"{LEAST_WEIGHT:g} to {MOST_WEIGHT:,}"
+            return f"{kind} or mapping", f"{allowed}, {{CLASS: {weights}}} with every class"
         return f"{kind} or null", "a file in data/weights, null"
     if field["type"] == "array":
         kind, allowed = describe(field["items"])

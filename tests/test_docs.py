@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from quarterturn.evaluation.metrics import metrics_of
+from quarterturn.training.inference import Scores
 from tests.conftest import shell
+from tests.evaluation.test_metrics import ANGLES, LABELS, grouped, unequal_table
 from tests.reference import FOLDER, commands
 from tests.rooms import ROOT
 
@@ -38,6 +41,8 @@ def test_every_metric_is_described_and_no_other(finished: Path, finished_few: Pa
     own = [path.name for path in (finished_few / "metrics").glob("*.json") if path.name != STUDY.name]
     paths = [folder / "metrics" / name for folder in (finished, finished_few) for name in own]
     there = {name for path in paths for name in keys(json.loads(path.read_text("utf-8")))}
+    there |= {*keys(metrics_of(grouped(unequal_table(), 10), LABELS, ANGLES))}  # only some runs have groups and these
+    there |= {f"validation.{name}" for name in Scores(0.5, 0.7, 0.5).summary()}
     there |= {re.sub(ARM, "", key) for key in json.loads(STUDY.read_text("utf-8"))}
     assert there == described
 

@@ -122,6 +122,14 @@ def test_a_recommended_baseline_is_trained_on_every_label_without_rotation(monke
     assert "rotated" not in card
     assert "| baseline.epochs |" in card
     assert "| transfer.epochs |" not in card
+    assert "balanced accuracy" not in card
+    metrics = read_json(Path("metrics/evaluate.json"))
+    figures = {"balanced_accuracy": 0.5, "balanced_accuracy_low": 0.4, "balanced_accuracy_high": 0.6, "macro_f1": 0.45}
+    metrics["baseline"] |= figures
+    write_json(metrics, Path("metrics/evaluate.json"))
+    run_stages("card")
+    card = Path("final/model-card.md").read_text("utf-8")
+    assert "| balanced accuracy | 0.500, 95 % interval [0.400, 0.600] |\n| macro F1 | 0.450 |\n| ROC AUC |" in card
 
 
 @pytest.mark.parametrize("stage", ["final", "card"])

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from quarterturn.app.report import report
 from quarterturn.core.errors import UserError, run
 from quarterturn.data.manifest import read_table, used_rows, write_table
 from quarterturn.evaluation.metrics import metrics_of
@@ -333,6 +334,45 @@ def test_many_classes_grey_images_and_one_angle_each(workspace: Path) -> None:
     metrics = json.loads(Path("metrics/evaluate.json").read_text("utf-8"))
     assert list(metrics["transfer"]["confusion_matrix"]) == ["ant", "bee", "cow"]
     assert list(metrics["rotation"]["confusion_matrix"]) == ["90", "180"]
+
+
+@pytest.mark.parametrize("project", ["workspace", "few"])
+def test_unequal_classes_in_groups_go_through_all_stages(project: str, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(project)
+    make_images(folder / "data/uneven", {"cat": 45, "dog": 15, "": 70})
+    set_params(folder, data__path="data/uneven", transfer__trainable="head", transfer__class_weights="balanced")
+    set_params(folder, baseline__class_weights={"cat": 1, "dog": 3})
+    run_stages("split", "rotate_augment")
+    table = read_table("outputs/split/images.csv")
+    number = table["image"].str.extract(r"(\d+)\.png")[0].astype(int)
+    table["group"] = np.where(number % 15 == 0, "", table["label"] + (number // 5).astype(str))
+    write_table(table, "outputs/split/images.csv")
+    run_stages("pretrain", "transfer", "baseline", "evaluate")
+
+    metrics = json.loads(Path("metrics/evaluate.json").read_text("utf-8"))
+    tested = pd.read_csv("metrics/predictions.csv", dtype=str, keep_default_na=False)
+    found = tested.merge(table, on="image", suffixes=("", "_table"))
+    assert found["group"].tolist() == found["group_table"].tolist()
+    alone = tested.loc[tested["group"] == "", "image"].nunique()
+    assert metrics["groups"] == tested.loc[tested["group"] != "", "group"].nunique() + alone
+    validation = {}
+    for name in ("transfer", "baseline"):
+        values = metrics[name]
+        assert values["balanced_accuracy"] == pytest.approx(np.mean([*values["recall"].values()]), abs=1e-5)
+        assert values["balanced_accuracy_low"] <= values["balanced_accuracy"] <= values["balanced_accuracy_high"]
+        validation[name] = json.loads(Path(f"metrics/{name}.json").read_text("utf-8"))["validation"]
+        assert validation[name].keys() == {"accuracy", "loss", "balanced_accuracy"}
+    assert metrics["recommended"] == max(
+        validation, key=lambda name: (validation[name]["balanced_accuracy"], -validation[name]["loss"])
+    )
+    sentence = Path("metrics/verdict.txt").read_text("utf-8")
+    assert f"images in {metrics['groups']} groups" in sentence
+    assert "balanced accuracy: transfer " in sentence
+    report(Path("report.html"))
+    page = Path("report.html").read_text("utf-8")
+    for name in ("transfer", "baseline"):
+        figures = [f"{metrics[name][f'balanced_accuracy{end}']:.3f}" for end in ("", "_low", "_high")]
+        assert "<td>{} [{}, {}]</td><td>{:.3f}</td>".format(*figures, metrics[name]["macro_f1"]) in page
 
 
 def test_the_wrong_python_is_told_in_one_line(workspace: Path) -> None:

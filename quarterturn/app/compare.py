@@ -11,6 +11,8 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from dvc.api import DVCFileSystem
 from dvc.exceptions import DvcException
@@ -22,8 +24,10 @@ from quarterturn.app.pages import render
 from quarterturn.core.dvc_lock import LOCK, PARAMS, as_mapping, changed_params, differences, leaves, param, stages_of
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import CLASSIFIERS, YAML_ERRORS
+from quarterturn.data.manifest import GROUP
 from quarterturn.evaluation.cv_intervals import compare_folds
 from quarterturn.evaluation.intervals import PairedComparison, compare_paired
+from quarterturn.evaluation.metrics import groups_of
 
 PREDICTIONS = "metrics/predictions.csv"
 ABSENT = "–"
@@ -168,6 +172,9 @@ def paired_tests(first: Revision, second: Revision) -> tuple[list[str], list[str
     folds, repeats = plans[0]
     key = ["image", "repeat"] if folds else ["image"]
     answers = [table[[*key, "actual", *CLASSIFIERS]] for table in tables]
+    groups = next((table[[*key, GROUP]] for table in reversed(tables) if GROUP in table), None)
+    if groups is not None:
+        answers[0] = answers[0].merge(groups, on=key)  # each image of both has one
     both = answers[0].merge(answers[1], on=key, suffixes=("_old", "_new"), validate="one_to_one")
     warnings = _differing_tests(*(len(table) // repeats for table in (both, *tables)))
     if first.data() != second.data() and not both.empty:
@@ -178,25 +185,39 @@ def paired_tests(first: Revision, second: Revision) -> tuple[list[str], list[str
         both = both[~relabelled]
     if both.empty:
         return [], warnings
+    rows = groups_of(both)
+    numbers = None if rows is None else rows[::repeats]
     tests = []
     for name in CLASSIFIERS:
         before, after = (
             (both[f"{name}_{which}"] == both[f"actual_{which}"]).to_numpy().reshape(-1, repeats)
             for which in ("old", "new")
         )
-        found = compare_folds(after, before, folds) if folds else compare_paired(after[:, 0], before[:, 0])
+        found = (
+            compare_folds(after, before, folds, numbers)
+            if folds
+            else compare_paired(after[:, 0], before[:, 0], numbers)
+        )
         same = bool((both[f"{name}_old"] == both[f"{name}_new"]).all())
-        tests.append(_sentence(name, found, len(before), cross_validated=folds > 0, same=same))
+        tests.append(_sentence(name, found, len(before), numbers, cross_validated=folds > 0, same=same))
     return tests, warnings
 
 
-def _sentence(name: str, found: PairedComparison, images: int, cross_validated: bool, same: bool) -> str:
+def _sentence(
+    name: str,
+    found: PairedComparison,
+    images: int,
+    groups: npt.NDArray[np.int64] | None,
+    cross_validated: bool,
+    same: bool,
+) -> str:
     """Return a sentence such as "transfer: +1.8 points [+0.4, +3.1], 620 shared test images, McNemar p = 0.012"."""
     if same:
         return f"{name}: the same answers on all {images:,} shared test images"
     points = [f"{100 * value:+.1f}" for value in (found.difference, found.low, found.high)]
     what = f"{points[0]} points [{points[1]}, {points[2]}]"
-    kind = "shared images, cross-validated" if cross_validated else "shared test images"
+    grouped = "" if groups is None else f" in {len(np.unique(groups)):,} groups"
+    kind = f"shared images{grouped}, cross-validated" if cross_validated else f"shared test images{grouped}"
     how = f"{images:,} {kind}, McNemar p = {found.mcnemar_p:.2g}"
     return f"{name}: {what}, {how}" if found.shown else f"{name}: no difference shown, {what}, {how}"
 

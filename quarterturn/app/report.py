@@ -22,7 +22,9 @@ from quarterturn.core.files import atomic, check_output, read_json, read_text
 from quarterturn.core.params import CLASSIFIERS, load_params
 from quarterturn.data.manifest import DUPLICATE, NEAR_DUPLICATE, PARTS, REJECTED, read_table
 from quarterturn.data.pixel_store import Store
+from quarterturn.evaluation.clusters import effective_fraction
 from quarterturn.evaluation.intervals import accuracy_interval
+from quarterturn.evaluation.metrics import groups_of
 from quarterturn.evaluation.plots import MOST_COUNTED
 
 METRICS, OUTPUTS = Path("metrics"), Path("outputs")
@@ -83,7 +85,7 @@ def report(output: Path, against: str | None = None) -> None:
         ],
         against=against,
         comparison=comparison,
-        angles=angles(metrics["rotation"]["confusion_matrix"]),
+        angles=angles(metrics["rotation"]["confusion_matrix"], here.predictions),
         curves=curves(METRICS / "curves"),
         savings=[
             embedded(path, "accuracy over labels") for path in sorted(Path().glob("studies/label_efficiency/*.png"))
@@ -143,12 +145,20 @@ def _asked(predictions: pd.DataFrame) -> set[tuple[str, str, str]]:
     return set(zip(predictions["image"], predictions["actual"], repeats, strict=True))
 
 
-def angles(confusion: Matrix) -> list[tuple[str, int, int, float, float, float]]:
-    """Return for each angle: correct predictions, their total, accuracy, and its 95 % interval."""
-    rows = []
+def angles(confusion: Matrix, predictions: pd.DataFrame) -> list[tuple[str, int, int, float, float, float]]:
+    """Return for each angle: correct predictions, their total, accuracy, and its 95 % interval.
+
+    Where ``predictions`` have groups, the interval takes into account that images of a group are alike.
+    """
+    rows, groups = [], groups_of(predictions)
     for angle, row in confusion.items():
         right, count = row[angle], sum(row.values())
-        low, high = accuracy_interval(right / count, count) if count else (0.0, 1.0)
+        fraction = 1.0
+        if groups is not None and count:
+            answers = predictions[f"rotation_{angle}"]
+            asked = (answers != "").to_numpy()
+            fraction = effective_fraction((answers[asked] == angle).to_numpy() - right / count, groups[asked])
+        low, high = accuracy_interval(right / count, count * fraction) if count else (0.0, 1.0)
         rows.append((angle, right, count, right / max(count, 1), low, high))
     return rows
 

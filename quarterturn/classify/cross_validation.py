@@ -14,6 +14,7 @@ from quarterturn.data.datasets import LabelledImages, labelled_images
 from quarterturn.data.manifest import class_indices, fold_numbers, label_subset, rows_to_test
 from quarterturn.data.pixel_store import Store
 from quarterturn.training.device import Compute
+from quarterturn.training.inference import Scores
 from quarterturn.training.loop import batches
 from quarterturn.training.network import Network
 
@@ -85,7 +86,7 @@ def cross_validate(
         name: of the stage.
 
     Returns:
-        The last network, which no figure describes; for metrics/NAME.json, accuracy and loss of all held-out folds as
+        The last network, which no figure describes; for metrics/NAME.json, the scores of all held-out folds as
         `validation`, the `labels` of a training that was tested, on average, and the `final_labels`; and
         probabilities, (images, repeats, classes), of `rows_to_test`, each by a network that has not seen the image.
     """
@@ -104,13 +105,18 @@ def cross_validate(
         held_out[np.searchsorted(rows, each.tested), each.repeat] = probabilities
     share = label_subset(store.table, plan.label_fraction, labels, key)
     used = round(float(np.mean([len(each.training) for each in planned])))
-    accuracy, loss = _accuracy_and_loss(held_out, class_indices(store.table, rows, labels))
-    summary = {"validation": {"accuracy": accuracy, "loss": loss}, "labels": used, "final_labels": len(share)}
+    scores = _scores(held_out, class_indices(store.table, rows, labels), balanced=plan.class_weights != "none")
+    summary = {"validation": scores.summary(), "labels": used, "final_labels": len(share)}
     return trained(share, seed), summary, held_out
 
 
-def _accuracy_and_loss(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[np.int64]) -> tuple[float, float]:
-    """Return accuracy and mean cross-entropy, nats, over all images and repeats."""
+def _scores(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[np.int64], balanced: bool) -> Scores:
+    """Return the scores over all images and repeats."""
     of_target = np.take_along_axis(probabilities, targets[:, None, None], axis=2)
     right = probabilities.argmax(axis=2) == targets[:, None]
-    return float(right.mean()), float(-np.log(of_target.clip(min=10.0**-DECIMALS)).mean())
+    losses = -np.log(of_target.clip(min=10.0**-DECIMALS))
+    if not balanced:
+        return Scores(float(right.mean()), float(losses.mean()))
+    of_classes = [targets == number for number in np.unique(targets)]
+    recalls, means = ([values[chosen].mean() for chosen in of_classes] for values in (right, losses))
+    return Scores(float(right.mean()), float(np.mean(means)), float(np.mean(recalls)))

@@ -36,7 +36,7 @@ def attach_hidden_head(
         torch.manual_seed(job.seed)
         head = Head(make_head(model, frozen.ends[-1], outputs))
     if validation is None:
-        fit_all_epochs(head, cross_entropy_of(head, known, job.compute), len(known), job)
+        fit_all_epochs(head, cross_entropy_of(head, known, job.compute, job.class_weights), len(known), job)
         summary: dict[str, object] = {}
     else:
         summary = fit(head, known, Features.of(frozen, validation), job, log).summary()

@@ -9,15 +9,16 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from quarterturn.classify.frozen_features import FrozenFeatures, frozen_features
 from quarterturn.data.datasets import LabelledImages
+from quarterturn.training.inference import Scores
 from quarterturn.training.loop import Job, print_cost
 from quarterturn.training.network import Network
 
@@ -29,18 +30,17 @@ INNER_FOLDS = 5  # of the cross-validation within the training labels; fewer whe
 class Probe:
     """Describe a probe that was chosen: its block, from 1, its grid and penalty, and how it did on held-out images.
 
-    Accuracy and loss (mean cross-entropy, nats) are those of validation, or of cross-validation.
+    The scores are those of validation, or of cross-validation.
     """
 
     block: int
     grid: int
     penalty: float
-    accuracy: float
-    loss: float
+    scores: Scores
 
     def summary(self) -> dict[str, object]:
         """Return the figures as they stand in metrics/NAME.json."""
-        return {"validation": {"accuracy": self.accuracy, "loss": self.loss}, "penalty": self.penalty}
+        return {"validation": self.scores.summary(), "penalty": self.penalty}
 
 
 def attach_probe(
@@ -53,8 +53,8 @@ def attach_probe(
 ) -> Probe:
     """Put a linear head for ``outputs`` classes on ``network``, in place; its backbone stays as it is.
 
-    Features are standardised by those of the training images. Block, grid and penalty are those with the best accuracy
-    on ``validation``, then the lowest loss; without validation images, on the training images by stratified
+    Features are standardised by those of the training images. Block, grid and penalty are those with the best
+    scores (`Scores.better_than`) on ``validation``; without validation images, on the training images by stratified
     cross-validation.
 
     Args:
@@ -62,7 +62,7 @@ def attach_probe(
         training: images that the head is fitted to.
         validation: images to choose by, or None.
         outputs: number of classes.
-        job: name and seed.
+        job: name, seed, and weights of the classes.
         frozen: features of all of these images, if they have been computed.
     """
     started = time.monotonic()
@@ -70,7 +70,7 @@ def attach_probe(
         rows = np.concatenate([training.rows, *([] if validation is None else [validation.rows])])
         frozen = frozen_features(network, training.pixels, rows, job.compute)
     with threadpool_limits(1):  # small products wait for threads longer than they take
-        probe, head = _best_probe(frozen, training, validation, outputs, job.seed)
+        probe, head = _best_probe(frozen, training, validation, outputs, job)
     network.attach(head, probe.block, probe.grid)
     network.eval()
     print_cost(job.name, started, len(training) + (len(validation) if validation else 0), job.compute)
@@ -78,10 +78,10 @@ def attach_probe(
 
 
 def _best_probe(
-    frozen: FrozenFeatures, training: LabelledImages, validation: LabelledImages | None, outputs: int, seed: int
+    frozen: FrozenFeatures, training: LabelledImages, validation: LabelledImages | None, outputs: int, job: Job
 ) -> tuple[Probe, nn.Linear]:
     """Return the probe that is preferred, and its head on plain features."""
-    targets = torch.from_numpy(training.targets)
+    targets, weights = torch.from_numpy(training.targets), job.class_weights
     expected = targets if validation is None else torch.from_numpy(validation.targets)
     best: Probe | None = None
     for place, (block, grid) in enumerate(frozen.places):
@@ -97,16 +97,15 @@ def _best_probe(
             held_out = held_out if basis is None else held_out @ basis
         for penalty in PENALTIES:
             if held_out is None:
-                logits = out_of_fold_logits(reduced, targets, penalty, outputs, seed)
+                logits = out_of_fold_logits(reduced, targets, penalty, outputs, job.seed, weights, training.groups)
             else:
-                logits = fit_logistic(reduced, targets, penalty, outputs)(held_out).detach()
-            accuracy = (logits.argmax(1) == expected).double().mean().item()
-            probe = Probe(block, grid, penalty, accuracy, F.cross_entropy(logits, expected).item())
-            if best is None or (probe.accuracy, -probe.loss) > (best.accuracy, -best.loss):
-                best, chosen = probe, (scale, reduced, basis)
+                logits = fit_logistic(reduced, targets, penalty, outputs, weights)(held_out).detach()
+            scores = Scores.of(logits, expected, balanced=weights is not None)
+            if best is None or scores.better_than(best.scores):
+                best, chosen = Probe(block, grid, penalty, scores), (scale, reduced, basis)
     assert best is not None
     scale, reduced, basis = chosen
-    head = fit_logistic(reduced, targets, best.penalty, outputs)
+    head = fit_logistic(reduced, targets, best.penalty, outputs, weights)
     return best, scale.fold(head if basis is None else _lifted(head, basis))
 
 
@@ -119,40 +118,64 @@ def _lifted(head: nn.Linear, basis: Tensor) -> nn.Linear:
     return lifted
 
 
-def out_of_fold_logits(features: Tensor, targets: Tensor, penalty: float, outputs: int, seed: int) -> Tensor:
-    """Return logits, (n, outputs), for every image, by a head that was fitted without it.
+def out_of_fold_logits(
+    features: Tensor,
+    targets: Tensor,
+    penalty: float,
+    outputs: int,
+    seed: int,
+    weights: Tensor | None = None,
+    groups: npt.NDArray[np.int64] | None = None,
+) -> Tensor:
+    """Return logits, (n, outputs), for every image, by a head that was fitted without it, and without its group.
 
-    Where a class has a single label, nothing can be held out: the logits are then all zero.
+    Where a class has a single label, or all of its labels are in one group, nothing can be held out: the logits are
+    then all zero. So are those of a fold outside which a class has no label, as uneven groups may have it.
+
+    Args:
+        features, targets, penalty, outputs, weights: as for `fit_logistic`.
+        seed: of the folds.
+        groups: (n,) int64; images of a group are in the same fold.
     """
-    folds = min(INNER_FOLDS, int(torch.bincount(targets, minlength=outputs).min()))
+    numbers = np.arange(len(targets)) if groups is None else groups
+    of_class = [len(np.unique(numbers[targets.numpy() == number])) for number in range(outputs)]
+    folds = min(INNER_FOLDS, *of_class)
     logits = torch.zeros(len(targets), outputs)
     if folds < 2:
         return logits
-    splits = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32).split(targets, targets)
+    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splits = splitter(folds, shuffle=True, random_state=seed % 2**32).split(targets, targets, groups)
     for fitted, tested in ((torch.from_numpy(one), torch.from_numpy(other)) for one, other in splits):
-        head = fit_logistic(features[fitted], targets[fitted], penalty, outputs)
-        logits[tested] = head(features[tested]).detach()
+        if len(targets[fitted].unique()) == outputs:
+            head = fit_logistic(features[fitted], targets[fitted], penalty, outputs, weights)
+            logits[tested] = head(features[tested]).detach()
     return logits
 
 
-def fit_logistic(features: Tensor, targets: Tensor, penalty: float, classes: int) -> nn.Linear:
+def fit_logistic(
+    features: Tensor, targets: Tensor, penalty: float, classes: int, weights: Tensor | None = None
+) -> nn.Linear:
     """Fit an L2-regularised logistic regression by scikit-learn's LBFGS.
 
-    It minimises the mean cross-entropy plus ``penalty`` / 2 · ‖W‖²; the intercept is not penalised.
+    It minimises the mean cross-entropy, weighted by class if there are weights, plus ``penalty`` / 2 · ‖W‖²; the
+    intercept is not penalised.
 
     Args:
         features: (n, width) float32, standardised.
         targets: (n,) int64 class indices; every class occurs.
         penalty: above 0.
         classes: number of classes.
+        weights: of the classes, (classes,) float32; None: each image counts the same.
 
     Returns:
         A linear layer from ``width`` features to ``classes`` logits.
     """
     # With two classes scikit-learn fits one row of weights, w, which stands for (-w/2, w/2): half of ‖w‖².
     scale = 2 if classes == 2 else 1
-    model = LogisticRegression(C=scale / (penalty * len(targets)), tol=1e-5, max_iter=10_000)
-    model.fit(features.numpy(), targets.numpy())
+    of_images = None if weights is None else weights[targets].double().numpy()
+    total = len(targets) if of_images is None else float(of_images.sum())
+    model = LogisticRegression(C=scale / (penalty * total), tol=1e-5, max_iter=10_000)
+    model.fit(features.numpy(), targets.numpy(), of_images)
     weight, bias = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
     if classes == 2:
         weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2

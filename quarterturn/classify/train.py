@@ -1,11 +1,14 @@
 """Training a classifier: from scratch, or from pretrained features that are fine-tuned or frozen."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from quarterturn.classify.cross_validation import cross_validate
 from quarterturn.classify.frozen_features import CACHE, FrozenFeatures, frozen_features
@@ -79,7 +82,8 @@ def train_classifier(
     rows = label_subset(store.table, plan.label_fraction, labels, key)
     training = labelled_images(store.pixels, store.table, rows, labels)
     validation = labelled_images(store.pixels, store.table, rows_of(store.table, VAL), labels)
-    job = Job(name, plan, params.augmentation, seed, compute, saved.next())
+    weights = class_weights(plan, training.targets, labels)
+    job = Job(name, plan, params.augmentation, seed, compute, saved.next(), weights)
     if plan.trainable == "head":
         network, summary = frozen_classifier(pretrained, training, validation, params, job, log, frozen)
     else:
@@ -104,12 +108,33 @@ def fit_without_validation(
     Fine-tuned and from scratch, it has the weights after the last epoch; frozen, block and penalty are chosen by
     cross-validation within ``training``. Arguments as for `train_classifier`.
     """
-    job = Job(name, plan, params.augmentation, seed, compute, checkpoint)
+    weights = class_weights(plan, training.targets, params.data.labels)
+    job = Job(name, plan, params.augmentation, seed, compute, checkpoint, weights)
     if plan.trainable == "head":
         return frozen_classifier(pretrained, training, None, params, job, lambda *_: None, frozen)[0]
     network = starting_network(params, training, pretrained, seed)
-    fit_all_epochs(network, cross_entropy_of(network, training, compute), len(training), job)
+    fit_all_epochs(network, cross_entropy_of(network, training, compute, weights), len(training), job)
     return network
+
+
+def class_weights(plan: ClassifierPlan, targets: npt.NDArray[np.int64], labels: Sequence[str]) -> Tensor | None:
+    """Return the weights of the classes in the loss of one training, (classes,) float32; None: each image counts 1.
+
+    Balanced weights are those of King and Zeng (Political Analysis 9:137, 2001): images / (classes · images of the
+    class), counted among the training labels alone.
+
+    Args:
+        plan: section of params.yaml.
+        targets: (n,) class indices of the training labels; every class occurs.
+        labels: names of the classes.
+    """
+    if plan.class_weights == "none":
+        return None
+    if plan.class_weights == "balanced":
+        weights = len(targets) / (len(labels) * np.bincount(targets, minlength=len(labels)))
+    else:
+        weights = np.array([plan.class_weights[label] for label in labels])
+    return torch.from_numpy(weights).float()
 
 
 def starting_network(params: Params, training: LabelledImages, pretrained: Network | None, seed: int) -> Network:

@@ -48,10 +48,30 @@ def _as_text(value: object) -> object:
     return str(value) if type(value) in (int, float) else value
 
 
+LEAST_WEIGHT, MOST_WEIGHT = 0.001, 1000  # of a class; far enough apart, and exact enough as float32
+
+
+def _as_class_weights(value: object) -> object:
+    """Return the names of the classes as text and their weights as floats; that all are named is checked later."""
+    if isinstance(value, str) and value in ("none", "balanced"):
+        return value
+    if isinstance(value, dict):
+        weights = {_as_text(name): weight for name, weight in value.items()}
+        if all(isinstance(name, str) and _is_weight(weight) for name, weight in weights.items()):
+            return {name: float(weight) for name, weight in weights.items()}
+    allowed = f"none, balanced, or for each class its weight, {LEAST_WEIGHT:g} to {MOST_WEIGHT:,}"
+    raise ValueError(f"is {_short(value)}; allowed: {allowed}")
+
+
+def _is_weight(value: Any) -> bool:
+    return type(value) in (int, float) and LEAST_WEIGHT <= value <= MOST_WEIGHT
+
+
 Text = Annotated[str, Field(min_length=1), BeforeValidator(_as_text)]  # YAML takes the class 7 for a number
 LabelPattern = Annotated[str | None, AfterValidator(partial(with_group, "label"))]
 GroupPattern = Annotated[str | None, AfterValidator(partial(with_group, "group"))]
 Column = Text | None
+ClassWeights = Annotated[Literal["none", "balanced"] | dict[str, float], BeforeValidator(_as_class_weights)]
 WeightsPath = Annotated[str | None, AfterValidator(_in_weights_folder)]
 
 
@@ -232,6 +252,10 @@ class ClassifierPlan(StartingPlan):
 
     label_fraction: Fraction = Field(description="fraction of the training labels to use")
     trainable: Literal["head", "all"] = Field(description="head: features frozen; all: all layers are trained")
+    class_weights: ClassWeights = Field(
+        description="weights of the classes in the loss; balanced: each class counts the same; {CLASS: weight}: each"
+        " class of data.labels as given. Unless none, epoch, block and penalty are chosen by balanced accuracy"
+    )
 
 
 class Transfer(ClassifierPlan):
@@ -264,6 +288,17 @@ class Params(Section):
             if plan.batch_norm == "frozen" and plan.weights is None:
                 raise ValueError(
                     f"{name}.batch_norm is frozen, but {name}.weights is null: random weights have no statistics"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def weights_name_the_classes(self) -> Self:
+        for name in CLASSIFIERS:
+            weights = getattr(self, name).class_weights
+            if isinstance(weights, dict) and weights.keys() != {*self.data.labels}:
+                raise ValueError(
+                    f"{name}.class_weights is {_short(weights)}; allowed: none, balanced, or a weight for each class"
+                    f" of data.labels, {_short(self.data.labels)}"
                 )
         return self
 

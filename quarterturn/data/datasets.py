@@ -12,7 +12,7 @@ from torch import Tensor
 
 from quarterturn.core.params import Augmentation
 from quarterturn.data.augmentation import augment
-from quarterturn.data.manifest import class_indices
+from quarterturn.data.manifest import GROUP, class_indices, group_numbers
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.data.rotation import rotate_all, rotate_each
 
@@ -50,11 +50,15 @@ class Examples(Protocol):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Pair stored images with their classes; ``rows`` and ``targets`` are (n,) int64."""
+    """Pair stored images with their classes; ``rows``, ``targets`` and ``groups`` are (n,) int64.
+
+    Images of the same group, such as a patient, have the same number in ``groups``; None: there are no groups.
+    """
 
     pixels: Pixels
     rows: npt.NDArray[np.int64]
     targets: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -99,8 +103,9 @@ class RotatedImages:
 def labelled_images(
     pixels: Pixels, table: pd.DataFrame, rows: npt.NDArray[np.int64], labels: Sequence[str]
 ) -> LabelledImages:
-    """Return the given rows of the store with their classes, as indices into ``labels``."""
-    return LabelledImages(pixels, rows, class_indices(table, rows, labels))
+    """Return the given rows of the store with their classes, as indices into ``labels``, and the table's groups."""
+    groups = group_numbers(table[GROUP].iloc[rows]) if GROUP in table else None
+    return LabelledImages(pixels, rows, class_indices(table, rows, labels), groups)
 
 
 def images_at(pixels: Pixels, rows: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> Tensor:

@@ -1,6 +1,6 @@
 """The table of images: one row per file, and the rows that each step may use."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,16 @@ def class_indices(table: pd.DataFrame, rows: npt.NDArray[np.int64], labels: Sequ
     """Return the index in ``labels`` of each row's class, (n,) int64."""
     index = {label: number for number, label in enumerate(labels)}
     return np.array([index[label] for label in table["label"].to_numpy()[rows]], dtype=np.int64)
+
+
+def group_numbers(names: Iterable[str]) -> npt.NDArray[np.int64]:
+    """Return a number for each image's group, from 0, (n,) int64; each image without a group, "", has its own."""
+    known: dict[str, int] = {}
+    numbers = [known.setdefault(name, len(known)) if name else -1 for name in names]
+    result = np.array(numbers, dtype=np.int64)
+    alone = result < 0
+    result[alone] = len(known) + np.arange(alone.sum())
+    return result
 
 
 def fold_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
-from quarterturn.evaluation.intervals import LEVEL, PairedComparison, tango_interval
+from quarterturn.evaluation.intervals import LEVEL, PairedComparison, mcnemar_p, paired_fraction, tango_interval
 
 POWER = 0.8  # probability with which a true difference should be detected
 NEARLY_ZERO, WORTH_TELLING = 0.01, 0.05  # differences of accuracy; below the first, power is computed for the second
@@ -40,7 +40,12 @@ class FoldComparison(PairedComparison):
     labels_needed: int
 
 
-def compare_folds(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], folds: int) -> FoldComparison:
+def compare_folds(
+    first: npt.NDArray[np.bool_],
+    second: npt.NDArray[np.bool_],
+    folds: int,
+    groups: npt.NDArray[np.int64] | None = None,
+) -> FoldComparison:
     """Compare two classifiers by which images they classified correctly.
 
     The interval and p are those of `compare_paired` (Tango's; McNemar's exact test) for `effective_images` images with
@@ -54,14 +59,15 @@ def compare_folds(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], f
         first: (images, repeats) bool, correct or not.
         second: the same for the second classifier.
         folds: number of folds.
+        groups: (images,) groups of images that may be alike, each in one fold. Trainings that overlap raise the
+            variance of one test by a factor, and groups raise that variance itself, so both reductions apply.
     """
     images, repeats = first.shape
-    count = effective_images(images, folds, repeats)
+    count = effective_images(images, folds, repeats) * paired_fraction(first, second, groups)
     only_first, only_second = float((first & ~second).mean()), float((~first & second).mean())
     difference = only_first - only_second
     low, high = tango_interval(only_first * count, only_second * count, count)
-    wins, losses = round(only_first * count), round(only_second * count)
-    p = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    p = mcnemar_p(only_first * count, only_second * count)
     to_tell = abs(difference) if abs(difference) >= NEARLY_ZERO else WORTH_TELLING
     # The discordant proportion is at least as large as the difference.
     variance = max(only_first + only_second, to_tell) - to_tell**2

@@ -9,6 +9,8 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_auc_score
 
+from quarterturn.evaluation.clusters import effective_fraction
+
 LEVEL = 0.95  # confidence level of all intervals
 
 
@@ -42,33 +44,60 @@ def accuracy_interval(accuracy: float, count: float) -> tuple[float, float]:
     return max(min(centre - half, accuracy), 0.0), min(max(centre + half, accuracy), 1.0)  # despite rounding
 
 
-def clustered_interval(correct: npt.NDArray[np.bool_]) -> tuple[float, float]:
+def clustered_interval(
+    correct: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64] | None = None
+) -> tuple[float, float]:
     """Return a 95 % interval of an accuracy over images that were tested several times each, (images, times) bool.
 
     Results for one image are correlated. Wilson's interval is therefore computed for the effective sample size (Kish,
-    1965), limited to between the number of images and the number of results.
+    1965), limited to between the number of images and the number of results. With ``groups``, (images,), results for
+    images of a group are correlated too: it is then that of `effective_fraction`, if that is smaller.
     """
     images, times = correct.shape
     accuracy = float(correct.mean())
     variance_of_mean = float(correct.mean(axis=1).var()) / images
     effective = accuracy * (1 - accuracy) / variance_of_mean if variance_of_mean > 0 else images
     count = min(max(effective, images), images * times)
+    if groups is not None:
+        count = min(count, correct.size * effective_fraction((correct - accuracy).ravel(), groups.repeat(times)))
     return accuracy_interval(accuracy, count)
 
 
-def compare_paired(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> PairedComparison:
+def compare_paired(
+    first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64] | None = None
+) -> PairedComparison:
     """Compare two classifiers by which images, (n,) bool each, they classified correctly.
 
     The interval inverts Tango's score test (Statistics in Medicine 17:891, 1998). McNemar's exact p is that of a
-    two-sided binomial test on the images that only one of the two classified correctly.
+    two-sided binomial test on the images that only one of the two classified correctly. With ``groups``, (n,), both are
+    computed for the number of independent images with the same proportions; for p, the counts are rounded.
     """
     count = len(first)
     only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
     difference = (only_first - only_second) / count
-    low, high = tango_interval(only_first, only_second, count)
-    discordant = only_first + only_second
-    p = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
-    return PairedComparison(difference, low, high, p)
+    fraction = paired_fraction(first, second, groups)
+    low, high = tango_interval(only_first * fraction, only_second * fraction, count * fraction)
+    return PairedComparison(difference, low, high, mcnemar_p(only_first * fraction, only_second * fraction))
+
+
+def paired_fraction(
+    first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64] | None
+) -> float:
+    """Return how many independent images an image counts for in the difference of two accuracies.
+
+    Args:
+        first: (n,) or (n, repeats) bool, correct or not.
+        second: the same for the second classifier.
+        groups: (n,) group of each image; None: images are independent.
+    """
+    differences = first.astype(np.float64) - second
+    return effective_fraction(differences - differences.mean(), groups)
+
+
+def mcnemar_p(only_first: float, only_second: float) -> float:
+    """Return the p of McNemar's exact test from the numbers of pairs in which only one succeeded, rounded."""
+    wins, losses = round(only_first), round(only_second)
+    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def tango_interval(only_first: float, only_second: float, count: float) -> tuple[float, float]:

@@ -5,9 +5,13 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from quarterturn.core.params import CLASSIFIERS
+from quarterturn.data.manifest import GROUP, group_numbers
+from quarterturn.evaluation.balance import balanced_metrics, unequal
+from quarterturn.evaluation.clusters import effective_fraction
 from quarterturn.evaluation.cv_intervals import compare_folds, effective_images
 from quarterturn.evaluation.intervals import (
     PairedComparison,
@@ -26,7 +30,9 @@ def metrics_of(predictions: pd.DataFrame, labels: Sequence[str], angles: Sequenc
     """Return the content of metrics/evaluate.json, except the numbers of labels, from metrics/predictions.csv.
 
     With folds, every image and repeat counts; see `quarterturn.evaluation.cv_intervals` for the intervals. The ROC AUC
-    is then the mean over folds, since probabilities of different networks must not be ranked together.
+    is then the mean over folds, since probabilities of different networks must not be ranked together. With groups,
+    intervals are those of `quarterturn.evaluation.clusters`. Where the classes differ in size (`unequal`), each
+    classifier has its balanced accuracy too.
 
     Args:
         predictions: table as made by `predictions_table`.
@@ -35,24 +41,39 @@ def metrics_of(predictions: pd.DataFrame, labels: Sequence[str], angles: Sequenc
     """
     index = {label: number for number, label in enumerate(labels)}
     actual = np.array([index[label] for label in predictions["actual"]], dtype=np.int64)
-    metrics: dict[str, Any] = {"rotation": _rotation_metrics(predictions, angles)}
+    groups = groups_of(predictions)
+    metrics: dict[str, Any] = {"rotation": _rotation_metrics(predictions, angles, groups)}
     folded = "fold" in predictions
     folds, repeats = (int(predictions[name].max()) if folded else 1 for name in ("fold", "repeat"))
+    images = len(predictions) // repeats
+    independent = effective_images(images, folds, repeats) if folded else images
+    of_images = None if groups is None else groups[::repeats]
     right = {}
     for classifier in CLASSIFIERS:
         probabilities = predictions[[f"{classifier}_{label}" for label in labels]].to_numpy(np.float64)
         found = classifier_metrics(actual, probabilities, list(labels))
+        predicted = probabilities.argmax(axis=1)
+        right[classifier] = (predictions[classifier] == predictions["actual"]).to_numpy().reshape(-1, repeats)
+        count = independent * effective_fraction(right[classifier] - found["accuracy"], of_images)
+        found["accuracy_low"], found["accuracy_high"] = accuracy_interval(found["accuracy"], count)
+        if unequal(actual):
+            true, answers = actual.reshape(-1, repeats), predicted.reshape(-1, repeats)
+            found |= balanced_metrics(true, answers, independent / len(predictions), of_images)
         if folded:
-            count = effective_images(len(predictions) // repeats, folds, repeats)
-            found["accuracy_low"], found["accuracy_high"] = accuracy_interval(found["accuracy"], count)
             tests = predictions.groupby(["repeat", "fold"]).indices.values()
             found["roc_auc"] = float(np.mean([roc_auc(actual[rows], probabilities[rows]) for rows in tests]))
         metrics[classifier] = found
-        right[classifier] = (predictions[classifier] == predictions["actual"]).to_numpy().reshape(-1, repeats)
     first, second = (right[classifier] for classifier in CLASSIFIERS)
-    comparison = asdict(compare_folds(first, second, folds) if folded else compare_paired(first[:, 0], second[:, 0]))
+    compared = (
+        compare_folds(first, second, folds, of_images)
+        if folded
+        else compare_paired(first[:, 0], second[:, 0], of_images)
+    )
+    comparison = asdict(compared)
     metrics["comparison"] = {"accuracy_difference": comparison.pop("difference"), **comparison}
-    metrics["images"] = len(predictions) // repeats
+    metrics["images"] = images
+    if of_images is not None:
+        metrics["groups"] = len(np.unique(of_images))
     if folded:
         unseen = predictions[[f"rotation_{angle}" for angle in angles]].notna().any(axis=1)
         metrics["folds"], metrics["repeats"] = folds, repeats
@@ -60,14 +81,27 @@ def metrics_of(predictions: pd.DataFrame, labels: Sequence[str], angles: Sequenc
     return metrics
 
 
+def groups_of(predictions: pd.DataFrame) -> npt.NDArray[np.int64] | None:
+    """Return the number of each row's group, (rows,); None where there are none. "" or NaN is a group of one image."""
+    if GROUP not in predictions:
+        return None
+    # An image without a group stands in several rows if it was tested several times: its name is that of its group.
+    pairs = zip(predictions[GROUP], predictions["image"], strict=True)
+    return group_numbers(f"image {image}" if pd.isna(name) or name == "" else f"group {name}" for name, image in pairs)
+
+
 def recommended(validation: Mapping[str, Mapping[str, float]]) -> str:
     """Return the classifier to use: that with the best validation accuracy, then the lowest loss, then the first.
 
+    Where both were trained with class weights, balanced accuracy takes the place of accuracy.
+
     Args:
-        validation: `accuracy` and `loss` of each classifier, on validation images or by cross-validation; the test set
-            has no part in the choice.
+        validation: scores of each classifier, on validation images or by cross-validation; the test set has no part in
+            the choice.
     """
-    return max(validation, key=lambda name: (validation[name]["accuracy"], -validation[name]["loss"]))
+    weighted = all("balanced_accuracy" in scores for scores in validation.values())
+    key = "balanced_accuracy" if weighted else "accuracy"
+    return max(validation, key=lambda name: (validation[name][key], -validation[name]["loss"]))
 
 
 def verdict(metrics: dict[str, Any]) -> str:
@@ -88,16 +122,28 @@ def verdict(metrics: dict[str, Any]) -> str:
         for name in CLASSIFIERS
     )
     points = [f"{100 * value:+.1f}" for value in (comparison.difference, comparison.low, comparison.high)]
-    where = f"On {metrics['images']:,} test images"
+    grouped = f" in {metrics['groups']:,} groups" if "groups" in metrics else ""
+    where = f"On {metrics['images']:,} test images{grouped}"
     if folded:
-        where = f"Cross-validated on {metrics['images']:,} labelled images, {metrics['folds']} folds"
+        where = f"Cross-validated on {metrics['images']:,} labelled images{grouped}, {metrics['folds']} folds"
         where += f" drawn {metrics['repeats']} times"
     return (
         f"{where}, {claim}: {accuracies}; {points[0]} points, 95 % interval {points[1]} to {points[2]}, McNemar p ="
         f" {comparison.mcnemar_p:.2g}."
+        + _balanced(metrics)
         + (f" {_outlook(metrics, comparison.shown)}" if folded else "")
         + f" {'Cross-validation' if folded else 'Validation'} recommends {_THE[metrics['recommended']]}."
     )
+
+
+def _balanced(metrics: dict[str, Any]) -> str:
+    """Give, for classes of different size, the balanced accuracies with their intervals in a sentence; else ""."""
+    if "balanced_accuracy" not in metrics[CLASSIFIERS[0]]:
+        return ""
+    keys = ("balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high")
+    figures = ([f"{metrics[name][key]:.3f}" for key in keys] for name in CLASSIFIERS)
+    both = "; ".join(f"{name} {p} [{low}, {high}]" for name, (p, low, high) in zip(CLASSIFIERS, figures, strict=True))
+    return f" Classes differ in size; balanced accuracy: {both}."
 
 
 def _outlook(metrics: dict[str, Any], shown: bool) -> str:
@@ -126,16 +172,19 @@ def _two_digits_up(number: int) -> int:
     return -(-number // unit) * unit
 
 
-def _rotation_metrics(predictions: pd.DataFrame, angles: Sequence[int]) -> dict[str, Any]:
+def _rotation_metrics(
+    predictions: pd.DataFrame, angles: Sequence[int], groups: npt.NDArray[np.int64] | None
+) -> dict[str, Any]:
     answers = predictions[[f"rotation_{angle}" for angle in angles]]
-    answers = answers[answers.notna().any(axis=1)]
+    rows = answers.notna().any(axis=1).to_numpy()
+    answers, groups = answers[rows], None if groups is None else groups[rows]
     tested = answers.notna().to_numpy()
     predicted = answers.fillna(-1).to_numpy(np.int64)
     true = np.broadcast_to(np.array(angles), predicted.shape)
     # Every image was tested equally often: at all angles, or at one.
     right = (predicted == true)[tested].reshape(len(answers), -1)
     predicted, true = predicted[tested], true[tested]
-    low, high = clustered_interval(right)
+    low, high = clustered_interval(right, groups)
     index = {angle: number for number, angle in enumerate(angles)}
     to_index = np.vectorize(index.__getitem__, otypes=[np.int64])
     return {

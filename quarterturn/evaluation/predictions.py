@@ -10,7 +10,7 @@ import torch
 
 from quarterturn.core.params import CLASSIFIERS
 from quarterturn.data.datasets import RotatedImages
-from quarterturn.data.manifest import TEST, rows_of
+from quarterturn.data.manifest import GROUP, TEST, rows_of
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.data.rotation import draw_targets
 from quarterturn.training.device import Compute
@@ -64,12 +64,14 @@ def predictions_table(
     angles: Sequence[int],
     tested: npt.NDArray[np.bool_] | None = None,
     folds: npt.NDArray[np.int64] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Return the table for metrics/predictions.csv: one row per test image, or, with folds, per image and repeat.
 
     Columns: image, actual, the classes that transfer and baseline predict, their probabilities (`transfer_cat`, …), and
     the angle that was predicted for the image rotated by each angle (`rotation_90`, …), empty if that was not tested.
-    With folds, `repeat` and `fold`, from 1, follow the image, and rotations are tested in the first repeat.
+    With groups, `group` follows the image. With folds, `repeat` and `fold`, from 1, are next, and rotations are tested
+    in the first repeat.
 
     Args:
         images: (n,) names.
@@ -80,6 +82,7 @@ def predictions_table(
         angles: degrees.
         tested: (n, angles) bool, the rotations that were tested; None for all.
         folds: (n, repeats), the fold, from 0, in which each image was tested.
+        groups: (n,) names of the groups of images that may be alike; "" for an image without one.
     """
     names = np.array(labels)
     predicted = np.array(angles)[rotated.argmax(axis=2)]
@@ -87,6 +90,8 @@ def predictions_table(
     tables = []
     for repeat in range(probabilities[CLASSIFIERS[0]].shape[1]):
         columns: dict[str, Any] = {"image": images}
+        if groups is not None:
+            columns[GROUP] = groups
         if folds is not None:
             columns |= {"repeat": repeat + 1, "fold": folds[:, repeat] + 1}
         columns["actual"] = names[actual]

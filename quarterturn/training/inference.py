@@ -1,5 +1,9 @@
 """Networks in evaluation mode: logits and accuracies of whole sets of examples."""
 
+import math
+from dataclasses import asdict, dataclass
+from typing import Self
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,12 +18,56 @@ from quarterturn.training.device import Compute
 EVALUATION_BATCH, EVALUATION_PIXELS = 256, 2**18
 
 
+@dataclass(frozen=True)
+class Scores:
+    """Say how a classifier did on held-out images, and how it compares with another.
+
+    Attributes:
+        accuracy: fraction of the images that are classified correctly.
+        loss: mean cross-entropy, nats; with ``balanced_accuracy``, the mean of the classes' means.
+        balanced_accuracy: mean of the classes' recalls, where the classes have weights; else None.
+    """
+
+    accuracy: float
+    loss: float
+    balanced_accuracy: float | None = None
+
+    @classmethod
+    def of(cls, logits: Tensor, targets: Tensor, balanced: bool = False) -> Self:
+        """Compute the scores from logits, (n, classes), and targets, (n,) int64; classes without images do not count.
+
+        Args:
+            logits, targets: of the images.
+            balanced: each class counts the same, however many images it has.
+        """
+        right = (logits.argmax(dim=1) == targets).double()
+        if not balanced:
+            return cls(right.mean().item(), F.cross_entropy(logits, targets).item())
+        each = 1 / torch.bincount(targets, minlength=logits.shape[1]).clamp_min(1)
+        recalls = (right * each[targets]).sum() / each[targets].sum()
+        return cls(right.mean().item(), F.cross_entropy(logits, targets, each.to(logits)).item(), recalls.item())
+
+    def better_than(self, other: "Scores") -> bool:
+        """Compare by balanced accuracy, or accuracy where classes have no weights, then by loss.
+
+        A loss that is not finite is never better.
+        """
+        return math.isfinite(self.loss) and self._order > other._order
+
+    @property
+    def _order(self) -> tuple[float, float]:
+        return self.accuracy if self.balanced_accuracy is None else self.balanced_accuracy, -self.loss
+
+    def summary(self) -> dict[str, float]:
+        """Return the figures as they stand in metrics/NAME.json under `validation`."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
 @torch.no_grad()
 def evaluate(network: nn.Module, examples: Examples, compute: Compute) -> tuple[float, float]:
     """Return accuracy, and mean cross-entropy in nats, in evaluation mode."""
-    logits, targets = predict(network, examples, compute)
-    accuracy = (logits.argmax(dim=1) == targets).double().mean().item()
-    return accuracy, F.cross_entropy(logits, targets).item()
+    scores = Scores.of(*predict(network, examples, compute))
+    return scores.accuracy, scores.loss
 
 
 @torch.no_grad()

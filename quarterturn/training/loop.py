@@ -20,7 +20,7 @@ from quarterturn.core.progress import Progress
 from quarterturn.data.datasets import Augmenter, Examples
 from quarterturn.training.checkpoint import Checkpoint
 from quarterturn.training.device import Compute, peak_memory
-from quarterturn.training.inference import evaluate
+from quarterturn.training.inference import Scores, predict
 from quarterturn.training.network import Network
 from quarterturn.training.optimizer import make_optimizer
 
@@ -41,6 +41,8 @@ class Job:
         seed: decides order and augmentation; every epoch has random numbers of its own.
         compute: device and number format.
         checkpoint: to go on from, and to save to.
+        class_weights: of the classes in the loss, (classes,) float32; None: each image counts the same. With them,
+            balanced accuracy chooses among epochs.
     """
 
     name: str
@@ -49,19 +51,15 @@ class Job:
     seed: int
     compute: Compute
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    class_weights: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Best:
-    """Describe the weights that were kept: epoch (from 1), validation accuracy and loss (mean cross-entropy, nats)."""
+    """Describe the weights that were kept: epoch, from 1, and scores on validation images."""
 
     epoch: int
-    accuracy: float
-    loss: float
-
-    def better_than(self, other: Self) -> bool:
-        """Compare by accuracy, then by loss; a loss that is not finite is never better."""
-        return math.isfinite(self.loss) and (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+    scores: Scores
 
     def checked(self, name: str) -> Self:
         """Return itself; raise a `UserError` where no validation had a finite loss. ``name`` is that of the stage."""
@@ -71,14 +69,16 @@ class Best:
 
     def summary(self) -> dict[str, object]:
         """Return the figures as they stand in metrics/NAME.json."""
-        return {"validation": {"accuracy": self.accuracy, "loss": self.loss}, "best_epoch": self.epoch}
+        return {"validation": self.scores.summary(), "best_epoch": self.epoch}
 
 
-NONE_YET = Best(0, -1.0, math.inf)
+NONE_YET = Best(0, Scores(-1.0, math.inf))
 
 
 def fit(network: nn.Module, training: Examples, validation: Examples, job: Job, log: Log) -> Best:
-    """Train ``network`` in place; leave it with its best averaged weights by validation accuracy, in evaluation mode.
+    """Train ``network`` in place; leave it with its best averaged weights on validation, in evaluation mode.
+
+    The best are those of `Scores.better_than`.
 
     An exponential moving average of the weights over the steps, batch statistics included, is validated and kept
     (Polyak and Juditsky, 1992); it is steadier than the weights themselves.
@@ -96,21 +96,24 @@ def fit(network: nn.Module, training: Examples, validation: Examples, job: Job, 
     curve: list[tuple[int, dict[str, float]]] = kept.setdefault("curve", [])
     for number, figures in curve:
         log(number, figures)
-    best = Best(*kept["best"]) if "best" in kept else NONE_YET
-    loss_of = cross_entropy_of(network, training, job.compute)
+    best = NONE_YET
+    if "best" in kept:
+        epoch_kept, scores = kept["best"]
+        best = Best(epoch_kept, Scores(*scores))
+    loss_of = cross_entropy_of(network, training, job.compute, job.class_weights)
     for epoch in train_epochs(network, loss_of, len(training), job):
         losses.append(epoch.losses)
         if epoch.number in validated:
-            accuracy, validation_loss = evaluate(epoch.averaged, validation, job.compute)
+            logits, targets = predict(epoch.averaged, validation, job.compute)
+            scores = Scores.of(logits, targets, balanced=job.class_weights is not None)
             train_loss = torch.cat(losses).mean().item()
             losses.clear()
-            figures = {"train_loss": train_loss, "val_loss": validation_loss, "val_accuracy": accuracy}
+            figures = {"train_loss": train_loss, "val_loss": scores.loss, "val_accuracy": scores.accuracy}
             curve.append((epoch.number, figures))
             log(epoch.number, figures)
-            epoch.note(f"loss {train_loss:.3f}  validation {validation_loss:.3f}, accuracy {accuracy:.3f}")
-            result = Best(epoch.number, accuracy, validation_loss)
-            if result.better_than(best):
-                best = result
+            epoch.note(f"loss {train_loss:.3f}  validation {scores.loss:.3f}, accuracy {scores.accuracy:.3f}")
+            if scores.better_than(best.scores):
+                best = Best(epoch.number, scores)
                 kept |= {"best": astuple(best), "weights": copied_weights(epoch.averaged)}
     best.checked(job.name)
     network.load_state_dict(kept["weights"])
@@ -130,7 +133,7 @@ def fit_all_epochs(network: nn.Module, loss_of: LossOf, count: int, job: Job) ->
     kept = job.checkpoint.kept
     for epoch in train_epochs(network, loss_of, count, job):
         if epoch.number == job.plan.epochs:
-            Best(epoch.number if epoch.losses[-1].isfinite() else 0, 0.0, 0.0).checked(job.name)
+            Best(epoch.number if epoch.losses[-1].isfinite() else 0, Scores(0.0, 0.0)).checked(job.name)
             kept["weights"] = copied_weights(epoch.averaged)
     network.load_state_dict(kept["weights"])
     network.eval()
@@ -222,14 +225,20 @@ def train_epochs(network: nn.Module, loss_of: LossOf, count: int, job: Job) -> I
     print_cost(job.name, started, seen, job.compute)
 
 
-def cross_entropy_of(network: nn.Module, training: Examples, compute: Compute) -> LossOf:
-    """Return a function that computes the loss of a batch: mean cross-entropy of ``network`` on ``training``."""
+def cross_entropy_of(
+    network: nn.Module, training: Examples, compute: Compute, class_weights: Tensor | None = None
+) -> LossOf:
+    """Return a function that computes the loss of a batch: mean cross-entropy of ``network`` on ``training``.
+
+    With ``class_weights``, (classes,) float32, it is the weighted mean: each image counts the weight of its class.
+    """
+    weights = None if class_weights is None else class_weights.to(compute.device)
 
     def loss_of(chosen: npt.NDArray[np.int64], augmentation: Augmenter) -> tuple[Tensor, int]:
         images, targets = training.batch(chosen, augmentation)
         with compute.autocast():
             logits = network(compute.move(images)).float()
-        return F.cross_entropy(logits, targets.to(compute.device)), len(images)
+        return F.cross_entropy(logits, targets.to(compute.device), weights), len(images)
 
     return loss_of
 

@@ -105,6 +105,26 @@ def test_cross_validated_predictions_are_compared_as_the_fewer_images_that_they_
     assert found.low < compare_paired(np.array(BETTER), np.array(WORSE)).low
 
 
+@pytest.mark.parametrize("folds", [0, 5])
+@pytest.mark.parametrize("known", ["a", "b", "ab"])
+def test_images_in_groups_are_compared_by_group(folds: int, known: str) -> None:
+    first, second = revision("a", WORSE, folds=folds), revision("b", BETTER, folds=folds)
+    for each in (first, second):
+        assert each.predictions is not None
+        if each.name in known:
+            number = each.predictions["image"].str.removesuffix(".png").astype(int)
+            each.predictions["group"] = (number // 10).astype(str)
+    (transfer, _), warnings = paired_tests(first, second)
+    groups, hits = np.arange(200) // 10, [np.array(BETTER), np.array(WORSE)]
+    twice = [np.repeat(right[:, None], 2, axis=1) for right in hits]
+    found = compare_folds(*twice, 5, groups) if folds else compare_paired(*hits, groups)
+    assert f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]" in transfer
+    assert ("200 shared images in 20 groups, cross-validated" if folds else "test images in 20 groups,") in transfer
+    assert f"McNemar p = {found.mcnemar_p:.2g}" in transfer
+    assert warnings == []
+    assert found.mcnemar_p > 1e-4 > compare_paired(*hits).mcnemar_p  # whole groups, not single images, are won
+
+
 def test_a_cross_validated_revision_is_not_tested_against_one_that_is_not() -> None:
     tests, (warning,) = paired_tests(revision("a", WORSE, folds=5), revision("b", BETTER))
     assert tests == []

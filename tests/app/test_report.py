@@ -136,9 +136,19 @@ def test_with_few_labels_an_image_is_shown_once(few: Path) -> None:  # noqa: ARG
 
 
 def test_each_angle_has_its_share_and_interval() -> None:
-    ((angle, right, count, share, low, high),) = angles({"90": {"90": 30, "0": 10}})
+    ((angle, right, count, share, low, high),) = angles({"90": {"90": 30, "0": 10}}, pd.DataFrame())
     assert (angle, right, count, share) == ("90", 30, 40, 0.75)
     assert low < 0.75 < high
+
+
+def test_the_interval_of_an_angle_takes_groups_into_account() -> None:
+    answers = ["90"] * 30 + ["0"] * 10
+    images = [f"{number}.png" for number in range(41)]
+    table = pd.DataFrame({"image": images, "group": [str(n // 10) for n in range(41)], "rotation_90": [*answers, ""]})
+    counts = {"90": {"90": 30, "0": 10}}
+    (alone,), (grouped,) = angles(counts, table.drop(columns="group")), angles(counts, table)
+    assert grouped[:4] == alone[:4]
+    assert grouped[5] - grouped[4] > 2 * (alone[5] - alone[4])
 
 
 def test_without_a_run_or_revision_it_is_one_line(workspace: Path) -> None:
@@ -173,7 +183,9 @@ def test_it_is_written_where_params_or_images_have_changed_since_and_without_git
     table.write_text("\n".join([*lines, lines[1].replace("cat/", "cat/gone-", 1)]) + "\n", "utf-8")
     report(Path("report.html"))
     assert not [text for text in Page(Path("report.html")).texts if "gone" in text]
-    assert Page(Path("report.html")).found["td"].count("none") == 2  # labels of rotation, and the commit
+    assert (
+        Page(Path("report.html")).found["td"].count("none") == 4
+    )  # labels of rotation, the commit, and twice class weights
     set_params(workspace, data__image_size=48)
     report(Path("report.html"))
     page = Page(Path("report.html"))

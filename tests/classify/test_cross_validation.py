@@ -30,7 +30,7 @@ KEY = "transfer.label_fraction"
 def planned(fraction: float, epochs: int = 3, batch_size: int = 16) -> Baseline:
     rest = {"learning_rate": 0.01, "weight_decay": 0.0, "schedule": "cosine", "averaging": 0.5, "layer_decay": 1.0}
     rest |= {"frozen_blocks": 0, "batch_norm": "trained"}
-    rest |= {"trainable": "all", "weights": None}
+    rest |= {"trainable": "all", "class_weights": "none", "weights": None}
     return Baseline.model_validate({"label_fraction": fraction, "epochs": epochs, "batch_size": batch_size, **rest})
 
 

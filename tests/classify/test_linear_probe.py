@@ -1,8 +1,10 @@
 """Heads on frozen features: computed once, chosen on validation, and nothing else changed."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -52,8 +54,8 @@ def test_the_frozen_backbone_keeps_every_bit_and_the_probe_works_on_it() -> None
     assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in before.items())
     # The head in its place gives what it was chosen for, folded or not.
     accuracy, loss = evaluate(network, validation, compute)
-    assert accuracy == probe.accuracy > 0.9
-    assert abs(loss - probe.loss) < 1e-4
+    assert accuracy == probe.scores.accuracy > 0.9
+    assert abs(loss - probe.scores.loss) < 1e-4
     assert (network.block, probe.penalty in PENALTIES) == (probe.block, True)
 
 
@@ -80,7 +82,7 @@ def test_without_validation_images_the_probe_is_chosen_by_cross_validation_and_r
         probe = attach_probe(network, training, None, 2, job(0, choose().exact()))
         heads.append(network.head.weight)
     assert torch.equal(*heads)
-    assert 0.8 < probe.accuracy <= 1
+    assert 0.8 < probe.scores.accuracy <= 1
     assert evaluate(network, example_images(60, 1), choose().exact())[0] > 0.9
 
 
@@ -99,6 +101,53 @@ def test_out_of_fold_logits_know_nothing_of_the_image_they_are_for() -> None:
     assert abs((logits.argmax(1) == targets).double().mean().item() - 0.5) < 0.25  # noise: seen, it would be 1
     assert fit_logistic(features, targets, 1e-4, 2)(features).argmax(1).equal(targets)
     assert not out_of_fold_logits(features[:3], torch.tensor([0, 0, 1]), 0.1, 2, 0).any()  # a class with one label
+
+
+def copies_with_labels_by_chance() -> tuple[torch.Tensor, torch.Tensor, npt.NDArray[np.int64]]:
+    """Make 40 images, of five near-copies each, labels that the features say nothing about, and the copies' groups."""
+    random = np.random.default_rng(0)
+    features = random.normal(size=(40, 60)).repeat(5, axis=0) + 0.01 * random.normal(size=(200, 60))
+    targets = (np.arange(40) % 2).repeat(5)
+    return torch.from_numpy(features.astype(np.float32)), torch.from_numpy(targets), np.arange(40).repeat(5)
+
+
+def test_a_group_is_never_on_both_sides_of_a_fold() -> None:
+    features, targets, groups = copies_with_labels_by_chance()
+
+    def accuracy(groups: npt.NDArray[np.int64] | None) -> float:
+        logits = out_of_fold_logits(features, targets, 1e-3, 2, 0, groups=groups)
+        return (logits.argmax(1) == targets).double().mean().item()
+
+    assert accuracy(None) > 0.95  # from the copies
+    assert abs(accuracy(groups) - 0.5) < 0.25
+
+
+def test_groups_too_few_or_too_uneven_for_folds_leave_zeros_and_no_error() -> None:
+    features, targets, groups = copies_with_labels_by_chance()
+    one_group = np.where(targets.numpy() == 1, 0, 1 + groups)
+    assert not out_of_fold_logits(features, targets, 0.1, 2, 0, groups=one_group).any()
+    random = np.random.default_rng(1)
+    for seed in range(20):
+        uneven = np.minimum(random.geometric(0.3, 200), 6)
+        classes = torch.from_numpy((random.random(200) < np.where(uneven == 1, 0.9, 0.02)).astype(np.int64))
+        logits = out_of_fold_logits(features, classes, 0.1, 2, seed, groups=uneven)
+        assert logits.isfinite().all()
+
+
+def test_the_probe_uses_the_groups_of_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def recording(*arguments: Any) -> torch.Tensor:
+        seen.append(arguments[-1])
+        return out_of_fold_logits(*arguments)
+
+    monkeypatch.setattr("quarterturn.classify.linear_probe.out_of_fold_logits", recording)
+    groups = np.arange(80) // 4
+    images = replace(example_images(80, 0), groups=groups)
+    network = blank_network(MODEL, 1, 4, [0.5], [0.2], 0).eval()
+    attach_probe(network, images, None, 2, job(0, choose().exact()))
+    assert seen
+    assert all(each is groups for each in seen)
 
 
 @pytest.mark.parametrize("classes", [2, 4])

@@ -177,6 +177,11 @@ def test_a_wrong_type_is_named_with_the_value_and_what_is_allowed(key: str, valu
         ("transfer.label_fraction", 0, "greater than 0"),
         ("transfer.label_fraction", 1.5, "less than or equal to 1"),
         ("transfer.trainable", "tail", "'head' or 'all'"),
+        ("transfer.class_weights", "Balanced", "none, balanced, or for each class its weight"),
+        ("transfer.class_weights", {"cat": 1, "dog": 0}, "0.001 to 1,000"),
+        ("transfer.class_weights", {"cat": 1, "dog": True}, "0.001 to 1,000"),
+        ("baseline.class_weights", {"cat": 1, "dog": float("nan")}, "0.001 to 1,000"),
+        ("baseline.class_weights", {"cat": 1, "dog": 10**9}, "0.001 to 1,000"),
         ("baseline.label_fraction", -0.5, "greater than 0"),
     ],
 )
@@ -216,6 +221,19 @@ def test_a_wrong_item_is_named_by_its_number(key: str, value: object, item: str)
 )
 def test_values_that_do_not_go_together_are_named(key: str, value: object, told: str) -> None:
     assert told in complaint(changed(key, value))
+
+
+@pytest.mark.parametrize("weights", [{"cat": 2}, {"cat": 2, "dog": 1, "bird": 1}, {"cat": 2, "Dog": 1}, {}])
+def test_weights_must_name_every_class_and_no_other(weights: dict[str, float]) -> None:
+    found = complaint(changed("baseline.class_weights", weights))
+    assert found.startswith("params.yaml: baseline.class_weights is {")
+    assert found.endswith("a weight for each class of data.labels, ['cat', 'dog']")
+
+
+def test_classes_that_are_numbers_may_have_weights() -> None:
+    everything = changed("data.labels", [0, 1])
+    everything["transfer"]["class_weights"] = {0: 1, "1": 2.5}
+    assert check_params(everything).transfer.class_weights == {"0": 1.0, "1": 2.5}
 
 
 def test_of_several_mistakes_one_is_told_and_the_rest_counted() -> None:

@@ -23,6 +23,7 @@ from quarterturn.data.manifest import (
     fold_numbers,
     grey_range,
     grey_values,
+    group_numbers,
     label_subset,
     read_table,
     rows_of,
@@ -39,6 +40,13 @@ AWKWARD += ["a\rb", "\r\n", "\r", '"\r"', " lead", "trail ", "tab\t", "LÃ¶we ðŸ
 
 def table_of(texts: list[str]) -> pd.DataFrame:
     return pd.DataFrame([{column: NUMBERS.get(column, text) for column in COLUMNS} for text in texts])
+
+
+def test_images_without_a_group_are_groups_of_their_own() -> None:
+    numbers = group_numbers(["b", "", "a", "b", "", "0"])
+    assert numbers.dtype == np.int64
+    assert numbers.tolist() == [0, 3, 1, 0, 4, 2]
+    assert group_numbers([]).tolist() == []
 
 
 def trained(counts: dict[str, int], seed: int = 0) -> pd.DataFrame:

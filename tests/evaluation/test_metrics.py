@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quarterturn.evaluation.balance import balanced_interval
 from quarterturn.evaluation.intervals import accuracy_interval, tango_interval
 from quarterturn.evaluation.metrics import metrics_of, recommended, verdict
 from quarterturn.evaluation.predictions import predictions_table
@@ -183,6 +184,132 @@ def test_the_verdict_claims_no_difference_whose_interval_contains_zero(transfer:
     metrics["recommended"] = "transfer"
     contains = metrics["comparison"]["low"] <= 0 <= metrics["comparison"]["high"]
     assert ("no difference shown" in verdict(metrics)) or not contains
+
+
+# Classes of different size
+
+
+def unequal_table(cats: int = 180, dogs: int = 20) -> pd.DataFrame:
+    """Make a table: transfer is wrong about every tenth cat and every fourth dog, the baseline says cat."""
+    actual = np.array([0] * cats + [1] * dogs)
+    wrong = np.where(actual == 0, np.arange(len(actual)) % 10, np.arange(len(actual)) % 4) == 0
+    both = {
+        "transfer": (np.eye(2)[np.where(wrong, 1 - actual, actual)] * 0.8 + 0.1)[:, None],
+        "baseline": np.full((len(actual), 1, 2), [0.9, 0.1]),
+    }
+    rotated = np.broadcast_to(np.array([0.3, 0.7]), (len(actual), 2, 2))
+    return predictions_table([f"{i}.png" for i in range(len(actual))], actual, both, LABELS, rotated, ANGLES)
+
+
+def test_where_classes_differ_in_size_balanced_accuracy_is_told_with_its_interval() -> None:
+    metrics = metrics_of(unequal_table(), LABELS, ANGLES)
+    assert metrics["transfer"]["balanced_accuracy"] == pytest.approx((0.9 + 0.75) / 2)
+    assert metrics["baseline"]["balanced_accuracy"] == 0.5
+    assert metrics["baseline"]["macro_f1"] == pytest.approx((2 * 0.9 / 1.9 + 0) / 2)
+    for name in ("transfer", "baseline"):
+        found, sizes = metrics[name], np.array([180, 20])
+        interval = balanced_interval(np.array(list(found["recall"].values())), sizes)
+        assert (found["balanced_accuracy_low"], found["balanced_accuracy_high"]) == pytest.approx(interval)
+        metrics[name]["labels"] = 100
+    metrics["recommended"] = "transfer"
+    low, high = (metrics["transfer"][f"balanced_accuracy_{end}"] for end in ("low", "high"))
+    told = f" Classes differ in size; balanced accuracy: transfer 0.825 [{low:.3f}, {high:.3f}]; baseline 0.500 ["
+    assert told in verdict(metrics)
+    assert "in 200 groups" not in verdict(metrics)
+
+
+def test_where_classes_are_of_similar_size_nothing_is_added() -> None:
+    for predictions in (table(180, 150), folded(80, 70), unequal_table(120, 80)):
+        metrics = metrics_of(predictions, LABELS, ANGLES)
+        keys = {"accuracy", "accuracy_low", "accuracy_high", "roc_auc", "precision", "recall", "confusion_matrix"}
+        assert metrics["transfer"].keys() == metrics["baseline"].keys() == keys
+        assert "groups" not in metrics
+
+
+def test_with_folds_balanced_accuracy_counts_fewer_images() -> None:
+    predictions = folded(80, 70)
+    dogs = predictions["image"].isin([f"{i}.png" for i in range(1, 60, 2)])
+    fewer = predictions[~dogs]  # 50 cats, 20 dogs
+    metrics = metrics_of(fewer, LABELS, ANGLES)
+    recalls = np.array(list(metrics["transfer"]["recall"].values()))
+    interval = balanced_interval(recalls, np.array([50, 20]) * 12 / 19)
+    found = [metrics["transfer"][f"balanced_accuracy_{end}"] for end in ("low", "high")]
+    assert found == pytest.approx(interval)
+
+
+# Groups
+
+
+def grouped(predictions: pd.DataFrame, size: int) -> pd.DataFrame:
+    """Give the images groups of so many, in order."""
+    numbers = {image: str(place // size) for place, image in enumerate(dict.fromkeys(predictions["image"]))}
+    return predictions.assign(group=predictions["image"].map(numbers))
+
+
+def test_the_group_follows_the_image() -> None:
+    both = {name: np.array([[[0.9, 0.1]] * 3] * 2) for name in ("transfer", "baseline")}
+    folds, rotated = np.array([[0, 1, 0], [1, 0, 1]]), np.full((2, 2, 2), 0.5)
+    arguments = ["a", "b"], np.array([0, 1]), both, LABELS, rotated, ANGLES, None, folds
+    found = predictions_table(*arguments, groups=["x", ""])
+    assert list(found.columns[:5]) == ["image", "group", "repeat", "fold", "actual"]
+    assert found["group"].tolist() == ["x"] * 3 + [""] * 3
+    assert found.drop(columns="group").equals(predictions_table(*arguments))
+
+
+@pytest.mark.parametrize("predictions", [table(180, 150), folded(80, 70), unequal_table()])
+def test_alike_images_in_groups_widen_every_interval(predictions: pd.DataFrame) -> None:
+    before, after = metrics_of(predictions, LABELS, ANGLES), metrics_of(grouped(predictions, 10), LABELS, ANGLES)
+    assert after["groups"] == before["images"] / 10
+    assert "groups" not in before
+    keys = ["accuracy"] if "macro_f1" not in before["transfer"] else ["accuracy", "balanced_accuracy"]
+    pairs = [(before[name], after[name], key) for name in ("transfer", "baseline") for key in keys]
+    for old, new, key in pairs:
+        assert new[key] == old[key]
+        assert new[f"{key}_high"] - new[f"{key}_low"] > 1.02 * (old[f"{key}_high"] - old[f"{key}_low"]), key
+    old, new = before["comparison"], after["comparison"]
+    assert new["accuracy_difference"] == old["accuracy_difference"]
+    assert new["high"] - new["low"] > old["high"] - old["low"]
+    assert new["mcnemar_p"] > old["mcnemar_p"]
+    assert new.get("labels_needed", 1) >= old.get("labels_needed", 0)
+
+
+def test_angles_are_clustered_by_group() -> None:
+    predictions = table(180, 150)
+    predictions["rotation_0"] = predictions["rotation_90"].where(np.arange(200) // 10 % 2 == 0, 0)  # group by group
+    alone, together = (metrics_of(each, LABELS, ANGLES)["rotation"] for each in (predictions, grouped(predictions, 10)))
+    assert together["accuracy"] == alone["accuracy"] == 0.75
+    assert together["accuracy_high"] - together["accuracy_low"] > 2 * (alone["accuracy_high"] - alone["accuracy_low"])
+
+
+@pytest.mark.parametrize("predictions", [table(180, 150), folded(80, 70), unequal_table()])
+@pytest.mark.parametrize("none", ["", np.nan])
+def test_images_without_a_group_count_in_full(predictions: pd.DataFrame, none: object) -> None:
+    before, after = (metrics_of(each, LABELS, ANGLES) for each in (predictions, predictions.assign(group=none)))
+    assert after.pop("groups") == before["images"]
+    flat_before, flat_after = pd.json_normalize(before).iloc[0], pd.json_normalize(after).iloc[0]
+    assert flat_after.to_dict() == pytest.approx(flat_before.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("predictions", "told"),
+    [
+        (table(180, 178), "On 200 test images in 20 groups, no difference shown"),
+        (folded(80, 70), "Cross-validated on 100 labelled images in 10 groups, 5 folds drawn 3 times, "),
+    ],
+)
+def test_the_verdict_names_the_groups(predictions: pd.DataFrame, told: str) -> None:
+    metrics = metrics_of(grouped(predictions, 10), LABELS, ANGLES)
+    metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 40, 80
+    metrics["recommended"] = "transfer"
+    assert verdict(metrics).startswith(told)
+
+
+def test_with_class_weights_balanced_accuracy_recommends() -> None:
+    plain = {"transfer": {"accuracy": 0.9, "loss": 0.3}, "baseline": {"accuracy": 0.8, "loss": 0.4}}
+    weighted = {name: {**plain[name], "balanced_accuracy": 0.5 + (name == "baseline") / 4} for name in plain}
+    assert recommended(plain) == "transfer"
+    assert recommended(weighted) == "baseline"
+    assert recommended({"transfer": weighted["transfer"], "baseline": plain["baseline"]}) == "transfer"
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def trained(seed: int = 0, plan: TrainingPlan = PLAN) -> tuple[Network, Best, li
 
 def test_it_learns_what_can_be_learnt() -> None:
     network, best, logged = trained()
-    assert best.accuracy > 0.9
+    assert best.scores.accuracy > 0.9
     assert [epoch for epoch, _ in logged] == [1, 2, 3, 4, 5, 6]
     assert logged[-1][1]["train_loss"] < logged[0][1]["train_loss"]
     assert evaluate(network, examples(200, 2), choose())[0] > 0.9
@@ -50,8 +50,8 @@ def test_it_learns_what_can_be_learnt() -> None:
 
 def test_the_weights_kept_are_those_of_the_best_epoch() -> None:
     network, best, logged = trained()
-    assert best.accuracy == max(figures["val_accuracy"] for _, figures in logged)
-    assert evaluate(network, examples(40, 1), choose()) == (best.accuracy, best.loss)
+    assert best.scores.accuracy == max(figures["val_accuracy"] for _, figures in logged)
+    assert evaluate(network, examples(40, 1), choose()) == (best.scores.accuracy, best.scores.loss)
     assert not network.training
 
 
