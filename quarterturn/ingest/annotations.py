@@ -11,6 +11,7 @@ import pandas as pd
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import RESERVED_LABELS, Data
 from quarterturn.data.manifest import GROUP, TEST, TRAIN, UNLABELLED, VAL
+from quarterturn.ingest.companions import twins
 from quarterturn.ingest.source import ImageSource, composed, is_ignored, is_image, normalised_name, shown
 from quarterturn.ingest.splitting import GIVEN
 from quarterturn.ingest.tables import ImageNames, Table, read_table
@@ -62,6 +63,9 @@ def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) 
     names = source.names()
     if ignored := source.ignored():
         say(f"{len(ignored):,} images fit data.ignore and are left out, such as {shown(ignored[0])}")
+    if pairs := twins(names):
+        one, other = next(iter(pairs.values()))[:2]
+        say(f"{len(pairs):,} images bear the name of another, such as {one} and {other}; data.ignore leaves masks out")
     rows = _rows(source, data, names, say)
     columns = {"label": _labels(data, names, rows, say)}
     if data.group_column is not None:
