@@ -23,9 +23,9 @@ from quarterturn.core.params import CLASSIFIERS, load_params
 from quarterturn.data.manifest import DUPLICATE, NEAR_DUPLICATE, PARTS, REJECTED, read_table
 from quarterturn.data.pixel_store import Store
 from quarterturn.evaluation.intervals import accuracy_interval
-from quarterturn.evaluation.plots import MOST_COUNTED
 
 METRICS, OUTPUTS = Path("metrics"), Path("outputs")
+MOST_COUNTED = 30  # classes; larger confusion matrices are shown as pictures
 MOST_LISTED = 50  # excluded files per kind
 PACKAGES = ("quarterturn", "torch", "torchvision", "dvc", "numpy", "pandas", "pillow", "scikit-learn", "scipy")
 Matrix = Mapping[str, Mapping[str, int]]
