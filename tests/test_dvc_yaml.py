@@ -10,6 +10,7 @@ import pytest
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
+from quarterturn.app.compare import CODE
 from quarterturn.core.params import Params, Section, load_params
 from tests.conftest import set_params, shell
 from tests.images import encoded, fill, scene
@@ -30,6 +31,10 @@ def test_code_in_deps_is_the_stage_and_the_rooms_it_uses(stage: str) -> None:
     code = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("quarterturn", "stages"))}
     assert code == {f"quarterturn/{room}" for room in rooms_of(module)} | {f"{module.replace('.', '/')}.py"}
     assert STAGES[stage]["cmd"] == f"python -m {module}"
+
+
+def test_besides_code_split_depends_on_the_images_alone() -> None:
+    assert [dep for dep in STAGES["split"]["deps"] if not dep.startswith(CODE)] == ["${data.path}"]
 
 
 def read_by(stage: str, monkeypatch: pytest.MonkeyPatch) -> set[str]:

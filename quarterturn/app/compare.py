@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from tabulate import tabulate
 
 from quarterturn.app.pages import render
-from quarterturn.core.dvc_lock import LOCK, PARAMS, as_mapping, changed_params, differences, leaves, param, stages_of
+from quarterturn.core.dvc_lock import LOCK, PARAMS, as_mapping, changed_params, differences, leaves, stages_of
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import CLASSIFIERS, YAML_ERRORS
 from quarterturn.data.manifest import GROUP
@@ -31,6 +31,7 @@ from quarterturn.evaluation.metrics import groups_of
 
 PREDICTIONS = "metrics/predictions.csv"
 ABSENT = "–"
+CODE = ("quarterturn/", "stages/")  # folders; what else the stage split depends on are the images
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,13 @@ class Revision:
         return [f"the metrics of {self.name} were made with another {', '.join(others)} than its {PARAMS}: `dvc repro`"]
 
     def data(self) -> list[str]:
-        """Return the hashes of the images that dvc.lock records."""
-        path = param(self.params, "data.path")
+        """Return the hashes of the images that dvc.lock records: of what split depends on, all but the code.
+
+        They are not found by data.path, which DVC spells in its own way: relative if it is in the project, else
+        absolute, and without `./` or a slash at its end.
+        """
         deps = self.lock.get("split", {}).get("deps", [])
-        return [dep["md5"] for dep in deps if dep["path"] == path and "md5" in dep]
+        return [dep["md5"] for dep in deps if "md5" in dep and not dep["path"].startswith(CODE)]
 
 
 def paired_tests(first: Revision, second: Revision) -> tuple[list[str], list[str]]:

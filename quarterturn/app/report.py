@@ -25,9 +25,9 @@ from quarterturn.data.pixel_store import Store
 from quarterturn.evaluation.clusters import effective_fraction
 from quarterturn.evaluation.intervals import accuracy_interval
 from quarterturn.evaluation.metrics import groups_of
-from quarterturn.evaluation.plots import MOST_COUNTED
 
 METRICS, OUTPUTS = Path("metrics"), Path("outputs")
+MOST_COUNTED = 30  # classes; larger confusion matrices are shown as pictures
 MOST_LISTED = 50  # excluded files per kind
 PACKAGES = ("quarterturn", "torch", "torchvision", "dvc", "numpy", "pandas", "pillow", "scikit-learn", "scipy")
 Matrix = Mapping[str, Mapping[str, int]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from quarterturn.app.cli import main
+from quarterturn.app.cli import main, parser
 from tests.rooms import ROOT
 
 
@@ -66,6 +66,41 @@ def test_check_names_the_wrong_key(capsys: pytest.CaptureFixture[str], old: str,
     assert line in error
 
 
+def test_check_refuses_a_path_that_dvc_would_take_literally(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    replace("path: data/silhouettes/silhouettes.zip", "path: ~/pets.zip")
+    line = "quarterturn: params.yaml: data.path is ~/pets.zip, but DVC does not expand ~; write /home/me/pets.zip\n"
+    assert failure(capsys, "check") == line
+    replace("path: ~/pets.zip", "path: ./~/pets.zip")
+    main(["check"])
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        ("predict ~/a", "paths"),
+        ("upright ~/a --model=~/b", "model"),
+        ("export --output=~/a", "output"),
+        ("report --output ~/a", "output"),
+        ("fetch oxford-pets --folder=~/a", "folder"),
+        ("fetch weights ~/a.pth", "name"),
+        ("offline ~/a", "page"),
+    ],
+)
+def test_the_home_folder_is_expanded_where_the_shell_has_not(
+    command: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    value = getattr(parser().parse_args(command.split()), key)
+    (path,) = value if isinstance(value, list) else [value]
+    assert str(path).startswith("/home/me/")
+    for literal in ("~no such user/a", "a~", "./~"):  # names that a file may have
+        (path,) = parser().parse_args(["predict", literal]).paths
+        assert path == literal
+
+
 def test_check_without_params(capsys: pytest.CaptureFixture[str]) -> None:
     Path("params.yaml").unlink()
     assert failure(capsys, "check") == "quarterturn: params.yaml cannot be read: No such file or directory\n"
@@ -113,7 +148,7 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -
 def test_help_and_check_import_nothing_heavy() -> None:
     code = """if True:
         import sys
-        from quarterturn.app.cli import main
+        from quarterturn.app.cli import main, parser
         main(["check"])
         try:
             main(["--help"])

@@ -84,13 +84,14 @@ def test_images_that_have_got_another_class_are_left_out() -> None:
 
 
 def test_other_images_of_the_same_names_are_told() -> None:
-    def at(md5: str) -> dict[str, Any]:
+    def at(md5: str, code: str = "") -> dict[str, Any]:
         return {
-            "params": {"data": {"path": "pets"}},
-            "lock": {"split": {"deps": [{"path": "pets", "md5": md5}, {"path": "code.py", "md5": md5}]}},
+            "lock": {
+                "split": {"deps": [{"path": "/pets", "md5": md5}, {"path": "stages/split.py", "md5": md5 + code}]}
+            },
         }
 
-    assert paired_tests(revision("a", WORSE, **at("1")), revision("b", BETTER, **at("1")))[1] == []
+    assert paired_tests(revision("a", WORSE, **at("1")), revision("b", BETTER, **at("1", code="2")))[1] == []
     _, (warning,) = paired_tests(revision("a", WORSE, **at("1")), revision("b", BETTER, **at("2")))
     assert warning.startswith("the images at data.path are not the same")
 
@@ -260,6 +261,23 @@ def test_a_workspace_that_has_not_run_again_is_told(workspace: Path) -> None:
     assert len(found.tests) == 2
     assert [each.name for each in found.params] == ["seed"]
     assert found.warnings == ["the metrics of workspace were made with another seed than its params.yaml: `dvc repro`"]
+
+
+def test_other_images_are_told_wherever_they_lie_and_the_same_elsewhere_are_not(
+    workspace: Path, tmp_path: Path
+) -> None:
+    def use(folder: Path) -> list[str]:
+        set_params(workspace, data__path=str(folder))
+        shell("dvc", "commit", "--quiet", "--force", "split", "rotate-augment", cwd=workspace)
+        return compare("main").warnings
+
+    arrows, elsewhere = workspace / "data/arrows", tmp_path / "elsewhere"
+    shutil.copytree(arrows, elsewhere)
+    assert use(elsewhere) == []
+    for folder in (arrows, elsewhere):  # DVC records the path of one as relative, and of the other as absolute
+        shutil.copy(folder / "cat/001.png", folder / "cat/000.png")
+        (warning,) = use(folder)
+        assert warning.startswith("the images at data.path are not the same")
 
 
 def test_the_project_may_lie_below_the_root_of_git_and_the_current_folder_below_the_project(

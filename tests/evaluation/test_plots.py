@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from quarterturn.data.contact_sheets import CAPTION, MARGIN, TILE, draw_sheet
@@ -69,4 +70,79 @@ def test_names_with_dollars_and_very_many_classes_are_drawn(tmp_path: Path) -> N
     matrix = {true: {predicted: int(true == predicted) for predicted in names} for true in names}
     draw_confusion(matrix, "$_$", tmp_path / "many.png")
     with Image.open(tmp_path / "many.png") as image:
-        assert max(image.size) < 4000
+        assert max(image.size) <= 2500
+
+
+def boxes(figure: Figure) -> list[Bbox]:
+    """Return where the names of the rows and the counts stand, in pixels."""
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    return [text.get_window_extent() for text in (*axes.get_yticklabels(), *axes.texts)]
+
+
+def drawn(matrix: dict[str, dict[str, int]], path: Path, monkeypatch: pytest.MonkeyPatch) -> Figure:
+    """Draw a matrix; return the figure as it was saved."""
+    saved: list[Figure] = []
+    write = Figure.savefig
+    with monkeypatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda self, *args, **kw: (saved.append(self), write(self, *args, **kw))[1])
+        draw_confusion(matrix, "transfer", path)
+    (figure,) = saved
+    return figure
+
+
+@pytest.mark.parametrize(
+    ("names", "counted"),
+    [
+        (["cat", "dog"], True),
+        ([f"{number}, a name of a class that is rather long" for number in range(10)], True),
+        ([f"a bird of kind {number}" for number in range(50)], True),
+        ([f"class {number}" for number in range(150)], False),
+    ],
+    ids=["two", "long", "fifty", "very many"],
+)
+def test_names_and_counts_stay_within_their_room_and_do_not_overlap(
+    names: list[str], counted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = {true: {predicted: 40 + 800 * (true == predicted) for predicted in names} for true in names}
+    figure = drawn(matrix, tmp_path / "a.png", monkeypatch)
+    with Image.open(tmp_path / "a.png") as image:
+        assert max(image.size) <= 2500
+        assert image.size == tuple(figure.bbox.size.astype(int))
+    (axes,) = figure.axes
+    found = boxes(figure)
+    assert len(axes.texts) == (len(names) ** 2 if counted else 0)
+    assert [label.get_text().replace("…", "") in names for label in axes.get_yticklabels()].count(True) == (
+        0 if len(names) == 10 else len(names)
+    )
+    for box in found:
+        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+    cell = axes.get_window_extent().width / len(names)
+    assert all(box.height <= cell for box in found)
+    assert all(box.width <= cell for box in found[len(names) :])
+
+
+def test_the_overview_leaves_out_what_could_not_be_read_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: (saved.append(self), Path(path).touch()))
+    many = [f"a bird of kind {number}" for number in range(50)]
+    values = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6}
+    matrix = {true: dict.fromkeys(many, 1) for true in many}
+    metrics = {"rotation": {**values, "confusion_matrix": MATRIX}, "transfer": {**values, "confusion_matrix": matrix}}
+    draw_overview("A sentence.", metrics, tmp_path / "a.png")
+    _, rotation, transfer = saved[0].axes
+    assert [text.get_text() for text in rotation.texts] == ["254", "5", "1,018", "211"]
+    assert len(transfer.texts) == len(transfer.get_yticks()) == 0
+
+
+def test_names_in_all_scripts_are_drawn_without_a_flood_of_warnings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["猫と犬", "小狗", "قطة", "कुत्ता", "🐈", "собака"]  # whether fonts have them or not
+    matrix = {true: dict.fromkeys(names, 1) for true in names}
+    for name in ("first", "again"):
+        draw_confusion(matrix, "transfer", tmp_path / name)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "again").read_bytes()
+    assert capsys.readouterr().err.count("\n") <= 1

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quarterturn.ingest import duplicates
 from quarterturn.ingest.duplicates import NEAR_DISTANCE, exact_duplicates, first_near_duplicate, near
 
 BLOCKS = np.array_split(np.arange(256), NEAR_DISTANCE + 1)  # of bits; hashes that are near agree in at least one
@@ -96,6 +97,65 @@ def test_each_is_kept_or_nearly_one_that_was_kept_before(seed: int) -> None:
     assert 20 <= len(kept) < len(hashes)
 
 
+def plain_first(hashes: npt.NDArray[np.uint8]) -> list[int]:
+    """Apply the definition, word for word."""
+    numbers = [int.from_bytes(row.tobytes(), "big") for row in hashes]
+    first: list[int] = []
+    for row, number in enumerate(numbers):
+        kept = (other for other in range(row) if first[other] == other)
+        first.append(next((each for each in kept if (number ^ numbers[each]).bit_count() <= NEAR_DISTANCE), row))
+    return first
+
+
+@pytest.mark.parametrize("cost", [0, 1, 10**9], ids=["blocks", "mixed", "all pairs"])
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 90), st.integers(1, 30), st.integers(1, 40), st.integers(1, 8))
+def test_both_searches_find_what_the_definitions_say(
+    cost: int, seed: int, count: int, clusters: int, most: int, at_once: int
+) -> None:
+    random = np.random.default_rng(seed)
+    centres = np.packbits(random.random((clusters, 256)) < random.choice([0.02, 0.5]), axis=1)
+    rows = [flipped(row, random.choice(256, random.integers(0, most), replace=False)) for row in centres] + [
+        flipped(centres[random.integers(clusters)], random.choice(256, random.integers(0, most), replace=False))
+        for _ in range(count)
+    ]
+    hashes, marked = np.stack(rows), random.random(len(rows)) < random.choice([0, 0.1, 0.5])
+    with pytest.MonkeyPatch.context() as patch:  # a few images take several steps
+        patch.setattr(duplicates, "_COST", cost)
+        patch.setattr(duplicates, "_AT_ONCE", at_once)
+        patch.setattr(duplicates, "_TILE", 7)
+        assert near(hashes, marked).tolist() == plain_near(hashes, marked)
+        assert first_near_duplicate(hashes).tolist() == plain_first(hashes)
+
+
+def compared(hashes: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return the number of pairs of words whose distances both searches compute, with every fourth image marked."""
+    total = 0
+
+    def counting(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
+        nonlocal total
+        total += values.size
+        counted: npt.NDArray[np.uint8] = bitwise_count(values)
+        return counted
+
+    bitwise_count = np.bitwise_count
+    monkeypatch.setattr(np, "bitwise_count", counting)
+    near(hashes, np.arange(len(hashes)) % 4 == 0)
+    first_near_duplicate(hashes)
+    return total
+
+
+@pytest.mark.parametrize("kind", ["frames of a film", "distinct images"])
+def test_the_work_grows_as_the_images_do(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    hashes = random.integers(0, 256, (8000, 32), dtype=np.uint8)
+    if kind == "frames of a film":
+        hashes = np.stack([flipped(hashes[0], random.choice(256, 6, replace=False)) for _ in range(8000)])
+    once, twice = compared(hashes[:4000], monkeypatch), compared(hashes, monkeypatch)
+    assert once < twice < 3 * once  # four times as many pairs
+    assert twice < 8000 * 4000
+
+
 def test_nothing_is_nearly_nothing() -> None:
     assert first_near_duplicate(np.zeros((0, 32), dtype=np.uint8)).tolist() == []
 
@@ -142,3 +202,10 @@ def verdicts(files: list[tuple[str, str]]) -> list[str]:
     assert repeated.index.tolist() == contradictory.index.tolist() == index
     assert not (repeated & contradictory).any()
     return ["r" if again else "c" if clash else "" for again, clash in zip(repeated, contradictory, strict=True)]
+
+
+def test_a_negative_which_differs_in_every_bit_is_no_duplicate() -> None:
+    hashes = np.zeros((600, 32), dtype=np.uint8)
+    hashes[:, 31] = np.arange(600) % 4  # so many are close that all pairs are compared
+    hashes[300:] = ~hashes[300:]
+    assert near(hashes, np.arange(600) < 300).tolist() == [True] * 300 + [False] * 300
