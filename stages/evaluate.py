@@ -56,7 +56,7 @@ def main() -> None:
     write_text(predictions.to_csv(index=False, lineterminator="\n"), METRICS / "predictions.csv")
 
     metrics = metrics_of(predictions, labels, angles)
-    if params.transfer.weights is not None:  # who knows which images those saw
+    if params.transfer.weights is not None or params.pretrain.epochs == 0:  # who knows which images those weights saw
         metrics.pop("images_in_pretraining", None)
     trained = {name: read_json(METRICS / f"{name}.json") for name in CLASSIFIERS}
     for name in CLASSIFIERS:

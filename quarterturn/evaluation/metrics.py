@@ -111,7 +111,10 @@ def verdict(metrics: dict[str, Any]) -> str:
         compared["accuracy_difference"], compared["low"], compared["high"], compared["mcnemar_p"]
     )
     these = ("transfer", "the baseline") if folded else ("this transfer model", "this baseline")
-    if not comparison.shown:
+    same = metrics[CLASSIFIERS[0]] == metrics[CLASSIFIERS[1]]
+    if same:
+        claim = "transfer and the baseline give the same answers"
+    elif not comparison.shown:
         claim = "no difference shown between transfer and baseline"
     else:
         claim = f"{these[0]} is {'better' if comparison.difference > 0 else 'worse'} than {these[1]}"
@@ -131,7 +134,7 @@ def verdict(metrics: dict[str, Any]) -> str:
         f"{where}, {claim}: {accuracies}; {points[0]} points, 95 % interval {points[1]} to {points[2]}, McNemar p ="
         f" {comparison.mcnemar_p:.2g}."
         + _balanced(metrics)
-        + (f" {_outlook(metrics, comparison.shown)}" if folded else "")
+        + (_outlook(metrics, comparison.shown or same) if folded else "")
         + f" {'Cross-validation' if folded else 'Validation'} recommends {_THE[metrics['recommended']]}."
     )
 
@@ -146,10 +149,10 @@ def _balanced(metrics: dict[str, Any]) -> str:
     return f" Classes differ in size; balanced accuracy: {both}."
 
 
-def _outlook(metrics: dict[str, Any], shown: bool) -> str:
+def _outlook(metrics: dict[str, Any], settled: bool) -> str:
     """Describe, for folds, how many labels a significant result would need, and which images pretraining saw."""
-    compared, sentences = metrics["comparison"], []
-    if not shown:
+    compared, sentences = metrics["comparison"], [""]
+    if not settled:
         width, question = 100 * (compared["high"] - compared["low"]), f"{100 * compared['to_tell']:.1f} points"
         if compared["labels_needed"] > metrics["images"]:
             about = _two_digits_up(compared["labels_needed"])

@@ -176,6 +176,15 @@ def test_with_enough_labels_the_verdict_says_what_would_likely_show() -> None:
     assert "; a difference of 5.0 points would probably be shown." in verdict(metrics)
 
 
+def test_classifiers_with_the_same_answers_need_no_more_labels_to_tell() -> None:
+    metrics = metrics_of(folded(80, 80), LABELS, ANGLES)
+    metrics["baseline"] = metrics["transfer"] | {"labels": 40}
+    metrics["transfer"]["labels"], metrics["recommended"] = 40, "transfer"
+    sentence = verdict(metrics)
+    assert "transfer and the baseline give the same answers: transfer 0.800" in sentence
+    assert "points wide" not in sentence
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 100), st.integers(0, 100))
 def test_the_verdict_claims_no_difference_whose_interval_contains_zero(transfer: int, baseline: int) -> None:

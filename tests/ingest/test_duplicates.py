@@ -205,7 +205,7 @@ def verdicts(files: list[tuple[str, str]]) -> list[str]:
 
 
 def test_a_negative_which_differs_in_every_bit_is_no_duplicate() -> None:
-    hashes = np.zeros((600, 32), dtype=np.uint8)
-    hashes[:, 31] = np.arange(600) % 4  # so many are close that all pairs are compared
-    hashes[300:] = ~hashes[300:]
-    assert near(hashes, np.arange(600) < 300).tolist() == [True] * 300 + [False] * 300
+    hashes = np.zeros((512, 32), dtype=np.uint8)
+    hashes[:, 31] = np.arange(512) % 256  # so many are close that all pairs are compared
+    hashes[256:] = ~hashes[:256]
+    assert near(hashes, np.arange(512) < 64).tolist() == [True] * 256 + [False] * 256
