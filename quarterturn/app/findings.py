@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from pathlib import PurePosixPath
 from statistics import median
 from typing import Any, Literal
 
@@ -14,24 +15,18 @@ from quarterturn.app.label_tables import LabelTables, find_tables
 from quarterturn.app.layout import as_classes, class_folders, group_pattern, looks_like_groups, name_pattern
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.params import Params, check_params, with_group
-from quarterturn.data.manifest import TEST, TRAIN
-from quarterturn.ingest.annotations import (
-    annotate,
-    folder_parts,
-    found_by,
-    implied_tables,
-    labels_by_path,
-    part_depth,
-    part_named,
-)
+from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
+from quarterturn.ingest.annotations import annotate, found_by, implied_tables, labels_by_path
 from quarterturn.ingest.companions import companion_patterns
 from quarterturn.ingest.decoding import DAMAGED, FORMATS
+from quarterturn.ingest.parts import folder_parts, part_named
 from quarterturn.ingest.source import ImageSource, is_ignored, normalised_name
 from quarterturn.ingest.splitting import GIVEN
 
 SAMPLE = 200  # images whose sizes are looked at
 MASK_LEVELS = 16  # grey levels; a mask has no more
 MASK_SIDE = 64  # pixels, side to which an image is shrunk before its levels are counted
+UNREAD_TABLES = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".parquet", ".mat", ".xml")  # files that may have labels
 LEAST_IMAGES = 5  # of a class, one for each fold
 LEAST_GIVEN = {TRAIN: 2, TEST: 1}  # images of a class where parts are given
 
@@ -133,6 +128,10 @@ def find(path: str, base: Params, options: Options) -> Findings:
     classes, of_image, joined = as_classes(labels.found)
     if joined:
         notes.append(("joined", f"spellings of one class: {', '.join(joined)}"))
+    if len(options.classes or classes) < 2:
+        raise UserError(f"two classes are needed; {labels.how} tells {', '.join(options.classes or classes) or 'none'}")
+    if tables is None and (key := next((key for key, column in wanted.items() if column), None)):
+        raise UserError(f"--{key}: there is no table in {path} that names its images")
     parts = None if options.columns["split"] == "" else _parts(names, of_image, tables)
     column, pattern = _groups(names, of_image, tables, options)
     data: dict[str, Any] = {
@@ -176,6 +175,10 @@ def find(path: str, base: Params, options: Options) -> Findings:
         shown = ", ".join(few[:10]) + ", …" * (len(few) > 10)
         notes.append(("too few", f"{len(few)} classes have too few images and count as unlabelled: {shown}"))
         said = annotated()
+    if GROUP in said and (count := said.loc[said["label"] != "", GROUP].nunique()) < LEAST_IMAGES:
+        raise UserError(
+            f"the labelled images are in {count} groups, too few to be split; at least {LEAST_IMAGES} are needed"
+        )
     notes += [("note", line) for line in lines if "data.ignore" not in line and "among data.labels" not in line]
     notes.insert(0, ("labels by", labels.how))
     return Findings(data, said, parts, _sizes(source, names), notes)
@@ -216,21 +219,23 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
         by_table = [cells.get(name) for name in names]
     if options.classes and not by_table:
         return Labels(_chosen(source, names, options.classes), "folders or names, for --classes")
-    folders = class_folders(names, part_depth(names))
-    wanted = bool(options.classes or options.tables or options.columns["label"])
-    if by_table and (wanted or not _same(by_table, folders)):
-        assert tables is not None
-        others = f"; --label takes {', '.join(tables.labels)} instead" if tables.labels else ""
-        listed = ", ".join(table.name for table in tables.tables)
-        return Labels(by_table, f"column {tables.label} of {listed}{others}", tables.label)
+    folders, by_name = class_folders(names), name_pattern(names)
+    wanted = bool(options.classes or options.tables or options.columns["label"] or implied_tables(source))
+    if tables is not None and by_table:
+        numbers = all(label.isdecimal() for label in by_table if label)
+        ids = numbers and _same(by_table, folders)  # of the classes that folders name
+        weak = not tables.named and (any(folders) or (numbers and by_name is not None))
+        if wanted or not (ids or weak):
+            others = f"; --label takes {', '.join(tables.labels)} instead" if tables.labels else ""
+            listed = ", ".join(table.name for table in tables.tables)
+            return Labels(by_table, f"column {tables.label} of {listed}{others}", tables.label)
     if any(folders):
         return Labels(folders, "folders")
-    by_name = name_pattern(names)
     if by_name is None:
         said = "" if tables is None else f"; {tables.tables[0].name} tells none: {tables.tables[0].described()}"
         raise UserError(
-            f"no classes found in {source.path}: neither folders nor names tell any, such as {names[0]!r}{said}; give"
-            " --classes, --table FILE, --label COLUMN or --label-pattern REGEX"
+            f"no classes found in {source.path}: neither folders nor names tell any, such as {names[0]!r}{said}"
+            f"{_no_tables(source)}; give --classes, --table FILE, --label COLUMN or --label-pattern REGEX"
         )
     pattern, found = by_name
     classes, of_image, _ = as_classes(found)
@@ -238,11 +243,17 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
     return Labels(found, "names of files", None, None if prefixes else pattern)
 
 
+def _no_tables(source: ImageSource) -> str:
+    """Return in words which files cannot be read that may have labels; "" if there are none."""
+    found = [name for name in source.files() if PurePosixPath(name).suffix.lower() in UNREAD_TABLES]
+    return f"; {found[0]} cannot be read, but saved as .csv" if found else ""
+
+
 def _chosen(source: ImageSource, names: Sequence[str], classes: Sequence[str]) -> list[str | None]:
     """Return the one of the chosen classes that each path tells; raise a `UserError` if one has no image."""
     found = labels_by_path(names, classes)
     if missing := [label for label in classes if label not in found]:
-        folders = as_classes(class_folders(names, part_depth(names)))[0]
+        folders = as_classes(class_folders(names))[0]
         there = f"; folders are named {', '.join(folders[:10])}" if folders else ""
         raise UserError(f"--classes: no image in {source.path} is of class {missing[0]!r}{there}")
     return found
@@ -269,8 +280,11 @@ def _parts(names: Sequence[str], labels: Sequence[str], tables: LabelTables | No
         listed = {image: lists[table.name] for table in tables.tables for image in table.images if image is not None}
         ways.append(("lists", [listed.get(name, "") for name in names]))
     for way, parts in ways:
-        labelled = {part for part, label in zip(parts, labels, strict=True) if label}
-        if TRAIN in labelled and len(labelled - {"", "unlabelled"}) > 1:
+        counts = Counter((part, label) for part, label in zip(parts, labels, strict=True) if label)
+        test = TEST if any(part == TEST for part, _ in counts) else VAL  # as `annotate` takes it
+        needed = {TRAIN: LEAST_GIVEN[TRAIN], test: LEAST_GIVEN[TEST]}
+        whole = [label for label in set(labels) if all(counts[part, label] >= n for part, n in needed.items())]
+        if len(whole) > 1:
             return way
     return None
 

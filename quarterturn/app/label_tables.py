@@ -4,22 +4,27 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from quarterturn.core.errors import UserError
-from quarterturn.ingest.annotations import part_named
+from quarterturn.ingest.parts import part_named
 from quarterturn.ingest.source import ImageSource, is_image, normalised_name
 from quarterturn.ingest.tables import ENDINGS, ImageNames, Table, read_table
 
 _LABEL = re.compile(
-    r"\b(label|class|category|target|diagnosis|dx|finding|species|breed|genus|type|variety|disease|condition|emotion"
-    r"|quality|grade|kind|y)(s|es|name|names)?\b"
+    r"\b(label|class|category|target|diagnosis|dx|finding|species|subspecies|breed|genus|type|variety|disease|condition"
+    r"|emotion|quality|grade|kind|health|status|result|outcome|klasse|befund|y)(s|es|name|names)?\b"
 )
 _GROUP = re.compile(
     r"\b(patient|subject|person|participant|animal|lesion|case|house|site|track|sequence|burst|session|video|clip|slide"
-    r"|scene|group|location|donor|camera|plot|specimen)s?\b"
+    r"|scene|group|location|donor|camera|plot|specimen)(s|ids?|nr|no|num|number|name)?\b"
 )
+_TECHNICAL = re.compile(
+    r"\b(width|height|size|bytes|make|model|iso|date|time|datum|timestamp|url|path|index|split|fold)\b"
+)
+_DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d{1,2}:\d{2}")
+_SUBMISSION = re.compile(r"submission", re.IGNORECASE)  # predictions that a competition asks for
 MOST_CLASSES = 0.2  # distinct labels per row
 AT_LEAST = 0.5  # of the rows of a table name images that are here
 
@@ -35,6 +40,7 @@ class LabelTables:
         split: column that tells parts, or None.
         labels: other columns that could tell labels.
         unused: names of tables that are not among them.
+        named: whether the name of the label column says that it tells labels.
     """
 
     tables: list[Table]
@@ -43,6 +49,7 @@ class LabelTables:
     split: str | None
     labels: list[str]
     unused: list[str]
+    named: bool = False
 
     def by_image(self, column: str) -> dict[str, str]:
         """Return the cell of a column for each image that a row names."""
@@ -94,17 +101,30 @@ def find_tables(
             continue
         with suppress(UserError):  # a text that is no table
             table = read_table(source, name, images, columns["image"])
-            if 0 < sum(image is not None for image in table.images) >= AT_LEAST * len(table.rows):
+            if 0 < sum(map(bool, table.images)) >= AT_LEAST * len(table.rows) and not _SUBMISSION.search(name):
                 read.append(table)
     together: dict[tuple[object, ...], list[Table]] = defaultdict(list)
     for table in read:
-        together[() if wanted else (table.columns, table.form)].append(table)
-    sets = [LabelTables(tables, None, None, None, [], []) for tables in together.values()]
-    if not sets:
+        together[() if wanted else (table.columns, table.form, _family(table.name))].append(table)
+    unfit: list[UserError] = []
+    found = []
+    for tables in together.values():
+        try:
+            found.append(_with_columns(source, tables, columns, classes))
+        except UserError as error:
+            unfit.append(error)
+    if not found:
+        if unfit:
+            raise unfit[0]
         return None
-    best = max(sets, key=lambda each: (len(each.images), -len(each.tables)))
-    unused = [table.name for table in read if table not in best.tables]
-    return _with_columns(source, best, unused, columns, classes)
+    best = max(found, key=lambda each: (each.label is not None, each.named, len(each.images)))
+    return replace(best, unused=[table.name for table in read if table not in best.tables])
+
+
+def _family(name: str) -> str:
+    """Return what tables have in common that belong together: lists of parts, or a name but for digits."""
+    stem = PurePosixPath(name).stem.casefold()
+    return "part" if part_named(stem) else re.sub(r"\d+", "", stem)
 
 
 def _checked(source: ImageSource, table: Table) -> Table:
@@ -116,27 +136,29 @@ def _checked(source: ImageSource, table: Table) -> Table:
 
 
 def _with_columns(
-    source: ImageSource,
-    found: LabelTables,
-    unused: list[str],
-    columns: dict[str, str | None],
-    classes: Sequence[str],
+    source: ImageSource, tables: list[Table], columns: dict[str, str | None], classes: Sequence[str]
 ) -> LabelTables:
-    first = found.tables[0]
+    first, found = tables[0], LabelTables(tables, None, None, None, [], [])
     for key, column in columns.items():
-        if column and all(table.place(column) is None for table in found.tables):
+        if column and all(table.place(column) is None for table in tables):
             raise UserError(f"--{key}: {source.path}: {first.name} has no column {column!r}: {first.described()}")
     others = [column for place, column in enumerate(first.columns) if place != first.image_column]
     cells = {column: found.by_image(column) for column in others}
     split = columns["split"] or next((column for column in others if _tells_parts(cells[column])), None)
-    labels = [column for column in others if column != split and _tells_labels(cells[column], classes)]
+    labels = [column for column in others if column != split and _tells_labels(column, cells[column], classes)]
     labels.sort(key=lambda column: (not _LABEL.search(_words(column)), _of_numbers(cells[column])))
     label = columns["label"] or (labels[0] if labels else None)
+    flags = [column for column in others if set(cells[column].values()) <= {"0", "1", "0.0", "1.0", "-1.0", ""}]
+    if label in flags and len(flags) > 2 and not columns["label"]:
+        raise UserError(
+            f"{source.path}: {first.name} tells classes in several columns of 0 and 1: {', '.join(flags[:8])}; write"
+            " the name of the class into one column, or give --label COLUMN for one of them"
+        )
     group = columns["group"] or next(
         (column for column in others if column not in (split, label) and _GROUP.search(_words(column))), None
     )
     labels = [column for column in labels if column not in (label, group)]
-    return LabelTables(found.tables, label, group, split, labels, unused)
+    return LabelTables(tables, label, group, split, labels, [], bool(label and _LABEL.search(_words(label))))
 
 
 def _words(column: str) -> str:
@@ -149,10 +171,12 @@ def _tells_parts(cells: dict[str, str]) -> bool:
     return len(values) > 1 and all(map(part_named, values)) and len(set(map(part_named, values))) > 1
 
 
-def _tells_labels(cells: dict[str, str], classes: Sequence[str]) -> bool:
+def _tells_labels(column: str, cells: dict[str, str], classes: Sequence[str]) -> bool:
     counts = Counter(normalised_name(cell) for cell in cells.values() if cell)
     if classes:
         return {normalised_name(name) for name in classes} <= counts.keys()
+    if _TECHNICAL.search(_words(column)) or all(map(_DATE.match, counts)):
+        return False
     repeated = sum(count > 1 for count in counts.values())
     return repeated > 1 and len(counts) <= max(2, MOST_CLASSES * counts.total()) and not any(map(is_image, counts))
 

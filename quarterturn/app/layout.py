@@ -3,24 +3,31 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 from quarterturn.core.params import RESERVED_LABELS
 from quarterturn.ingest.annotations import found_by
+from quarterturn.ingest.parts import is_pool, part_depth
 from quarterturn.ingest.source import normalised_name
 
 # Folders inside or above those of the classes that tell nothing.
 _PLAIN = re.compile(
     r"(images?|imgs?|photos?|pictures?|pics?|jpe?gs?|png|rgb|raw|(.*[ _-])?(part|batch|chunk)[ _-]?\d+)$"
 )
+_WAITING = frozenset(("all", "inbox", "new", "rest", "to do", "to label", "todo", "unsorted"))  # folders without labels
+_COUNTED_CLASSES = frozenset(("category", "class", "cluster", "digit", "grade", "label", "level", "stage", "type"))
 # Names that cameras, phones and programs give.
 _CAMERA = re.compile(
     r"(img|images?|dsc[nf]?|dcim|pic|pict|pictures?|photos?|pxl|mvi|vid|gopr|screen ?shot|scan|frame|cell|file|samples?"
     r"|test|train|val|whatsapp image|wa|untitled)$"
 )
+_MISSING = frozenset(("?", "-", "n/a", "na", "nan", "none", "null"))  # labels of images without a label
 BEFORE = r"(?:^|/)(?P<label>[^\W\d_]+(?:[ _-]+[^\W\d_]+)*)[^/]*$"  # cat.0.jpg, great_pyrenees_12.jpg
 AFTER = r"(?:^|/)\d+[ _.-]*(?P<label>[^\W\d_][^/.]*?)[ _.-]*\d*\.[^./]+$"  # 100_bathroom.jpg
 GROUPS = (
+    r"(?P<group>[^/]+)/[^/]+$",  # a folder in that of the class: a patient
+    r"(?P<group>[^/]+)/[^/]+/[^/]+$",  # a folder above that of the class
     r"(?P<group>\d+)[_-]\d+[^/\d]*\.[^./]+$",  # 00012_00007.ppm: a track and its frame
     r"(?:^|/)(?P<group>\d+)[ _-]+[^\W\d_][^/]*$",  # 100_kitchen.jpg: a house
 )
@@ -30,34 +37,56 @@ MOST_LABELLED = 0.8  # distinct groups per image; with more, nearly every image 
 FEW_IMAGES = 5  # in a folder on average; classes have more
 
 
-def class_folders(names: Sequence[str], depth: int | None = None) -> list[str | None]:
+def class_folders(names: Sequence[str]) -> list[str | None]:
     """Return the name of the folder that tells the class of each image, or None; all None where none do.
 
-    The nearest folder counts, after folders are passed over that tell nothing: those named `Imgs`, `part_2` and the
-    like, a level that has the same name everywhere, and a level of many folders with few images each, such as patients.
-
-    Args:
-        names: paths of the images.
-        depth: of folders named after parts, which tell no class.
+    The nearest folder counts, after folders are passed over that tell nothing: those that are common to all images,
+    those named after parts, those inside a folder that has images itself, and the last level as long as it tells
+    `_no_class`.
     """
-    folders = [_telling(PurePosixPath(name).parts[:-1], depth) for name in names]
-    while True:
-        nearest = [path[-1] if path else None for path in folders]
-        known = {normalised_name(folder) for folder in nearest if folder}
-        above = {normalised_name(path[-2]) for path in folders if len(path) > 1}
-        many = len(known) > LEAST_GROUPS and sum(map(bool, nearest)) < FEW_IMAGES * len(known)
-        if len(above) < 2 or not (len(known) == 1 or (many and 2 * len(above) < len(known))):
-            break
+    folders = _below_common([PurePosixPath(name).parts[:-1] for name in names])
+    depth = part_depth(["/".join([*path, "image"]) for path in folders])
+    folders = [
+        () if _in_pool(path) else (*path[:depth], *path[depth + 1 :]) if depth is not None else path for path in folders
+    ]
+    direct = {path for path, count in Counter(folders).items() if count >= FEW_IMAGES and path}
+    folders = [next((path[:end] for end in range(1, len(path)) if path[:end] in direct), path) for path in folders]
+    while _no_class(folders):
         folders = [path[:-1] for path in folders]
-    return nearest if len(known) > 1 else [None] * len(names)
+    nearest = [path[-1] if path else None for path in folders]
+    return nearest if len(set(filter(None, nearest))) > 1 else [None] * len(names)
 
 
-def _telling(folders: Sequence[str], depth: int | None) -> tuple[str, ...]:
-    """Return the folders of a path that may tell its class."""
-    if not RESERVED_LABELS.isdisjoint(map(normalised_name, folders)):
-        return ()
-    kept = [folder for place, folder in enumerate(folders) if place != depth]
-    return tuple(folder for folder in kept if not _PLAIN.match(normalised_name(folder)))
+def _below_common(folders: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return paths without the folders at their beginning that all of them have."""
+    common = takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False))
+    count = sum(1 for _ in common)
+    return [path[count:] for path in folders]
+
+
+def _in_pool(folders: Sequence[str]) -> bool:
+    """Return whether images in these folders wait for a label."""
+    return any(is_pool(folder) or normalised_name(folder) in _WAITING for folder in folders)
+
+
+def _no_class(folders: Sequence[tuple[str, ...]]) -> bool:
+    """Return whether the last of the folders, where there are folders above, tell no class.
+
+    So it is where they have one name, or plain ones such as `Imgs` and `part_2`; where they differ in digits only, such
+    as dates, `100X` and `patient_003`; and where they are many with few images each.
+    """
+    last = [path[-1] for path in folders if path]
+    above = {path[:-1] for path in folders if path}
+    distinct = {normalised_name(folder) for folder in last}
+    if all(_PLAIN.match(folder) for folder in distinct):
+        return bool(distinct)
+    if len({path[-1] for path in above if path}) < 2:
+        return False
+    shapes = {re.sub(r"[\W\d_]+", "", folder) for folder in distinct}
+    nested = len({path for path in folders if path}) == len(distinct)  # each under one folder
+    counted = len(shapes) == 1 and (nested if shapes == {""} else not shapes & _COUNTED_CLASSES)
+    many = len(distinct) > LEAST_GROUPS and len(last) < FEW_IMAGES * len(distinct) and 2 * len(above) < len(distinct)
+    return len(distinct) == 1 or counted or many
 
 
 def name_pattern(names: Sequence[str]) -> tuple[str, list[str | None]] | None:
@@ -80,7 +109,7 @@ def group_pattern(names: Sequence[str], labels: Sequence[str]) -> str | None:
     labelled = [(name, label) for name, label in zip(names, labels, strict=True) if label]
     chosen = [name for name, _ in labelled]
     repeated = len({PurePosixPath(name).name for name in chosen}) < 0.9 * len(chosen)
-    for pattern in (GROUPS_IN_FOLDERS, *GROUPS[1:]) if repeated else GROUPS:
+    for pattern in (*GROUPS[:2], GROUPS_IN_FOLDERS if repeated else GROUPS[2], GROUPS[3]):
         groups = found_by(pattern, chosen, "group")
         if looks_like_groups(groups, [label for _, label in labelled]):
             return pattern
@@ -108,7 +137,7 @@ def as_classes(found: Sequence[str | None]) -> tuple[list[str], list[str], list[
         The classes in order, numbers by value; the class of each image, "" for none; and spellings that were joined.
     """
     spellings: dict[str, Counter[str]] = {}
-    for text in filter(None, found):
+    for text in (text for text in found if text and normalised_name(text) not in _MISSING):
         spellings.setdefault(normalised_name(text), Counter())[" ".join(text.split())] += 1
     spellings = {name: counts for name, counts in spellings.items() if name and name not in RESERVED_LABELS}
     # Of several spellings the most frequent one counts, then the first in the alphabet.

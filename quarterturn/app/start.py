@@ -39,6 +39,8 @@ def start(path: str, options: Options) -> None:
     place, options = _with_table(Path(path).expanduser(), options)
     inside = place.resolve().is_relative_to(Path.cwd())
     shown = place.resolve().relative_to(Path.cwd()) if inside else place.resolve()
+    if shown == Path() or Path.cwd().is_relative_to(place.resolve()):
+        raise UserError(f"{path} holds this project; give the folder of the images")
     found = find(shown.as_posix(), before, options)
     recipe = _recipe(found.sizes)
     values = _values(shown, found, recipe)

@@ -93,7 +93,7 @@ class Data(Section):
         description="column of the tables with the paths of the images: its name, or its number from 1; null: path"
     )
     label_column: Column = Field(
-        description="column of the tables with the labels; null: label. Without tables it has no effect"
+        description="column of the tables with the labels; null: none, but `label` in labels.csv"
     )
     label_pattern: LabelPattern = Field(
         description="regular expression with a group `label`, searched in the path of each image inside data.path;"

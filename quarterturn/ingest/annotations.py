@@ -9,19 +9,14 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from quarterturn.core.errors import UserError, one_line
-from quarterturn.core.params import RESERVED_LABELS, Data
-from quarterturn.data.manifest import GROUP, TEST, TRAIN, UNLABELLED, VAL
+from quarterturn.core.params import Data
+from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
 from quarterturn.ingest.companions import twins
+from quarterturn.ingest.parts import folder_parts, is_pool, part_named
 from quarterturn.ingest.source import ImageSource, composed, is_ignored, is_image, normalised_name, shown
 from quarterturn.ingest.splitting import GIVEN
 from quarterturn.ingest.tables import ImageNames, Table, read_table
 
-PART_NAMES = {
-    **dict.fromkeys(("train", "training", "trn"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), VAL),
-    **dict.fromkeys(("test", "testing", "tst"), TEST),
-    **dict.fromkeys((*RESERVED_LABELS, "unsup"), UNLABELLED),
-}
 IMPLIED = "labels.csv"  # the table that decides where params.yaml names none
 
 
@@ -76,7 +71,7 @@ def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) 
     if GROUP in columns and not any(columns[GROUP]):
         raise UserError(f"data.{'group_column' if data.group_column else 'group_pattern'} gives no image a group")
     if given:
-        columns[GIVEN] = given_parts(names, rows, data.split_column is not None, say)
+        columns[GIVEN] = _given_parts(names, columns["label"], rows, data.split_column is not None, say)
         in_part = [part in (TRAIN, VAL, TEST) for part in columns[GIVEN]]
         columns["label"] = [label * known for label, known in zip(columns["label"], in_part, strict=True)]
     return pd.DataFrame(columns)
@@ -151,11 +146,10 @@ def implied_tables(source: ImageSource) -> list[str]:
 def _place(source: ImageSource, table: Table, data: Data, key: str) -> int | None:
     """Return the index of the column with labels, groups or parts; None if it has none and needs none."""
     column: str | None = getattr(data, f"{key}_column")
-    by_paths = key == "label" and (data.label_pattern is not None or data.tables)
-    if column is None and (key != "label" or data.label_pattern is not None):
+    if column is None and (key != "label" or data.label_pattern is not None or data.tables):
         return None
     place = table.place(column or key)
-    if place is None and not (column is None and by_paths):
+    if place is None:
         raise UserError(
             f"{source.path}: {table.name} has no column {column or key!r}: {table.described()}; set data.{key}_column,"
             f" or `quarterturn start PATH --{key} COLUMN`"
@@ -205,14 +199,17 @@ def _check_agreement(source: ImageSource, rows: Sequence[Row]) -> None:
                 raise UserError(f"{source.path}: {tables} gives {row.image!r} two {what}s, {one!r} and {two!r}")
 
 
-def given_parts(names: Sequence[str], rows: Sequence[Row], by_column: bool, say: Say) -> list[str]:
+def _given_parts(
+    names: Sequence[str], labels: Sequence[str], rows: Sequence[Row], by_column: bool, say: Say
+) -> list[str]:
     """Return the part that the data give each image: by a column, by the names of lists, or by folders.
 
-    Where nothing is given for validation, the split cuts it from training. Where nothing is given for the test,
-    validation images are the test.
+    Where nothing is given for validation, the split cuts it from training. Where no labelled image is given for the
+    test, validation images are the test.
 
     Args:
         names: paths of the images.
+        labels: of the images, "" for none.
         rows: of the tables.
         by_column: whether a column tells the part.
         say: called with a line if validation images become the test.
@@ -235,41 +232,10 @@ def given_parts(names: Sequence[str], rows: Sequence[Row], by_column: bool, say:
             "split.by is given, but the data give no parts: there is no column data.split_column, and no lists or"
             f" folders are named train and test; found: {', '.join(sorted(filter(None, counts))) or 'none'}"
         )
-    if not counts[TEST]:
-        say("no test images are given, so the given validation images are the test")
+    if not any(part == TEST and label for part, label in zip(parts, labels, strict=True)):
+        say("no labelled test images are given, so the given validation images are the test")
         parts = [TEST if part == VAL else part for part in parts]
     return parts
-
-
-def folder_parts(names: Sequence[str]) -> list[str]:
-    """Return the part that a folder of each path tells, or ""; see `part_depth`.
-
-    Folders named `unlabelled` or `unlabeled` count at any depth.
-    """
-    folders = [PurePosixPath(name).parts[:-1] for name in names]
-    depth = part_depth(names)
-    if depth is None:
-        return [""] * len(names)
-    parts = [part_named(path[depth]) if depth < len(path) else "" for path in folders]
-    pool = [not RESERVED_LABELS.isdisjoint(map(normalised_name, path)) for path in folders]
-    return [UNLABELLED if apart else part for apart, part in zip(pool, parts, strict=True)]
-
-
-def part_depth(names: Sequence[str]) -> int | None:
-    """Return the first depth, from 0, at which folders tell train and another part; None if there is none."""
-    folders = [PurePosixPath(name).parts[:-1] for name in names]
-    for depth in range(max(map(len, folders), default=0)):
-        parts = {part_named(path[depth]) for path in folders if depth < len(path)}
-        if TRAIN in parts and not {VAL, TEST}.isdisjoint(parts):
-            return depth
-    return None
-
-
-def part_named(name: str) -> str:
-    """Return the part that a name tells, such as `train`, `valid`, `seg_test` or `Training set`, or ""."""
-    words = set(re.split(r"[\W\d_]+", normalised_name(name)))
-    found = {PART_NAMES[word] for word in words & PART_NAMES.keys()}
-    return found.pop() if len(found) == 1 else ""
 
 
 def labels_by_path(names: Sequence[str], labels: Sequence[str]) -> list[str | None]:
@@ -288,13 +254,15 @@ def labels_by_path(names: Sequence[str], labels: Sequence[str]) -> list[str | No
 
 def _folder_label(path: Sequence[str], classes: dict[str, str]) -> str | None:
     folders = path[:-1]
-    if not RESERVED_LABELS.isdisjoint(folders):  # also where folders in it are named after classes
+    if any(
+        is_pool(folder) and folder not in classes for folder in folders
+    ):  # also where folders in it are named after classes
         return None
     return next((classes[folder] for folder in reversed(folders) if folder in classes), None)
 
 
 def _prefix_label(path: Sequence[str], classes: dict[str, str]) -> str | None:
-    if RESERVED_LABELS.isdisjoint(path[:-1]):
+    if not any(map(is_pool, path[:-1])):
         for prefix in sorted(classes, key=len, reverse=True):
             rest = path[-1].removeprefix(prefix)
             number = prefix[-1:].isdigit() and rest[:1].isdigit()  # type1 is no prefix of type10.jpg

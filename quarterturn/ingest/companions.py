@@ -1,5 +1,6 @@
 """Companions of images that are no images of the data set: masks beside them, folders of masks, copies as examples."""
 
+import glob
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -34,12 +35,12 @@ def companion_patterns(names: Sequence[str], is_mask: Callable[[str], bool]) -> 
         names: paths of the images.
         is_mask: whether the pixels of an image look like those of a mask; called for few images.
     """
-    patterns = [*_folders(names), *_signs(names)]
+    patterns = [*_folders(names, is_mask), *_signs(names)]
     rest = [name for name in names if not is_ignored(name, patterns)]
     return [*patterns, *_endings(rest, is_mask)]
 
 
-def _folders(names: Sequence[str]) -> list[str]:
+def _folders(names: Sequence[str], is_mask: Callable[[str], bool]) -> list[str]:
     """Return the folders of masks, whose files bear the names of images elsewhere, and small folders of examples."""
     inside: dict[str, list[str]] = defaultdict(list)  # by the folder's name as it is written
     for name in names:
@@ -51,10 +52,11 @@ def _folders(names: Sequence[str]) -> list[str]:
         known = {_stem(name) for name in set(names) - set(masks)}
         if _MASKS.match(normalised_name(folder)):
             fits = 2 * sum(_stem(name) in known or _bare(name) in known for name in masks) >= len(masks)
+            fits = fits and all(is_mask(name) for name in _few(masks))
         else:
             fits = len(masks) <= MOST_EXAMPLES * len(names)
         if fits:
-            found.append(f"{folder}/")
+            found.append(f"{glob.escape(folder)}/")
     return found
 
 
@@ -66,7 +68,7 @@ def _signs(names: Sequence[str]) -> list[str]:
         path = PurePosixPath(normalised_name(name)).with_suffix("")
         if match := MASK_NAME.match(path.name):
             signs[match["sign"]].append(str(path.with_name(match["stem"])) in known)
-    return [f"*{sign}*" for sign, beside in signs.items() if all(beside)]
+    return [f"*{glob.escape(sign)}*" for sign, beside in signs.items() if all(beside)]
 
 
 def _endings(names: Sequence[str], is_mask: Callable[[str], bool]) -> list[str]:
@@ -81,7 +83,7 @@ def _endings(names: Sequence[str], is_mask: Callable[[str], bool]) -> list[str]:
     for ending in masks:
         alone = sum(_ending(name) == ending for name in names) > len(beside[ending])
         folders = sorted({str(PurePosixPath(name).parent) for name in beside[ending]})
-        patterns += [f"{folder}/*{ending}" for folder in folders] if alone else [f"*{ending}"]
+        patterns += [f"{glob.escape(folder)}/*{ending}" for folder in folders] if alone else [f"*{ending}"]
     return patterns
 
 

@@ -104,6 +104,8 @@ def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: st
 
     table[FOLDS] = ""
     grouped = GROUP in labelled and (labelled["label"].value_counts() >= FOLD_COUNT).all()  # else `check_folds` ends it
+    if grouped and (count := group_keys(labelled).nunique()) < FOLD_COUNT:
+        raise UserError(f"too few groups to cross-validate: there are {count}, at least {FOLD_COUNT} are needed")
     numbers = [
         _dealt_groups(labelled, seed, repeat) if grouped else _dealt_folds(labelled, seed, by, repeat)
         for repeat in range(REPEATS)

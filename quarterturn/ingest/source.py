@@ -172,8 +172,8 @@ def is_ignored(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Return whether a file is hidden or a system's by-product: .DS_Store, ._x.jpg, .cache/…, __MACOSX."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+    """Return whether a file is hidden or a system's by-product: .DS_Store, ._x.jpg, .cache/…, __MACOSX, @eaDir."""
+    return any(part.startswith(".") or part in ("__MACOSX", "@eaDir") for part in PurePosixPath(name).parts)
 
 
 def shown(name: str) -> str:

@@ -11,25 +11,30 @@ from itertools import zip_longest
 from pathlib import PurePosixPath
 
 from quarterturn.core.errors import UnreadableImage, UserError, one_line
+from quarterturn.ingest.parts import part_named
 from quarterturn.ingest.source import ImageSource, composed, is_image, normalised_name
 
 ENDINGS = (".csv", ".tsv", ".txt")
 SAMPLE = 500  # lines that decide how a table is read
-LONGEST_CELL = 10_000  # characters; a longer one begins with a stray quotation mark
 MOST_SHOWN = 12  # columns in a message
 
 
 def _separated(delimiter: str) -> Callable[[str], list[list[str]]]:
-    """Return a reader of text with cells that ``delimiter`` separates; a stray quotation mark is an ordinary one."""
+    """Return a reader of text with cells that ``delimiter`` separates.
+
+    Quoted cells may have line breaks. A stray quotation mark would swallow what follows: of the rows with and without
+    regard to quotation marks, those count of which more are as wide as the first.
+    """
 
     def rows(text: str) -> list[list[str]]:
+        plain = list(csv.reader(text.splitlines(), delimiter=delimiter, quoting=csv.QUOTE_NONE))
+        if '"' not in text:
+            return plain
         try:
-            found = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-            if all(len(cell) <= LONGEST_CELL and "\n" not in cell.strip() for row in found for cell in row):
-                return found
+            quoted = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
         except csv.Error:
-            pass
-        return list(csv.reader(text.splitlines(), delimiter=delimiter, quoting=csv.QUOTE_NONE))
+            return plain
+        return max(quoted, plain, key=lambda found: sum(len(row) == len(found[0]) for row in found))
 
     return rows
 
@@ -96,35 +101,39 @@ class ImageNames:
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
 
-    def of(self, cells: Sequence[str], folder: PurePosixPath) -> list[str | None]:
+    def of(self, cells: Sequence[str], table: PurePosixPath) -> list[str | None]:
         """Return the image that each cell names, or None; the first way counts that fits half of the cells.
 
         Args:
             cells: what a table calls images; blank ones name none.
-            folder: of the table, in the source.
+            table: its path in the source. Of several images that fit, those in its folder count, then those whose
+                folder tells the same part as its name, such as `train`.
 
         Raises:
             UserError: a cell fits several images.
         """
-        fits, _ = self._fits(cells, folder)
+        fits, _ = self._fits(cells, table)
         for cell, found in zip(cells, fits, strict=True):
             if len(found) > 1:
                 raise UserError(f"{one_line(cell, 80)!r} may be {found[0]!r} or {found[1]!r}")
         return [found[0] if found else None for found in fits]
 
-    def fitting(self, cells: Sequence[str], folder: PurePosixPath) -> tuple[int, int]:
-        """Return how many cells name images, and how strictly, as a number to compare."""
-        fits, way = self._fits(cells, folder)
-        return sum(map(bool, fits)), -way
+    def fitting(self, cells: Sequence[str], table: PurePosixPath) -> tuple[bool, int, int]:
+        """Return whether half of the cells name images, how strictly, and how many images, to compare columns by."""
+        fits, way = self._fits(cells, table)
+        images = len({found[0] for found in fits if found})
+        return 2 * sum(map(bool, fits)) >= sum(map(bool, cells)) and images > 0, -way, images
 
-    def _fits(self, cells: Sequence[str], folder: PurePosixPath) -> tuple[list[list[str]], int]:
+    def _fits(self, cells: Sequence[str], table: PurePosixPath) -> tuple[list[list[str]], int]:
         """Return the images that fit each cell, and the number of the way that counts; see `of`."""
         given = [_cleaned(cell) for cell in cells]
         best: tuple[list[list[str]], int] = [[] for _ in given], 0
-        by_path = partial(self._by_path, folder=folder)
+        by_path = partial(self._by_path, folder=table.parent)
         ways: list[Callable[[str], list[str]]] = [by_path, self._by_tail, self._by_stem, self._by_number]
         for number, way in enumerate(ways):
-            found = [way(cell) if cell else [] for cell in given]
+            found = [_nearest(way(cell), table) if cell else [] for cell in given]
+            if number > 1:  # several are none, as a short name or a number in a table mostly means something else
+                found = [fits if len(fits) == 1 else [] for fits in found]
             if sum(map(bool, found)) > sum(map(bool, best[0])):
                 best = found, number
             if 2 * sum(map(bool, best[0])) >= sum(map(bool, given)):
@@ -166,10 +175,10 @@ class ImageNames:
 
     def _by_stem(self, cell: str) -> list[str]:
         name = PurePosixPath(cell).name
-        return _only(self._stems.get(normalised_name(PurePosixPath(name).stem if is_image(name) else name), []))
+        return self._stems.get(normalised_name(PurePosixPath(name).stem if is_image(name) else name), [])
 
     def _by_number(self, cell: str) -> list[str]:
-        return _only(self._numbers.get(cell.lstrip("0"), [])) if cell.isdecimal() else []
+        return self._numbers.get(cell.lstrip("0"), []) if cell.isdecimal() else []
 
 
 def read_table(source: ImageSource, name: str, names: ImageNames, image_column: str | None = None) -> Table:
@@ -190,13 +199,13 @@ def read_table(source: ImageSource, name: str, names: ImageNames, image_column: 
     text = _text(source, name)
     if text[:4].lower() == "sep=":  # a hint for Excel
         text = text.partition("\n")[2]
-    folder = PurePosixPath(name).parent
-    form, place = _form(text, names, folder)
+    path = PurePosixPath(name)
+    form, place = _form(text, names, path)
     rows = _rows(form, text)
     width = max(map(len, rows), default=0)
     rows = [row + [""] * (width - len(row)) for row in rows]
     best = Table(name, tuple(str(number + 1) for number in range(width)), rows, form, [], place)
-    table = _with_header(best, names, folder)
+    table = _with_header(best, names, path)
     wanted = table.place(image_column or "path")
     if wanted is None and image_column is not None:
         raise UserError(f"{source.path}: {name} has no column {image_column!r}: {table.described()}")
@@ -204,23 +213,23 @@ def read_table(source: ImageSource, name: str, names: ImageNames, image_column: 
     if place is None:
         return table
     try:
-        return replace(table, images=names.of(table.cells(place), folder), image_column=place)
+        return replace(table, images=names.of(table.cells(place), path), image_column=place)
     except UserError as error:
         raise UserError(f"{source.path}: {name}, column {table.columns[place]}: {error}") from error
 
 
-def _form(text: str, names: ImageNames, folder: PurePosixPath) -> tuple[str, int | None]:
+def _form(text: str, names: ImageNames, table: PurePosixPath) -> tuple[str, int | None]:
     """Return the form of a table, by its first rows, and the index of the column that names images, or None."""
     first = "\n".join(text.splitlines()[:SAMPLE])
     best: tuple[str, int | None] = "commas", None
-    score: tuple[tuple[int, int], int] = (-1, 0), 0
+    score: tuple[tuple[bool, int, int], int] = (False, -len(FORMS), -1), 0
     for form in FORMS:
         columns = list(zip_longest(*_rows(form, first), fillvalue=""))
-        fitting = [names.fitting(cells, folder) for cells in columns]
-        most = max(fitting, default=(0, 0))
+        fitting = [names.fitting(cells, table) for cells in columns]
+        most = max(fitting, default=(False, -len(FORMS), 0))
         if (most, len(columns)) > score:
             score = most, len(columns)
-            best = form, fitting.index(most) if most[0] > 0 else None
+            best = form, fitting.index(most) if most[-1] > 0 else None
     return best
 
 
@@ -230,10 +239,10 @@ def _rows(form: str, text: str) -> list[list[str]]:
     return [row for row in rows if any(row)]
 
 
-def _with_header(table: Table, names: ImageNames, folder: PurePosixPath) -> Table:
+def _with_header(table: Table, names: ImageNames, path: PurePosixPath) -> Table:
     """Take the first row for the names of the columns, unless it names an image or a file that would be one."""
     first = table.rows[0] if table.rows else []
-    if not first or any(is_image(cell) or names.fitting([cell], folder)[0] for cell in first if cell):
+    if not first or any(is_image(cell) or names.fitting([cell], path)[0] for cell in first if cell):
         return table
     columns = tuple(cell or str(number + 1) for number, cell in enumerate(first))
     return replace(table, columns=columns, rows=table.rows[1:])
@@ -246,12 +255,19 @@ def _text(source: ImageSource, name: str) -> str:
     except UnreadableImage as error:
         raise UserError(f"{source.path}: {name} {error}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{source.path}: {name} is not a UTF-8 CSV file: {error}") from error
+        raise UserError(f"{source.path}: {name} is not a UTF-8 CSV file: {error}; save it as UTF-8") from error
 
 
-def _only(found: list[str]) -> list[str]:
-    """Return a single image; several are none, as a short name or a number in a table mostly means something else."""
-    return found if len(found) == 1 else []
+def _nearest(found: list[str], table: PurePosixPath) -> list[str]:
+    """Return those of several images that are in the folder of the table, or in one that tells the table's part."""
+    part = part_named(table.stem)
+    for fits in (
+        [name for name in found if PurePosixPath(name).is_relative_to(table.parent)],
+        [name for name in found if part and part in map(part_named, PurePosixPath(name).parts[:-1])],
+    ):
+        if len(found) > 1 and 0 < len(fits) < len(found):
+            found = fits
+    return found
 
 
 def _cleaned(cell: str) -> str:

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from quarterturn.app.layout import as_classes, by_value, class_folders, group_pattern, name_pattern
-from quarterturn.ingest.annotations import found_by, part_depth
+from quarterturn.ingest.annotations import found_by
 
 
 def paths(*folders: str, count: int = 30) -> list[str]:
@@ -36,7 +36,7 @@ def paths(*folders: str, count: int = 30) -> list[str]:
     ],
 )
 def test_the_nearest_folder_that_tells_something_is_the_class(names: list[str], classes: set[str]) -> None:
-    found = class_folders(names, part_depth(names))
+    found = class_folders(names)
     assert set(found) - {None} == classes
 
 
