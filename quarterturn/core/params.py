@@ -81,11 +81,29 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Data(Section):
+class ImageFolder(Section):
     """Locate the images and name their classes."""
 
     path: str = Field(min_length=1, description="folder or .zip of images")
     labels: list[Text] = Field(min_length=2, description="class names; their order is the class index")
+    image_size: int = Field(ge=8, le=1024, description="side of the stored square, pixels")
+    max_rejected: float = Field(ge=0, le=1, description="largest tolerated fraction of unreadable images")
+
+    @model_validator(mode="after")
+    def labels_differ(self) -> Self:
+        if len({label.casefold() for label in self.labels}) < len(self.labels):
+            raise ValueError("data.labels names a class twice (case does not count)")
+        for label in self.labels:
+            if not label.isprintable():
+                raise ValueError(f"data.labels has {label!r}, which cannot be printed; take another name")
+            if label.casefold() in RESERVED_LABELS:
+                raise ValueError(f"data.labels has {label!r}, which stands for no class; take another name")
+        return self
+
+
+class Data(ImageFolder):
+    """Say where the images, their labels, groups and given parts stand."""
+
     tables: list[Annotated[str, Field(min_length=1)]] = Field(
         description="tables with a row for each image, paths inside data.path; []: labels.csv, if there is one"
     )
@@ -112,19 +130,12 @@ class Data(Section):
         description="patterns of files to leave out, such as masks: * stands for any text; with a slash, a pattern is"
         " matched with the path inside data.path, else with the name of each folder and file in it"
     )
-    image_size: int = Field(ge=8, le=1024, description="side of the stored square, pixels")
-    max_rejected: float = Field(ge=0, le=1, description="largest tolerated fraction of unreadable images")
 
-    @model_validator(mode="after")
-    def labels_differ(self) -> Self:
-        if len({label.casefold() for label in self.labels}) < len(self.labels):
-            raise ValueError("data.labels names a class twice (case does not count)")
-        for label in self.labels:
-            if not label.isprintable():
-                raise ValueError(f"data.labels has {label!r}, which cannot be printed; take another name")
-            if label.casefold() in RESERVED_LABELS:
-                raise ValueError(f"data.labels has {label!r}, which stands for no class; take another name")
-        return self
+    @classmethod
+    def plain(cls, images: ImageFolder) -> Self:
+        """Return the section for images whose labels stand in labels.csv, folders or prefixes."""
+        nowhere = {name: None for name in cls.model_fields if name.endswith(("_column", "_pattern"))}
+        return cls.model_validate(images.model_dump() | nowhere | {"tables": [], "ignore": []})
 
 
 class Split(Section):

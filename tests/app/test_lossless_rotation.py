@@ -20,7 +20,7 @@ from quarterturn.app import lossless_rotation
 from quarterturn.app.lossless_rotation import rotate_file, rotated_bytes
 from quarterturn.app.orientation import rotated_orientation
 from quarterturn.core.errors import UnreadableImage
-from quarterturn.ingest.png_chunks import SIGNATURE, chunk, chunks
+from quarterturn.ingest.png_chunks import SIGNATURE, chunk, chunks, only_pixels
 from tests.images import as_stored, encoded, noise, oriented, plain, reason_of, scene
 
 ANGLES = [90, 180, 270]
@@ -158,8 +158,11 @@ def test_a_damaged_file_is_turned_rightly_or_refused(place: int, value: int, kin
     data[place] = value
     before = bytes(data)
 
+    def pixels(data: bytes) -> npt.NDArray[Any]:
+        return shown(only_pixels(data) if kind == "PNG" else data)  # Pillow alone refuses a PNG for a damaged text
+
     def turn() -> None:
-        assert np.array_equal(shown(rotated_bytes(before, 90)), np.rot90(shown(before)))
+        assert np.array_equal(pixels(rotated_bytes(before, 90)), np.rot90(pixels(before)))
 
     reason_of(turn)  # any other error is a bug
 

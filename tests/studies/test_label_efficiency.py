@@ -15,7 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from quarterturn.core.errors import UserError
-from quarterturn.core.params import Data
+from quarterturn.core.params import ImageFolder
 from studies.code import code_digest
 from studies.label_efficiency import report, run
 from studies.label_efficiency.arms.cells import Cell, read_cells, write_cells
@@ -35,7 +35,7 @@ STAGES: dict[str, Any] = YAML(typ="safe").load(FOLDER / "dvc.yaml")["stages"]
 def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
     folder = tmp_path_factory.mktemp("arrows")
     make_images(folder / "arrows", {"cat": 43, "dog": 37, "": 20})
-    return Images(Data(path=str(folder / "arrows"), labels=["cat", "dog"], image_size=16, max_rejected=0.0))
+    return Images(ImageFolder(path=str(folder / "arrows"), labels=["cat", "dog"], image_size=16, max_rejected=0.0))
 
 
 def test_seeds_take_turns_until_every_labelled_image_is_tested_equally_often(images: Images) -> None:

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from quarterturn.core.errors import UserError, one_line
-from quarterturn.core.params import Augmentation, Data, Fraction, Model, Section, TrainingPlan
+from quarterturn.core.params import Augmentation, Fraction, ImageFolder, Model, Section, TrainingPlan
 
 ROOT = Path(__file__).resolve().parents[3]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -85,7 +85,7 @@ class Study(Section):
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]*$", description="name of the result files")
     folder: str = Field(description="folder of this file, relative to the project's folder")
     metrics: str = Field(description="JSON file of the results, relative to the project's folder")
-    data: Data
+    data: ImageFolder
     model: Model
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=2, description="repetitions")
     folds: int = Field(ge=2, description="test parts that together are all labelled images")

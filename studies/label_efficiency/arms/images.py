@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.core.errors import UserError
-from quarterturn.core.params import Data
+from quarterturn.core.params import Data, ImageFolder
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.decoded_store import decode_all
@@ -69,11 +69,11 @@ class Images:
         classes: number of classes.
     """
 
-    def __init__(self, data: Data) -> None:
-        source = ImageSource(data.path, data.ignore)
+    def __init__(self, data: ImageFolder) -> None:
+        source = ImageSource(data.path)
         table = read_images(source)
         index = {label: number for number, label in enumerate(data.labels)}
-        table["target"] = [index.get(label, -1) for label in annotate(source, data, given=False)["label"]]
+        table["target"] = [index.get(label, -1) for label in annotate(source, Data.plain(data), given=False)["label"]]
         table = table[table["reason"] == ""]
         table["label"] = table["target"].map(lambda target: str(target) if target >= 0 else "")
         repeated, contradictory = exact_duplicates(table["sha256"], table["label"])
