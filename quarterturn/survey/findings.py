@@ -11,8 +11,6 @@ from typing import Any, Literal
 import pandas as pd
 from PIL import Image
 
-from quarterturn.app.label_tables import LabelTables, find_tables
-from quarterturn.app.layout import as_classes, class_folders, group_pattern, looks_like_groups, name_pattern
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.params import Params, check_params, with_group
 from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
@@ -22,6 +20,8 @@ from quarterturn.ingest.decoding import DAMAGED, FORMATS
 from quarterturn.ingest.parts import folder_parts, part_named
 from quarterturn.ingest.source import ImageSource, is_ignored, normalised_name
 from quarterturn.ingest.splitting import GIVEN
+from quarterturn.survey.label_tables import LabelTables, find_tables
+from quarterturn.survey.layout import as_classes, class_folders, group_pattern, looks_like_groups, name_pattern
 
 SAMPLE = 200  # images whose sizes are looked at
 MASK_LEVELS = 16  # grey levels; a mask has no more
