@@ -11,9 +11,9 @@ from quarterturn.ingest.source import is_ignored, normalised_name
 _MASKS = re.compile(
     r"(masks?|annotations?|ground[ _-]?truths?|gt|label[ _-]?images|segmentation(s|class|object)?|trimaps?)$"
 )
-_EXAMPLES = re.compile(
-    r"(demo|docs?|(readme|sample|example|demo)[ _-]images|examples?|previews?|samples?|thumb(nail)?s)$"
-)
+_THUMBNAILS = re.compile(r"thumb(nail)?s?$")
+_EXAMPLES = re.compile(r"(example|preview|(readme|sample|example|demo)[ _-]image)s?$")
+_MAYBE_EXAMPLES = re.compile(r"(demo|doc|sample)s?$")  # where no folder of images is beside them: it may be a class
 MASK_NAME = re.compile(
     r"(?P<stem>.+?)(?P<sign>[ _.-](?:mask|masks|seg|segmentation|gt|groundtruth|label|annotation))[ _.-]?\d*$"
 )
@@ -41,23 +41,28 @@ def companion_patterns(names: Sequence[str], is_mask: Callable[[str], bool]) -> 
 
 
 def _folders(names: Sequence[str], is_mask: Callable[[str], bool]) -> list[str]:
-    """Return the folders of masks, whose files bear the names of images elsewhere, and small folders of examples."""
-    inside: dict[str, list[str]] = defaultdict(list)  # by the folder's name as it is written
+    """Return the folders of masks and thumbnails, whose files bear the names of images elsewhere, and of examples."""
+    inside: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name in names:
-        for part in PurePosixPath(name).parts[:-1]:
-            if _MASKS.match(normalised_name(part)) or _EXAMPLES.match(normalised_name(part)):
-                inside[part].append(name)
+        folders = PurePosixPath(name).parts[:-1]
+        for depth, folder in enumerate(folders):
+            if any(kind.match(normalised_name(folder)) for kind in (_MASKS, _THUMBNAILS, _EXAMPLES, _MAYBE_EXAMPLES)):
+                inside[folders[: depth + 1]].append(name)
     found = []
-    for folder, masks in inside.items():
-        known = {_stem(name) for name in set(names) - set(masks)}
-        if _MASKS.match(normalised_name(folder)):
-            fits = 2 * sum(_stem(name) in known or _bare(name) in known for name in masks) >= len(masks)
-            fits = fits and all(is_mask(name) for name in _few(masks))
-        else:
-            fits = len(masks) <= MOST_EXAMPLES * len(names)
-        if fits:
-            found.append(f"{glob.escape(folder)}/")
-    return found
+    for path, within in inside.items():
+        folder, others = normalised_name(path[-1]), set(names) - set(within)
+        known = {_stem(name) for name in others}
+        named_alike = 2 * sum(_stem(name) in known or _bare(name) in known for name in within) >= len(within)
+        beside = {PurePosixPath(name).parts[:-1] for name in others}
+        alone = not any(len(other) == len(path) and other[:-1] == path[:-1] for other in beside)
+        if (
+            (_MASKS.match(folder) and named_alike and all(map(is_mask, _few(within))))
+            or (_THUMBNAILS.match(folder) and named_alike)
+            or (_EXAMPLES.match(folder) and len(within) <= MOST_EXAMPLES * len(names))
+            or (_MAYBE_EXAMPLES.match(folder) and alone and len(within) <= MOST_EXAMPLES * len(names))
+        ):
+            found.append(f"{glob.escape(path[-1])}/")
+    return list(dict.fromkeys(found))
 
 
 def _signs(names: Sequence[str]) -> list[str]:
@@ -81,9 +86,14 @@ def _endings(names: Sequence[str], is_mask: Callable[[str], bool]) -> list[str]:
         return []
     patterns = []
     for ending in masks:
-        alone = sum(_ending(name) == ending for name in names) > len(beside[ending])
-        folders = sorted({str(PurePosixPath(name).parent) for name in beside[ending]})
-        patterns += [f"{glob.escape(folder)}/*{ending}" for folder in folders] if alone else [f"*{ending}"]
+        alone = {name for name in names if _ending(name) == ending} - set(beside[ending])
+        if not alone:
+            patterns.append(f"*{ending}")
+            continue
+        mixed = {PurePosixPath(name).parent for name in alone}
+        for folder in sorted({PurePosixPath(name).parent for name in beside[ending]}):
+            within = [name for name in beside[ending] if PurePosixPath(name).parent == folder]
+            patterns += map(glob.escape, within) if folder in mixed else [f"{glob.escape(str(folder))}/*{ending}"]
     return patterns
 
 

@@ -9,9 +9,9 @@ from quarterturn.data.manifest import TEST, TRAIN, UNLABELLED, VAL
 from quarterturn.ingest.source import normalised_name
 
 PART_NAMES = {
-    **dict.fromkeys(("train", "training", "trainset", "trn", "trainval"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), VAL),
-    **dict.fromkeys(("test", "testing", "testset", "tst"), TEST),
+    **dict.fromkeys(("train", "training", "trainset", "trainingsdaten", "trainval", "trn"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "validierung", "dev"), VAL),
+    **dict.fromkeys(("test", "testing", "testdaten", "testset", "tst"), TEST),
     **dict.fromkeys((*RESERVED_LABELS, "unsup"), UNLABELLED),
 }
 

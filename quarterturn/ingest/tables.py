@@ -15,7 +15,8 @@ from quarterturn.ingest.parts import part_named
 from quarterturn.ingest.source import ImageSource, composed, is_image, normalised_name
 
 ENDINGS = (".csv", ".tsv", ".txt")
-SAMPLE = 500  # lines that decide how a table is read
+SAMPLE = 500  # rows that decide how a table is read
+MOST_LOOKED_AT = 5_000_000  # characters that they are among
 MOST_SHOWN = 12  # columns in a message
 
 
@@ -220,11 +221,10 @@ def read_table(source: ImageSource, name: str, names: ImageNames, image_column: 
 
 def _form(text: str, names: ImageNames, table: PurePosixPath) -> tuple[str, int | None]:
     """Return the form of a table, by its first rows, and the index of the column that names images, or None."""
-    first = "\n".join(text.splitlines()[:SAMPLE])
     best: tuple[str, int | None] = "commas", None
     score: tuple[tuple[bool, int, int], int] = (False, -len(FORMS), -1), 0
     for form in FORMS:
-        columns = list(zip_longest(*_rows(form, first), fillvalue=""))
+        columns = list(zip_longest(*_rows(form, text[:MOST_LOOKED_AT])[:SAMPLE], fillvalue=""))
         fitting = [names.fitting(cells, table) for cells in columns]
         most = max(fitting, default=(False, -len(FORMS), 0))
         if (most, len(columns)) > score:

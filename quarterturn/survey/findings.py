@@ -8,13 +8,14 @@ from pathlib import PurePosixPath
 from statistics import median
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from PIL import Image
 
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.params import Params, check_params, with_group
 from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
-from quarterturn.ingest.annotations import annotate, found_by, implied_tables, labels_by_path
+from quarterturn.ingest.annotations import IMPLIED, annotate, found_by, labels_by_path
 from quarterturn.ingest.companions import companion_patterns
 from quarterturn.ingest.decoding import DAMAGED, FORMATS
 from quarterturn.ingest.parts import folder_parts, part_named
@@ -56,12 +57,16 @@ class Options:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Describe a sample of images: the smallest, median and largest shorter side, pixels; whether any has colour."""
+    """Describe a sample of images: the smallest, median and largest shorter side, pixels; whether any has colour.
+
+    `unreadable` names one that cannot be read, if there are too many for the run.
+    """
 
     smallest: int
     middle: int
     largest: int
     color: bool
+    unreadable: str
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ def find(path: str, base: Params, options: Options) -> Findings:
         notes += [("not used", ", ".join(unused))] * bool(unused)
         data["tables"] = [table.name for table in tables.tables] if used else []
     if not used:
-        data["ignore"] = ignore + implied_tables(source)  # which would decide
+        data["ignore"] = ignore + _implied(source)  # which would decide
     lines: list[str] = []
 
     def annotated() -> pd.DataFrame:
@@ -181,7 +186,10 @@ def find(path: str, base: Params, options: Options) -> Findings:
         )
     notes += [("note", line) for line in lines if "data.ignore" not in line and "among data.labels" not in line]
     notes.insert(0, ("labels by", labels.how))
-    return Findings(data, said, parts, _sizes(source, names), notes)
+    sizes = _sizes(source, names, base.data.max_rejected)
+    if sizes.unreadable:
+        notes.append(("unreadable", f"too many images, such as {sizes.unreadable}; convert them, or the run will stop"))
+    return Findings(data, said, parts, sizes, notes)
 
 
 def _endings(source: ImageSource) -> str:
@@ -197,13 +205,16 @@ def _left_out(names: Sequence[str], pattern: str) -> str:
 
 
 def _is_mask(source: ImageSource, name: str) -> bool:
-    """Return whether an image has so few grey levels that it is a mask, or is of colours from a palette."""
+    """Return whether nearly all of an image has so few grey levels, or levels around two, that it is a mask."""
     try:
         with Image.open(BytesIO(source.read(name)), formats=FORMATS) as image:
             small = image.convert("L").resize((MASK_SIDE, MASK_SIDE), Image.Resampling.NEAREST)
     except (UnreadableImage, *DAMAGED):
         return False
-    return len(small.getcolors() or []) <= MASK_LEVELS
+    counts = np.bincount(np.asarray(small).ravel(), minlength=256)
+    two = np.argsort(-counts, kind="stable")[:2]
+    spread = np.abs(np.arange(256) - two[:, None]).min(axis=0) <= MASK_LEVELS  # as of a JPEG of two levels
+    return bool((counts > 0).sum() <= MASK_LEVELS or counts[spread].sum() >= 0.95 * counts.sum())
 
 
 def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | None, options: Options) -> Labels:
@@ -220,7 +231,7 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
     if options.classes and not by_table:
         return Labels(_chosen(source, names, options.classes), "folders or names, for --classes")
     folders, by_name = class_folders(names), name_pattern(names)
-    wanted = bool(options.classes or options.tables or options.columns["label"] or implied_tables(source))
+    wanted = bool(options.classes or options.tables or options.columns["label"] or _implied(source))
     if tables is not None and by_table:
         numbers = all(label.isdecimal() for label in by_table if label)
         ids = numbers and _same(by_table, folders)  # of the classes that folders name
@@ -241,6 +252,11 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
     classes, of_image, _ = as_classes(found)
     prefixes = [label or "" for label in labels_by_path(names, classes)] == of_image
     return Labels(found, "names of files", None, None if prefixes else pattern)
+
+
+def _implied(source: ImageSource) -> list[str]:
+    """Return the tables that may decide where params.yaml names none."""
+    return [name for name in source.files() if PurePosixPath(name).name.lower() == IMPLIED]
 
 
 def _no_tables(source: ImageSource) -> str:
@@ -319,14 +335,18 @@ def _too_few(said: pd.DataFrame, classes: Sequence[str]) -> list[str]:
     return [label for label in classes if label in few]
 
 
-def _sizes(source: ImageSource, names: Sequence[str]) -> Sizes:
+def _sizes(source: ImageSource, names: Sequence[str], max_rejected: float) -> Sizes:
     """Return the sizes of `SAMPLE` images, evenly spread."""
-    sides, color = [], False
-    for name in names[:: max(1, len(names) // SAMPLE)][:SAMPLE]:
+    sample = names[:: max(1, len(names) // SAMPLE)][:SAMPLE]
+    sides, color, unreadable = [], False, []
+    for name in sample:
         try:
             with Image.open(BytesIO(source.read(name)), formats=FORMATS) as image:
                 sides.append(min(image.size))
                 color |= image.mode not in ("1", "L", "LA", "I", "I;16", "I;16B", "F")
         except (UnreadableImage, *DAMAGED):
-            continue
-    return Sizes(min(sides), round(median(sides)), max(sides), color) if sides else Sizes(0, 0, 0, color)
+            unreadable.append(name)
+    if not sides:
+        raise UserError(f"no image in {source.path} can be read, such as {names[0]}")
+    too_many = len(unreadable) > max_rejected * len(sample)
+    return Sizes(min(sides), round(median(sides)), max(sides), color, unreadable[0] if too_many else "")

@@ -14,7 +14,7 @@ from quarterturn.ingest.tables import ENDINGS, ImageNames, Table, read_table
 
 _LABEL = re.compile(
     r"\b(label|class|category|target|diagnosis|dx|finding|species|subspecies|breed|genus|type|variety|disease|condition"
-    r"|emotion|quality|grade|kind|health|status|result|outcome|klasse|befund|y)(s|es|name|names)?\b"
+    r"|emotion|quality|grade|kind|health|level|severity|stage|status|result|outcome|klasse|befund|y)(s|es|name|names)?\b"
 )
 _GROUP = re.compile(
     r"\b(patient|subject|person|participant|animal|lesion|case|house|site|track|sequence|burst|session|video|clip|slide"
@@ -113,18 +113,18 @@ def find_tables(
             found.append(_with_columns(source, tables, columns, classes))
         except UserError as error:
             unfit.append(error)
-    if not found:
-        if unfit:
-            raise unfit[0]
+    best = max(found, key=lambda each: (each.label is not None, each.named, len(each.images)), default=None)
+    if unfit and not (best and best.named):
+        raise unfit[0]
+    if best is None:
         return None
-    best = max(found, key=lambda each: (each.label is not None, each.named, len(each.images)))
     return replace(best, unused=[table.name for table in read if table not in best.tables])
 
 
 def _family(name: str) -> str:
     """Return what tables have in common that belong together: lists of parts, or a name but for digits."""
-    stem = PurePosixPath(name).stem.casefold()
-    return "part" if part_named(stem) else re.sub(r"\d+", "", stem)
+    stem = PurePosixPath(name).stem
+    return "part" if part_named(stem) else re.sub(r"\d+", "", stem.casefold())
 
 
 def _checked(source: ImageSource, table: Table) -> Table:

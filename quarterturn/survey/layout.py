@@ -8,13 +8,14 @@ from pathlib import PurePosixPath
 
 from quarterturn.core.params import RESERVED_LABELS
 from quarterturn.ingest.annotations import found_by
-from quarterturn.ingest.parts import is_pool, part_depth
+from quarterturn.ingest.parts import is_pool, part_depth, part_named
 from quarterturn.ingest.source import normalised_name
 
 # Folders inside or above those of the classes that tell nothing.
 _PLAIN = re.compile(
     r"(images?|imgs?|photos?|pictures?|pics?|jpe?gs?|png|rgb|raw|(.*[ _-])?(part|batch|chunk)[ _-]?\d+)$"
 )
+_DATE = re.compile(r"(19|20)\d\d([-_. ]?\d\d([-_. ]?\d\d)?)?")  # of an album
 _WAITING = frozenset(("all", "inbox", "new", "rest", "to do", "to label", "todo", "unsorted"))  # folders without labels
 _COUNTED_CLASSES = frozenset(("category", "class", "cluster", "digit", "grade", "label", "level", "stage", "type"))
 # Names that cameras, phones and programs give.
@@ -22,7 +23,7 @@ _CAMERA = re.compile(
     r"(img|images?|dsc[nf]?|dcim|pic|pict|pictures?|photos?|pxl|mvi|vid|gopr|screen ?shot|scan|frame|cell|file|samples?"
     r"|test|train|val|whatsapp image|wa|untitled)$"
 )
-_MISSING = frozenset(("?", "-", "n/a", "na", "nan", "none", "null"))  # labels of images without a label
+_MISSING = frozenset(("?", "-", "n/a", "na", "nan"))  # labels of images without a label
 BEFORE = r"(?:^|/)(?P<label>[^\W\d_]+(?:[ _-]+[^\W\d_]+)*)[^/]*$"  # cat.0.jpg, great_pyrenees_12.jpg
 AFTER = r"(?:^|/)\d+[ _.-]*(?P<label>[^\W\d_][^/.]*?)[ _.-]*\d*\.[^./]+$"  # 100_bathroom.jpg
 GROUPS = (
@@ -46,14 +47,12 @@ def class_folders(names: Sequence[str]) -> list[str | None]:
     """
     folders = _below_common([PurePosixPath(name).parts[:-1] for name in names])
     depth = part_depth(["/".join([*path, "image"]) for path in folders])
-    folders = [
-        () if _in_pool(path) else (*path[:depth], *path[depth + 1 :]) if depth is not None else path for path in folders
-    ]
+    folders = [() if _in_pool(path) else _without_part(path, depth) for path in folders]
     direct = {path for path, count in Counter(folders).items() if count >= FEW_IMAGES and path}
     folders = [next((path[:end] for end in range(1, len(path)) if path[:end] in direct), path) for path in folders]
     while _no_class(folders):
         folders = [path[:-1] for path in folders]
-    nearest = [path[-1] if path else None for path in folders]
+    nearest = [path[-1] if path and not _is_part(path[-1]) else None for path in folders]
     return nearest if len(set(filter(None, nearest))) > 1 else [None] * len(names)
 
 
@@ -62,6 +61,18 @@ def _below_common(folders: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     common = takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False))
     count = sum(1 for _ in common)
     return [path[count:] for path in folders]
+
+
+def _without_part(path: tuple[str, ...], depth: int | None) -> tuple[str, ...]:
+    """Return a path without the folder that tells a part, and without another of that name, as in `test/test/cat`."""
+    if depth is None or depth >= len(path):
+        return path
+    return tuple(folder for folder in path if folder != path[depth])
+
+
+def _is_part(folder: str) -> bool:
+    """Return whether a folder tells a part, such as `cars_test`; alone, `train` may be a vehicle."""
+    return part_named(folder) != "" and normalised_name(folder) != "train"
 
 
 def _in_pool(folders: Sequence[str]) -> bool:
@@ -78,7 +89,7 @@ def _no_class(folders: Sequence[tuple[str, ...]]) -> bool:
     last = [path[-1] for path in folders if path]
     above = {path[:-1] for path in folders if path}
     distinct = {normalised_name(folder) for folder in last}
-    if all(_PLAIN.match(folder) for folder in distinct):
+    if all(_PLAIN.match(folder) or _DATE.fullmatch(folder) for folder in distinct):
         return bool(distinct)
     if len({path[-1] for path in above if path}) < 2:
         return False

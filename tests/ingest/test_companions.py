@@ -24,12 +24,14 @@ IMAGES = [f"{label}/{number}.jpg" for label in ("cat", "dog") for number in rang
         [name.replace(".jpg", ".segmentation.png") for name in IMAGES],
         [f"masks/{name}".replace(".jpg", ".png") for name in IMAGES],
         ["GroundTruth/" + name.replace(".jpg", "_mask.png") for name in IMAGES],
-        ["Examples/example_1.jpg", "docs/overview.jpg"],
+        ["Examples/example_1.jpg"],
+        [f"thumbs/{name}" for name in IMAGES],
+        [f"cat/{number}.jpeg" for number in range(3)],
         ["cat/2.bmp"],
     ],
 )
 def test_companions_are_found_and_nothing_else(beside: list[str]) -> None:
-    assert companions(IMAGES + beside, ".png .bmp") == beside
+    assert companions(IMAGES + beside, ".png .bmp .jpeg") == beside
 
 
 @pytest.mark.parametrize(
@@ -38,12 +40,23 @@ def test_companions_are_found_and_nothing_else(beside: list[str]) -> None:
         ["cat/31.png", "dog/32.png"],  # other images
         [f"mask/{number}.jpg" for number in range(100, 130)],  # a class of that name
         [f"samples/{number}.jpg" for number in range(100, 130)],  # too many for examples
+        ["docs/1.jpg", "sample/2.jpg"],  # beside folders of images
         ["cat/white_mask.jpg"],  # without an image of that name
         ["cat/unmasked.jpg"],
     ],
 )
 def test_images_that_only_sound_like_companions_stay(others: list[str]) -> None:
     assert companions(IMAGES + others) == []
+
+
+def test_a_folder_of_documents_apart_from_the_images_is_left_out() -> None:
+    names = [f"data/{name}" for name in IMAGES]
+    assert companions([*names, "docs/overview.jpg"]) == ["docs/overview.jpg"]
+
+
+def test_masks_of_which_some_have_no_image_are_named_one_by_one() -> None:
+    names = ["good [old]/1.jpg", "good [old]/1.png", "good [old]/2.png", "bad/3.jpg", "bad/3.png"]
+    assert companions(names) == ["good [old]/1.png", "bad/3.png"]
 
 
 def test_where_both_of_two_look_like_images_or_both_like_masks_both_stay() -> None:
