@@ -156,7 +156,7 @@ def track(path: Path) -> None:
         return
     print(f"dvc add {path}: DVC copies the images into its cache", flush=True)
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "add", str(path)], stderr=subprocess.PIPE, text=True, check=False
+        [sys.executable, "-m", "dvc", "add", "--quiet", str(path)], stderr=subprocess.PIPE, text=True, check=False
     )
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from quarterturn.core.files import atomic
 from quarterturn.data.fonts import names_drawable, shortened, text_length
 
+FEW_CLASSES = 10  # with more, counts of zero are left out of a confusion matrix
 COLORS = {"rotation": "#8c6bb1", "transfer": "#1b7837", "baseline": "#636363"}
 DPI = 100  # pixels per inch
 FONT, SMALLEST = 10, 6  # points: size of texts, and the smallest that can be read; smaller ones are left out
@@ -95,7 +96,7 @@ def confusion_axes(
     counts = np.array([[matrix[true][predicted] for predicted in names] for true in names])
     shares: npt.NDArray[np.float64] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Greens", vmin=0, vmax=1)
-    for row, column in np.ndindex(counts.shape):
+    for row, column in zip(*np.nonzero(counts if len(names) > FEW_CLASSES else counts + 1), strict=True):
         color = "white" if shares[row, column] > 0.6 else "black"
         axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=color)
     shown = _shortened(names, room)

@@ -16,7 +16,9 @@ _PLAIN = re.compile(
     r"(images?|imgs?|photos?|pictures?|pics?|jpe?gs?|png|rgb|raw|(.*[ _-])?(part|batch|chunk)[ _-]?\d+)$"
 )
 _DATE = re.compile(r"(19|20)\d\d([-_. ]?\d\d([-_. ]?\d\d)?)?")  # of an album
-_WAITING = frozenset(("all", "inbox", "new", "rest", "to do", "to label", "todo", "unsorted"))  # folders without labels
+_WAITING = frozenset(
+    ("all", "inbox", "new", "pool", "rest", "to do", "to label", "todo", "unsorted")
+)  # folders without labels
 _COUNTED_CLASSES = frozenset(("category", "class", "cluster", "digit", "grade", "label", "level", "stage", "type"))
 # Names that cameras, phones and programs give.
 _CAMERA = re.compile(
