@@ -173,8 +173,10 @@ def test_random_images_have_the_order_of_the_seed_whatever_is_labelled_by_then()
 
 def test_what_the_last_split_left_out_is_not_asked() -> None:
     Path("outputs/split").mkdir(parents=True)
-    said = [{"image": "0.jpg", "part": REJECTED}, {"image": "1.jpg", "part": NEAR_DUPLICATE}]
-    write_table(images_table([*said, {"image": "2.jpg", "part": "unlabelled"}]), "outputs/split/images.csv")
+    size: dict[str, object] = {"width": 64, "height": 48, "channels": 3, "bytes": 9}
+    parts = {"0.jpg": REJECTED, "1.jpg": NEAR_DUPLICATE, "2.jpg": "unlabelled"}
+    said = [{"image": name, "part": part} | size for name, part in parts.items()]
+    write_table(images_table(said), "outputs/split/images.csv")
     with served() as page:
         assert {*NAMES} - {*page.asked} == {"0.jpg", "1.jpg"}
 

@@ -8,6 +8,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const offline = data.key !== undefined;
 const FEW = 9; // classes with a key each
+const many = data.classes.length > FEW;
 const TINY = 96; // pixels; smaller images are enlarged without smoothing
 let labels = data.labels;
 let index = -1; // of the image that is shown; images.length: none
@@ -293,8 +294,15 @@ on($("undo"), undo);
 on($("again"), () => show(following(0)));
 on($("download"), download);
 $("download").hidden = !offline;
-$("filter").hidden = sorted.length <= FEW;
+$("filter").hidden = !many;
 $("filter").addEventListener("input", applyFilter);
+if (many) {
+  // Letters find a class, so none of them may be an answer.
+  for (const [id, key, name] of [["none", "0", "0"], ["skip", "space", "Space"], ["undo", "Ctrl Z", "Control+z"]]) {
+    $(id).querySelector("kbd").textContent = key;
+    $(id).setAttribute("aria-keyshortcuts", name);
+  }
+}
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target === $("filter");
@@ -321,10 +329,12 @@ document.addEventListener("keydown", (event) => {
   } else if (event.key === " " && (typing || event.target === document.body || event.target === $("end"))) {
     event.preventDefault();
     skip();
-  } else if (!typing && event.key === "/" && !$("filter").hidden) {
+  } else if (event.key === "0") {
     event.preventDefault();
-    $("filter").focus();
-  } else if (!typing && !event.shiftKey) {
+    answer(data.none);
+  } else if (many) {
+    if (!typing && event.key.length === 1 && event.key !== " ") $("filter").focus(); // takes the letter, too
+  } else if (!event.shiftKey) {
     const action = { s: skip, u: undo, n: () => answer(data.none) }[event.key];
     if (action) action();
   }
@@ -334,5 +344,4 @@ window.addEventListener("storage", refresh);
 
 applyFilter();
 if (offline) labels = stored();
-if (sorted.length > FEW && matchMedia("(pointer: fine)").matches) $("filter").focus();
 show(following(0));
