@@ -58,7 +58,8 @@ class LabelServer(ThreadingHTTPServer):
         self.questions, self.token = questions, secrets.token_urlsafe(24)
         self.hosts = {f"{name}:{self.server_port}" for name in NAMES}
         self.address = f"http://{ADDRESS}:{self.server_port}/?token={self.token}"
-        self.page, self.policy = page(self.token)
+        self._page = page
+        self.policy = page(self.token)[1]
         self._after_first: Callable[[], None] | None = after_first
         self._lock = threading.Lock()
 
@@ -70,6 +71,10 @@ class LabelServer(ThreadingHTTPServer):
                 self._after_first()
                 self._after_first = None
             return done
+
+    def page(self) -> str:
+        """Return the page with the labels that the images have now."""
+        return self._page(self.token)[0]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Keep quiet: a browser that closes a connection early is no error."""
@@ -84,7 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_allowed(query):
             self._send(403, "forbidden; open the address that `quarterturn label` printed")
         elif path == "/":
-            self._send(200, self.server.page, "text/html; charset=utf-8")
+            self._send(200, self.server.page(), "text/html; charset=utf-8")
         elif path == "/labels":
             self._send_json(200, {"labels": self.server.questions.labels()})
         elif path == "/image":

@@ -149,6 +149,18 @@ def test_answers_are_on_disk_and_in_the_split_and_are_taken_back() -> None:
         assert page.asked == [second]
 
 
+def test_a_page_that_is_loaded_again_knows_the_answers() -> None:
+    process, page = start("--count", "3")
+    try:
+        page.answer(1, "dog")
+        said = facts(page("/")[1].decode())
+        assert said["labels"] == ["", "dog", ""]
+        assert [each["label"] for each in said["images"]] == ["", "", ""]
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_chosen_images_come_first_and_keep_their_reason_and_order() -> None:
     LabelTable(load_params()).record({}, {"4.jpg": "typical"})
     LabelTable(load_params()).record({"2.jpg": "cat"}, {"2.jpg": "unsure", "1.jpg": "unsure"})

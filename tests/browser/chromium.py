@@ -83,8 +83,9 @@ class Tab:
 
     async def open(self, address: str) -> None:
         """Go to a page."""
+        await self.value("window.isOld = true")
         await self.command("Page.navigate", url=address)
-        await self.until(f"location.href === {address!r} && document.readyState === 'complete'")
+        await self.until("!window.isOld && document.readyState === 'complete'")
 
     async def press(self, key: str, modifiers: int = 0) -> None:
         """Press a key; ``modifiers``: 2 for Ctrl."""

@@ -255,12 +255,13 @@ function applyFilter() {
   const begins = (button) => !button.dataset.label.toLowerCase().startsWith(wanted);
   const order = wanted ? shownClasses().sort((one, other) => begins(one) - begins(other)) : sorted;
   $("classes").append(...order);
-  shownClasses().slice(0, FEW).forEach((button, number) => {
+  // While a name is being typed, digits belong to it, and Enter takes the first class.
+  shownClasses().slice(0, wanted ? 1 : FEW).forEach((button, number) => {
     const key = document.createElement("kbd");
-    key.textContent = number + 1;
+    key.textContent = wanted ? "Enter" : number + 1;
     key.ariaHidden = "true";
     button.append(key);
-    button.setAttribute("aria-keyshortcuts", number + 1);
+    button.setAttribute("aria-keyshortcuts", key.textContent);
   });
 }
 
