@@ -115,9 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Return the path and the first value of each key of the query."""
         try:
             parts = urlsplit(self.path)
+            query = parse_qs(parts.query, max_num_fields=9)
         except ValueError:
             return "", {}
-        return parts.path, {key: values[0] for key, values in parse_qs(parts.query, max_num_fields=9).items()}
+        return parts.path, {key: values[0] for key, values in query.items()}
 
     def _is_allowed(self, query: dict[str, str]) -> bool:
         origin = self.headers.get("Origin")

@@ -5,6 +5,7 @@ import fcntl
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from quarterturn.core.errors import UserError
@@ -50,8 +51,10 @@ class LabelTable:
             name for name in data.tables or implied_tables(source) if Path(name).name.lower() in (ANSWERS, IMPLIED)
         ]
         self.path = folder / (known[-1] if known else ANSWERS if data.tables else IMPLIED)
-        self._names = ImageNames(source.names())
-        self._place = PurePosixPath(self.path.relative_to(folder))
+        names = source.names()
+        self._names, self._place = ImageNames(names), PurePosixPath(self.path.relative_to(folder))
+        # What a cell calls: of thousands of rows, only the first reading should find it out.
+        self._called: dict[str, str | None] = {name: name for name in names if str(self._place.parent) == "."}
         name = str(self._place)
         tables = [*(each for each in data.tables if each != name), name]
         wanted = {"tables": tables, "label_column": self._label, "label_pattern": None}
@@ -60,7 +63,7 @@ class LabelTable:
 
     def labels(self) -> dict[str, str]:
         """Return the label of each image in the table, "" for none."""
-        return {row[self._image]: row[self._label] for row in self._read()[1]}
+        return self._labels_of(self._read()[1])
 
     def chosen(self) -> dict[str, str]:
         """Return why each image in the table was chosen, "" for no reason."""
@@ -75,16 +78,24 @@ class LabelTable:
         """
         with self._locked():
             columns, rows = self._read()
-            by_image = {row[self._image]: row for row in rows}
-            now = {image: by_image[image][self._label] if image in by_image else "" for image in expected or {}}
-            if now != (expected or {}):
+            now = self._labels_of(rows)
+            if any(now.get(image, "") != label for image, label in (expected or {}).items()):
                 return False
-            for image in labels.keys() | (chosen or {}).keys():
-                row = by_image.setdefault(image, {self._image: image, self._label: "", CHOSEN: ""})
-                row[self._label] = labels.get(image, row[self._label])
-                row[CHOSEN] = (chosen or {}).get(image, row.get(CHOSEN, ""))
-            self._write([*columns, *([] if CHOSEN in columns else [CHOSEN])], list(by_image.values()))
+            reasons = chosen or {}
+            new = [image for image in dict.fromkeys([*labels, *reasons]) if image not in now]
+            self._called |= dict(zip(new, new, strict=True))
+            rows += [{self._image: image, self._label: ""} for image in new]
+            for row in rows:  # a table may have several of an image
+                row[self._label] = labels.get(row[self._image], row[self._label])
+                row[CHOSEN] = reasons.get(row[self._image], row.get(CHOSEN, ""))
+            self._write([*columns, *([] if CHOSEN in columns else [CHOSEN])], rows)
         return True
+
+    def _labels_of(self, rows: list[Row]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for row in rows:
+            found[row[self._image]] = row[self._label] or found.get(row[self._image], "")
+        return found
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -96,19 +107,25 @@ class LabelTable:
     def _read(self) -> tuple[list[str], list[Row]]:
         """Return the names of the columns, and the rows; of a table that is not there yet, those it begins with."""
         if not self.path.exists():
-            said = annotate(self._source, self._data, given=False, say=lambda _: None)
-            pairs = zip(self._source.names(), said["label"], strict=True)
-            seeds = [{self._image: image, self._label: label, CHOSEN: ""} for image, label in pairs if label]
-            return [self._image, self._label, CHOSEN], seeds
+            labels = self._first_labels.items()
+            return [self._image, self._label, CHOSEN], [
+                {self._image: image, self._label: label, CHOSEN: ""} for image, label in labels
+            ]
         reader = csv.DictReader(io.StringIO(read_text(self.path).removeprefix("\ufeff"), newline=""), restval="")
         columns = list(reader.fieldnames or [])
         if not {self._image, self._label} <= set(columns):
             raise UserError(f"{self.path} needs the columns {self._image} and {self._label}, separated by commas")
         rows = [{key: value for key, value in row.items() if key is not None} for row in reader]
-        images = self._names.of([row[self._image] for row in rows], self._place)
-        return columns, [
-            row | {self._image: image or row[self._image]} for row, image in zip(rows, images, strict=True)
-        ]
+        cells = [row[self._image] for row in rows]
+        if any(cell not in self._called for cell in cells):
+            self._called |= zip(cells, self._names.of(cells, self._place), strict=True)
+        return columns, [row | {self._image: self._called[cell] or cell} for cell, row in zip(cells, rows, strict=True)]
+
+    @cached_property
+    def _first_labels(self) -> dict[str, str]:
+        """Return the labels that a new table begins with."""
+        said = annotate(self._source, self._data, given=False, say=lambda _: None)["label"]
+        return {image: label for image, label in zip(self._source.names(), said, strict=True) if label}
 
     def _write(self, columns: list[str], rows: list[Row]) -> None:
         text = io.StringIO()

@@ -53,8 +53,10 @@ class Questions:
         names = self.source.names()
         if not names:
             raise UserError(f"data.path: there are no images in {self.source.path}")
-        said = annotate(self.source, params.data, given=False, say=lambda _: None)["label"]
-        labels = dict(zip(names, said, strict=True))
+        labels = dict.fromkeys(names, "")
+        if self.table.path.exists():  # else it knows the labels from elsewhere already
+            said = annotate(self.source, params.data, given=False, say=lambda _: None)["label"]
+            labels = dict(zip(names, said, strict=True))
         labels |= {name: label for name, label in self.table.labels().items() if label}
         found = _named(file, names) if file else _waiting(names, labels, self.table.chosen(), params.seed)
         self.asked = [Question(image, chosen, labels[image]) for image, chosen in found[:count]]

@@ -52,6 +52,18 @@ def test_other_columns_of_a_table_stay() -> None:
     assert Path("images/labels.csv").read_text("utf-8") == "path,by,label,chosen\n1.jpg,me,cat,\n2.jpg,,dog,\n"
 
 
+def test_all_rows_of_an_image_stay_and_new_ones_have_the_order_given() -> None:
+    fill(Path("images"), dict.fromkeys(["1.jpg", "2.jpg", "3.jpg", "4.jpg"], JPG))
+    Path("images/labels.csv").write_text("path,label,box\n1.jpg,cat,a\n1.jpg,,b\n")
+    table = LabelTable(params())
+    table.record({"4.jpg": "dog"}, {"3.jpg": "unsure", "2.jpg": "unsure"})
+    assert table.labels() == {"1.jpg": "cat", "4.jpg": "dog", "3.jpg": "", "2.jpg": ""}
+    assert list(table.labels()) == ["1.jpg", "4.jpg", "3.jpg", "2.jpg"]
+    table.record({"1.jpg": "dog"}, expected={"1.jpg": "cat"})
+    text = "path,label,box,chosen\n1.jpg,dog,a,\n1.jpg,dog,b,\n4.jpg,dog,,\n3.jpg,,,unsure\n2.jpg,,,unsure\n"
+    assert Path("images/labels.csv").read_text("utf-8") == text
+
+
 def test_a_label_is_replaced_only_if_it_is_the_one_expected() -> None:
     fill(Path("images"), dict.fromkeys(["cat/1.jpg", "2.jpg"], JPG))
     table = LabelTable(params())
