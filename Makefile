@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TESTS = OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro check test test-slow coverage test-all torture fuzz lint docs pages rooms lock photos notebook study audit upright imagenet bench
+.PHONY: help env repro check test test-slow coverage test-all torture fuzz browser lint docs pages rooms lock photos notebook study audit upright imagenet bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ torture: .venv/installed ## kill the pipeline at 50 random moments; the report i
 
 fuzz: .venv/installed ## read 100,000 damaged params.yaml, 10,000 model files and pixel stores; the report is docs/fuzz.md
 	python -m tests.fuzz 100000 10000 --report docs/fuzz.md
+
+browser: .venv/installed ## label images in Chromium, if it is installed; PICTURES=1 also writes the pictures of docs/
+	python -m tests.browser.label $(if $(PICTURES),--pictures)
 
 lint: .venv/installed ## check style and types only
 	ruff check

@@ -15,7 +15,8 @@ MAY_IMPORT = {
     "classify": {"core", "data", "training"},
     "evaluation": {"core", "data", "training"},
     "survey": {"core", "data", "ingest"},
-    "app": {"core", "data", "ingest", "training", "classify", "evaluation", "survey"},
+    "labelling": {"core", "data", "ingest", "training", "classify", "evaluation"},
+    "app": {"core", "data", "ingest", "training", "classify", "evaluation", "survey", "labelling"},
 }
 
 

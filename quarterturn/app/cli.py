@@ -141,6 +141,18 @@ def upright(options: argparse.Namespace) -> None:
     upright(options.paths, options.model, options.sure, options.turn)
 
 
+def label(options: argparse.Namespace) -> None:
+    """Serve the page for giving labels, write it into a file, or add the answers that such a file has saved."""
+    from quarterturn.app.label import add_answers, label, label_offline
+
+    if options.add:
+        add_answers(options.add)
+    elif options.offline:
+        label_offline(options.offline, options.count, options.images, options.suggest)
+    else:
+        label(options.count, options.port, options.images, options.suggest)
+
+
 def completion(options: argparse.Namespace) -> None:
     """Print the completion script for a shell."""
     import shtab
@@ -288,6 +300,23 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--turn", action="store_true", help="rotate JPEG and PNG files without loss (JPEG by its EXIF orientation)"
     )
+
+    added = add(label, "open a page on which you label images, by keyboard or by touch", "quarterturn label --count 50")
+    added.add_argument("--count", type=int, default=50, metavar="N", help="images at most (default: %(default)s)")
+    added.add_argument("--port", type=int, default=0, metavar="N", help="port on this machine (default: any free one)")
+    added.add_argument(
+        "--images",
+        type=_path,
+        metavar="FILE",
+        help="CSV with a column `image`: ask these, also labelled ones (default: those chosen, else random ones)",
+    )
+    added.add_argument(
+        "--suggest", action="store_true", help="show what the classifier says; off by default, as it sways people"
+    )
+    added.add_argument(
+        "--offline", type=_path, metavar="FILE", help="write the page into one HTML file, which works without a server"
+    )
+    added.add_argument("--add", type=_path, metavar="FILE", help="add the answers that an offline page has saved")
 
     added = add(
         completion,

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from quarterturn.core.errors import UserError, one_line
-from quarterturn.core.params import Data
+from quarterturn.core.params import RESERVED_LABELS, Data
 from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
 from quarterturn.ingest.companions import twins
 from quarterturn.ingest.parts import folder_parts, is_pool, part_named
@@ -18,6 +18,7 @@ from quarterturn.ingest.splitting import GIVEN
 from quarterturn.ingest.tables import ImageNames, Table, read_table
 
 IMPLIED = "labels.csv"  # the table that decides where params.yaml names none
+ANSWERS = "answers.csv"  # the table of answers beside others: its labels replace theirs
 
 
 Say = Callable[[str], None]
@@ -88,13 +89,14 @@ def _labels(data: Data, names: Sequence[str], rows: Sequence[Row], say: Say) -> 
     """Return the label of each image, "" for unlabelled; labels that are not among ``data.labels`` are told."""
     by_name = {normalised_name(label): label for label in data.labels}
     if any(row.label is not None for row in rows):
-        found = {row.image: row.label or "" for row in rows}
+        found = {row.image: row.label for row in rows if row.label}
         given: list[str | None] = [found.get(name) for name in names]
     elif data.label_pattern is not None:
         given = found_by(data.label_pattern, names, "label")
     else:
         return [label or "" for label in labels_by_path(names, data.labels)]
-    others = sorted({label for label in given if label and normalised_name(label) not in by_name})
+    known = by_name.keys() | RESERVED_LABELS
+    others = sorted({label for label in given if label and normalised_name(label) not in known})
     if others:
         where = "data.label_pattern finds" if data.label_column is None and data.label_pattern else _joined(rows)
         shown = ", ".join(one_line(label, 40) for label in others[:10])
@@ -188,15 +190,23 @@ def _named_images(source: ImageSource, table: Table, data: Data, say: Say) -> li
 
 
 def _check_agreement(source: ImageSource, rows: Sequence[Row]) -> None:
-    """Raise a `UserError` where two rows say different things of the same image."""
-    seen: dict[str, Row] = {}
+    """Raise a `UserError` where two rows say different things of the same image; a blank label says nothing."""
+    seen: dict[tuple[str, str], Row] = {}
     for row in rows:
-        other = seen.setdefault(row.image, row)
         for what in ("label", "group", "part"):
-            one, two = getattr(other, what), getattr(row, what)
-            if one is not None and two is not None and normalised_name(one) != normalised_name(two):
+            two = getattr(row, what)
+            if two is None or (what == "label" and not two):
+                continue
+            other = seen.setdefault((row.image, what), row)
+            one = getattr(other, what)
+            replaced = what == "label" and row.table != other.table and _is_answers(row.table)
+            if normalised_name(one) != normalised_name(two) and not replaced:
                 tables = other.table if other.table == row.table else f"{other.table} and {row.table}"
                 raise UserError(f"{source.path}: {tables} gives {row.image!r} two {what}s, {one!r} and {two!r}")
+
+
+def _is_answers(table: str) -> bool:
+    return PurePosixPath(table).name.lower() == ANSWERS
 
 
 def _given_parts(

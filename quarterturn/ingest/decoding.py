@@ -113,6 +113,17 @@ def decode_square(data: bytes, size: int, channels: int, grey_range: GreyRange |
     return resize_square(pixels, size)
 
 
+def decode_upright(data: bytes, side: int) -> Image.Image:
+    """Decode an image for people to look at: upright, in mode L or RGB, at most ``side`` pixels wide and high.
+
+    Raises:
+        UnreadableImage: with the reason.
+    """
+    image = _open(data, side, fitting_range).image
+    image.thumbnail((side, side))
+    return image
+
+
 class _Opened(NamedTuple):
     """Hold the first frame of a file.
 

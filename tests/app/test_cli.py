@@ -137,7 +137,9 @@ def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], arguments: 
     assert capsys.readouterr().err.startswith("usage: quarterturn")
 
 
-@pytest.mark.parametrize("command", ["check", "recipe", "fetch", "compare", "report", "predict", "export", "upright"])
+@pytest.mark.parametrize(
+    "command", ["check", "recipe", "fetch", "compare", "report", "predict", "export", "upright", "label"]
+)
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as ending:
         main([command, "--help"])

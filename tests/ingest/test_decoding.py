@@ -14,7 +14,7 @@ from PIL import ImageEnhance
 
 from quarterturn.core.errors import UnreadableImage
 from quarterturn.ingest import decoding as images
-from quarterturn.ingest.decoding import decode_square, examine
+from quarterturn.ingest.decoding import decode_square, decode_upright, examine
 from quarterturn.ingest.duplicates import NEAR_DISTANCE
 from quarterturn.ingest.image_table import describe
 from quarterturn.ingest.png_chunks import only_pixels
@@ -194,6 +194,12 @@ def test_a_turned_jpeg_is_decoded_upright_closely(orientation: int, size: int) -
     assert difference.max() < 20
     facts = examine(data)
     assert (facts.width, facts.height) == (stored.shape[1], stored.shape[0])
+
+
+def test_people_see_the_whole_image_upright_and_no_larger_than_asked() -> None:
+    turned = encoded(as_stored(np.asarray(scene(90, 40)), 6), "JPEG", exif=oriented(6))
+    assert decode_upright(turned, 64).size == (64, 28)
+    assert decode_upright(turned, 500).size == (90, 40)
 
 
 def test_an_orientation_that_does_not_exist_changes_nothing() -> None:
