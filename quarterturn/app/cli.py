@@ -141,6 +141,13 @@ def upright(options: argparse.Namespace) -> None:
     upright(options.paths, options.model, options.sure, options.turn)
 
 
+def suspects(options: argparse.Namespace) -> None:
+    """Print given labels that look wrong and draw their images."""
+    from quarterturn.app.suspects import suspects
+
+    suspects(options.count, options.format, options.sheet)
+
+
 def completion(options: argparse.Namespace) -> None:
     """Print the completion script for a shell."""
     import shtab
@@ -287,6 +294,20 @@ def parser() -> argparse.ArgumentParser:
     )
     added.add_argument(
         "--turn", action="store_true", help="rotate JPEG and PNG files without loss (JPEG by its EXIF orientation)"
+    )
+
+    added = add(
+        suspects,
+        "list given labels that look wrong, and draw their images",
+        "quarterturn suspects --format csv > suspects.csv",
+    )
+    added.add_argument(
+        "--count", type=int, default=50, metavar="N", help="most labels to list, the worst first (default: %(default)s)"
+    )
+    added.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
+    sheet = "outputs/suspects/suspects.png"
+    added.add_argument(
+        "--sheet", type=_path, default=sheet, metavar="FILE", help="PNG of the images (default: %(default)s)"
     )
 
     added = add(
