@@ -1,7 +1,7 @@
 """Given labels that look wrong: those of copies that contradict each other, then those that heads on features doubt.
 
 The second are found by confident learning (Northcutt, Jiang and Chuang, JAIR 70:1373, 2021), as cleanlab has it. Its
-thresholds are the mean probabilities of each class, so it needs no calibrated probabilities.
+thresholds are the mean probabilities of each class, so it needs no calibrated probabilities; see `wrong_labels`.
 """
 
 from collections import Counter
@@ -23,6 +23,7 @@ from quarterturn.labelling.embeddings import LEAST_PROBED, Embedded
 
 Probabilities = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+EVEN = 0.5  # quality of a label beside which another class is just as probable
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _near_another_class(hashes: npt.NDArray[np.uint8], labels: npt.NDArray[np.st
 
 
 def doubted_labels(embedded: Embedded, seed: int) -> tuple[list[Suspect], dict[str, float]]:
-    """Return the labels that confident learning takes for wrong, the worst first, and the quality of every label.
+    """Return the labels that heads doubt, in the order of `wrong_labels`, and the quality of the label of each image.
 
     Args:
         embedded: used images and their features.
@@ -194,10 +195,12 @@ def out_of_fold_probabilities(
 
 
 def wrong_labels(targets: Indices, probabilities: Probabilities) -> Indices:
-    """Return the indices of labels that confident learning takes for wrong, by `label_quality`, the worst first.
+    """Return the indices of labels that look wrong: those of confident learning, then others that are less probable.
 
-    Labels are pruned by noise rate: from the joint distribution of given and true labels it is estimated how many
-    images of class i are labelled j, and so many with the largest margin are taken.
+    Confident learning prunes by noise rate: from the joint distribution of given and true labels it is estimated how
+    many images of class i are labelled j, and so many with the largest margin are taken. With few labels of a class the
+    estimate is often rounded to none, so labels follow beside which another class is more probable. Both parts are
+    ordered by `label_quality`, the worst first.
 
     Args:
         targets: (n,) int64 class indices.
@@ -205,8 +208,11 @@ def wrong_labels(targets: Indices, probabilities: Probabilities) -> Indices:
     """
     from cleanlab.filter import find_label_issues
 
-    found = find_label_issues(targets, probabilities, return_indices_ranked_by="normalized_margin", n_jobs=1)
-    return np.asarray(found, dtype=np.int64)
+    pruned = find_label_issues(targets, probabilities, return_indices_ranked_by="normalized_margin", n_jobs=1)
+    quality = label_quality(targets, probabilities)
+    order = np.argsort(quality, kind="stable")
+    others = order[(quality[order] < EVEN) & ~np.isin(order, pruned)]
+    return np.concatenate([np.asarray(pruned, dtype=np.int64), others])
 
 
 def label_quality(targets: Indices, probabilities: Probabilities) -> Probabilities:

@@ -18,6 +18,7 @@ from quarterturn.labelling.suspects import (
     find_suspects,
     label_quality,
     out_of_fold_probabilities,
+    wrong_labels,
 )
 
 NAMES = ["cat", "cow", "dog"]
@@ -58,11 +59,25 @@ def test_planted_mistakes_come_first_and_get_their_own_label_back() -> None:
     assert {each.image for each in first} == {f"{row:03d}.png" for row in swapped}
     assert all(each.suggested == NAMES[int(each.image[:3]) // 20] for each in first)
     assert all(each.given == NAMES[swapped[int(each.image[:3])]] for each in first)
-    scores = [each.score for each in found if each.score is not None]
-    assert scores == sorted(scores)
-    assert len(scores) == len(found)
+    assert all(each.score is not None for each in found)
     assert first[0].why.startswith(f"probability of {first[0].suggested} 0.")
     assert set(quality) == {f"{row:03d}.png" for row in range(60)}
+
+
+def test_what_confident_learning_prunes_comes_first_and_then_what_is_less_probable() -> None:
+    from cleanlab.filter import find_label_issues
+
+    targets = RANDOM.integers(0, 3, 90)
+    probabilities = RANDOM.dirichlet(np.ones(3), 90) / 2
+    probabilities[np.arange(90), targets] += 0.5 * (RANDOM.random(90) < 0.8)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    found, quality = wrong_labels(targets, probabilities), label_quality(targets, probabilities)
+    pruned = np.flatnonzero(find_label_issues(targets, probabilities, n_jobs=1))
+    assert 0 < len(pruned) < len(found)
+    assert set(found[: len(pruned)]) == set(pruned)
+    assert set(found) == set(pruned) | set(np.flatnonzero(quality < 0.5))
+    for part in (found[: len(pruned)], found[len(pruned) :]):
+        assert (np.diff(quality[part]) >= 0).all()
 
 
 def test_labels_that_are_right_are_not_listed() -> None:
