@@ -19,7 +19,7 @@ from quarterturn.data.pixel_store import Pixels, Store
 from quarterturn.ingest.decoding import decode_square, set_pillow_limits
 from quarterturn.ingest.source import ImageSource
 from quarterturn.labelling.embeddings import OUTPUTS, embedded_images
-from quarterturn.labelling.suspects import Suspect, check_cleanlab, find_suspects, summary
+from quarterturn.labelling.suspects import Suspect, check_cleanlab, find_suspects
 
 FIELDS = ("rank", "image", "given", "suggested", "score", "why")
 
@@ -47,7 +47,7 @@ def suspects(count: int, form: str, sheet: Path) -> None:
     shown = found[:count]
     _draw(shown, params, sheet)
     _print(shown, form)
-    print(f"{summary(found)}; {len(shown):,} are listed, and drawn in {sheet}", file=sys.stderr)
+    print(f"{len(found):,} labels look wrong; {len(shown):,} are listed, and drawn in {sheet}", file=sys.stderr)
 
 
 def _print(found: Sequence[Suspect], form: str) -> None:

@@ -4,7 +4,6 @@ The second are found by confident learning (Northcutt, Jiang and Chuang, JAIR 70
 thresholds are the mean probabilities of each class, so it needs no calibrated probabilities; see `wrong_labels`.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -23,7 +22,6 @@ from quarterturn.labelling.embeddings import LEAST_PROBED, Embedded
 
 Probabilities = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-EVEN = 0.5  # quality of a label beside which another class is just as probable
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Suspect:
         image: path in the source.
         given: its label.
         suggested: the label of its copy, or the class that is most probable.
-        score: quality of the label, from 0 to 1, as of `label_quality`; None where no head has seen the image.
+        score: probability of the given label, from 0 to 1; None where no head has seen the image.
         why: the copy, or the probabilities, in words.
     """
 
@@ -133,10 +131,11 @@ def doubted_labels(embedded: Embedded, seed: int) -> tuple[list[Suspect], dict[s
     quality, best = label_quality(targets, probabilities), probabilities.argmax(axis=1)
     images = embedded.table["image"].iloc[rows].tolist()
     found = []
-    for row in wrong_labels(targets, probabilities):
+    for row, pruned in zip(*wrong_labels(targets, probabilities), strict=True):
         given, suggested = names[targets[row]], names[best[row]]
         chances = probabilities[row, best[row]], probabilities[row, targets[row]]
         why = f"probability of {suggested} {chances[0]:.2f}, of {given} {chances[1]:.2f}"
+        why += "; wrong by confident learning" if pruned else ""
         found.append(Suspect(images[row], given, suggested, float(quality[row]), why))
     return found, dict(zip(images, quality.tolist(), strict=True))
 
@@ -194,47 +193,37 @@ def out_of_fold_probabilities(
     return logits.double().softmax(dim=1).numpy()
 
 
-def wrong_labels(targets: Indices, probabilities: Probabilities) -> Indices:
-    """Return the indices of labels that look wrong: those of confident learning, then others that are less probable.
+def wrong_labels(targets: Indices, probabilities: Probabilities) -> tuple[Indices, npt.NDArray[np.bool_]]:
+    """Return the indices of labels that look wrong, by `label_quality`, and which of them confident learning prunes.
 
-    Confident learning prunes by noise rate: from the joint distribution of given and true labels it is estimated how
-    many images of class i are labelled j, and so many with the largest margin are taken. With few labels of a class the
-    estimate is often rounded to none, so labels follow beside which another class is more probable. Both parts are
-    ordered by `label_quality`, the worst first.
+    Confident learning prunes by noise rate: from the joint distribution of given and true labels it estimates how many
+    images of class i are labelled j, and prunes so many. With few labels of a class the estimate is often rounded to
+    none, so every label beside which another class is more probable is there, too.
 
     Args:
         targets: (n,) int64 class indices.
         probabilities: (n, classes) float64, out of fold.
+
+    Returns:
+        (m,) int64, the worst first, and (m,) bool.
     """
     from cleanlab.filter import find_label_issues
 
-    pruned = find_label_issues(targets, probabilities, return_indices_ranked_by="normalized_margin", n_jobs=1)
-    quality = label_quality(targets, probabilities)
-    order = np.argsort(quality, kind="stable")
-    others = order[(quality[order] < EVEN) & ~np.isin(order, pruned)]
-    return np.concatenate([np.asarray(pruned, dtype=np.int64), others])
+    pruned = np.asarray(find_label_issues(targets, probabilities, n_jobs=1), dtype=bool)
+    order = np.argsort(label_quality(targets, probabilities), kind="stable")
+    doubted = order[pruned[order] | (probabilities.argmax(axis=1) != targets)[order]]
+    return doubted, pruned[doubted]
 
 
 def label_quality(targets: Indices, probabilities: Probabilities) -> Probabilities:
-    """Return the normalised margin of each label, (n,) float64: (1 + p(given) − largest p of another class) / 2.
+    """Return the self-confidence of each label: the probability of the given class, (n,) float64.
 
-    Below 0.5 another class is more probable. A low p(given) alone, the self-confidence, would also put images first
-    that look like no class; the margin puts those first for which another label can be suggested. With two classes both
-    give the same order.
+    A head on few labels often confuses two classes, but then gives the right one a good second place, and beside a
+    wrong label it has no reason to. The margin to the most probable class, which cleanlab has too, forgets that place.
+    With two classes both give the same order.
 
     Args:
         targets: (n,) int64 class indices.
         probabilities: (n, classes) float64, out of fold.
     """
-    rows = np.arange(len(targets))
-    others = probabilities.copy()
-    others[rows, targets] = -np.inf
-    quality: Probabilities = (1 + probabilities[rows, targets] - others.max(axis=1)) / 2
-    return quality
-
-
-def summary(found: list[Suspect]) -> str:
-    """Return in a sentence how many labels look wrong, and as what."""
-    pairs = Counter((each.given, each.suggested) for each in found)
-    common = ", ".join(f"{given} → {suggested} {count:,}" for (given, suggested), count in pairs.most_common(3))
-    return f"{len(found):,} labels look wrong" + (f"; most often {common}" if found else "")
+    return probabilities[np.arange(len(targets)), targets]

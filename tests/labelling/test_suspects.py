@@ -59,38 +59,33 @@ def test_planted_mistakes_come_first_and_get_their_own_label_back() -> None:
     assert {each.image for each in first} == {f"{row:03d}.png" for row in swapped}
     assert all(each.suggested == NAMES[int(each.image[:3]) // 20] for each in first)
     assert all(each.given == NAMES[swapped[int(each.image[:3])]] for each in first)
-    assert all(each.score is not None for each in found)
+    scores = [each.score for each in found if each.score is not None]
+    assert scores == sorted(scores)
+    assert len(scores) == len(found)
     assert first[0].why.startswith(f"probability of {first[0].suggested} 0.")
     assert set(quality) == {f"{row:03d}.png" for row in range(60)}
 
 
-def test_what_confident_learning_prunes_comes_first_and_then_what_is_less_probable() -> None:
+def test_what_confident_learning_prunes_and_what_is_less_probable_is_listed_by_self_confidence() -> None:
     from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
 
     targets = RANDOM.integers(0, 3, 90)
     probabilities = RANDOM.dirichlet(np.ones(3), 90) / 2
     probabilities[np.arange(90), targets] += 0.5 * (RANDOM.random(90) < 0.8)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
-    found, quality = wrong_labels(targets, probabilities), label_quality(targets, probabilities)
-    pruned = np.flatnonzero(find_label_issues(targets, probabilities, n_jobs=1))
-    assert 0 < len(pruned) < len(found)
-    assert set(found[: len(pruned)]) == set(pruned)
-    assert set(found) == set(pruned) | set(np.flatnonzero(quality < 0.5))
-    for part in (found[: len(pruned)], found[len(pruned) :]):
-        assert (np.diff(quality[part]) >= 0).all()
+    quality = get_label_quality_scores(targets, probabilities, method="self_confidence")
+    assert label_quality(targets, probabilities) == pytest.approx(quality)
+    found, pruned = wrong_labels(targets, probabilities)
+    assert (np.diff(quality[found]) >= 0).all()
+    expected = set(np.flatnonzero(find_label_issues(targets, probabilities, n_jobs=1)))
+    assert set(found[pruned]) == expected
+    assert set(found) == expected | set(np.flatnonzero(probabilities.argmax(axis=1) != targets))
+    assert 0 < len(expected) < len(found)
 
 
 def test_labels_that_are_right_are_not_listed() -> None:
     assert doubted_labels(embedded(20, {}, spread=0.05), seed=0)[0] == []
-
-
-def test_the_quality_of_a_label_is_the_normalised_margin_as_cleanlab_has_it() -> None:
-    from cleanlab.rank import get_normalized_margin_for_each_label
-
-    probabilities = RANDOM.dirichlet(np.ones(3), 40)
-    targets = RANDOM.integers(0, 3, 40)
-    expected = get_normalized_margin_for_each_label(targets, probabilities)
-    assert label_quality(targets, probabilities) == pytest.approx(expected)
 
 
 def test_no_image_is_judged_by_a_head_that_has_seen_one_of_its_group() -> None:
