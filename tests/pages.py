@@ -13,6 +13,7 @@ import studies.audit.report
 import studies.label_efficiency.report
 import studies.notebook.report
 import studies.rotation_on_imagenet.report
+import studies.suspects.report
 from quarterturn.app.upright import SURE
 from quarterturn.core.params import load_params
 from studies.label_efficiency.scoring.curve import saved_words
@@ -33,7 +34,13 @@ CUES = ("whole", "frame_only", "thumbnail", "high_pass", "shuffled")  # of the a
 
 def main() -> None:
     reference.write("commands.md")
-    for study in (studies.audit, studies.notebook, studies.label_efficiency, studies.rotation_on_imagenet):
+    for study in (
+        studies.audit,
+        studies.notebook,
+        studies.label_efficiency,
+        studies.rotation_on_imagenet,
+        studies.suspects,
+    ):
         study.report.main()
     benchmarks.report.main()
     fill_tables(

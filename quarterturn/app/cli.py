@@ -153,6 +153,13 @@ def label(options: argparse.Namespace) -> None:
         label(options.count, options.port, options.images, options.suggest)
 
 
+def suspects(options: argparse.Namespace) -> None:
+    """Print given labels that look wrong and draw their images."""
+    from quarterturn.app.suspects import suspects
+
+    suspects(options.count, options.format, options.sheet)
+
+
 def completion(options: argparse.Namespace) -> None:
     """Print the completion script for a shell."""
     import shtab
@@ -317,6 +324,20 @@ def parser() -> argparse.ArgumentParser:
         "--offline", type=_path, metavar="FILE", help="write the page into one HTML file, which works without a server"
     )
     added.add_argument("--add", type=_path, metavar="FILE", help="add the answers that an offline page has saved")
+
+    added = add(
+        suspects,
+        "list given labels that look wrong, and draw their images",
+        "quarterturn suspects --format csv > suspects.csv",
+    )
+    added.add_argument(
+        "--count", type=int, default=50, metavar="N", help="most labels to list, the worst first (default: %(default)s)"
+    )
+    added.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
+    sheet = "outputs/suspects/suspects.png"
+    added.add_argument(
+        "--sheet", type=_path, default=sheet, metavar="FILE", help="PNG of the images (default: %(default)s)"
+    )
 
     added = add(
         completion,
