@@ -3,14 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import pandas as pd
 
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import Data
-from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
+from quarterturn.data.manifest import CHOSEN, GROUP, TEST, TRAIN, VAL
 from quarterturn.ingest.companions import twins
 from quarterturn.ingest.parts import folder_parts, is_pool, part_named
 from quarterturn.ingest.source import ImageSource, composed, is_ignored, is_image, normalised_name, shown
@@ -37,6 +37,7 @@ class Row:
     label: str | None
     group: str | None
     part: str | None
+    chosen: str | None
 
 
 def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) -> pd.DataFrame:
@@ -50,7 +51,7 @@ def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) 
 
     Returns:
         Columns `label`, "" for unlabelled images and those in no given part; `group`, "" for none, if there are groups;
-        and `given`, if ``given``: train, val, test, unlabelled, or "".
+        `given`, if ``given``: train, val, test, unlabelled, or ""; and `chosen`, if labelled images were chosen: why.
 
     Raises:
         UserError: a table is missing or unreadable, names images that are not there, or contradicts itself or another.
@@ -74,6 +75,11 @@ def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) 
         columns[GIVEN] = _given_parts(names, columns["label"], rows, data.split_column is not None, say)
         in_part = [part in (TRAIN, VAL, TEST) for part in columns[GIVEN]]
         columns["label"] = [label * known for label, known in zip(columns["label"], in_part, strict=True)]
+    why = {row.image: row.chosen for row in rows if row.chosen}
+    # Without a label a choice changes nothing, and the split and all that follows would run again for it.
+    chosen = [why.get(name, "") if label else "" for name, label in zip(names, columns["label"], strict=True)]
+    if any(chosen):
+        columns[CHOSEN] = chosen
     return pd.DataFrame(columns)
 
 
@@ -108,7 +114,7 @@ def _joined(rows: Sequence[Row]) -> str:
 
 
 def _rows(source: ImageSource, data: Data, names: Sequence[str], say: Say) -> list[Row]:
-    """Return the rows of all tables; without `data.tables`, those of labels.csv, if there is one."""
+    """Return the rows of all tables, with labels as corrected; without `data.tables`, those of labels.csv, if any."""
     rows: list[Row] = []
     images = ImageNames(names)
     for name in data.tables or implied_tables(source):
@@ -117,12 +123,35 @@ def _rows(source: ImageSource, data: Data, names: Sequence[str], say: Say) -> li
         table = read_table(source, name, images, data.image_column)
         named = _named_images(source, table, data, say)
         places = [_place(source, table, data, key) for key in ("label", "group", "split")]
+        why = table.place(CHOSEN)
+        places.append(None if why in places else why)
         for image, cells in zip(named, table.rows, strict=True):
             if image is not None:
-                label, group, part = (None if place is None else cells[place] for place in places)
-                rows.append(Row(name, image, label, group, part))
+                label, group, part, chosen = (None if place is None else cells[place] for place in places)
+                rows.append(Row(name, image, label, group, part, chosen))
+    rows = _corrected(rows)
     _check_agreement(source, rows)
     return rows
+
+
+def _corrected(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with the labels that later tables with the column `chosen` give to earlier ones' images.
+
+    A blank label in such a table says nothing: the image waits for its label, which another table may have.
+    """
+    said = {row.image: row.label for row in rows if row.label}
+    answers: dict[str, Row] = {}
+    corrected = []
+    for row in reversed(rows):
+        answer = answers.get(row.image)
+        if row.chosen is not None and row.label == "":
+            row = replace(row, label=said.get(row.image, ""))
+        elif answer is not None and answer.table != row.table and row.label is not None:
+            row = replace(row, label=answer.label)
+        elif row.chosen is not None and row.label:
+            answers[row.image] = row
+        corrected.append(row)
+    return corrected[::-1]
 
 
 def implied_tables(source: ImageSource) -> list[str]:

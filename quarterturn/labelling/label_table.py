@@ -11,10 +11,10 @@ from quarterturn.core.errors import UserError
 from quarterturn.core.files import atomic, read_text
 from quarterturn.core.params import Params
 from quarterturn.core.stage import SCRATCH
+from quarterturn.data.manifest import CHOSEN
 from quarterturn.ingest.annotations import IMPLIED, annotate, implied_tables
 from quarterturn.ingest.source import ImageSource
 
-CHOSEN = "chosen"  # column: why an image was chosen to be labelled; "" for one that nobody chose
 ANSWERS = "answers.csv"  # where data.tables names other tables, the table beside them
 LOCK = SCRATCH / "label-table.lock"
 Row = dict[str, str]

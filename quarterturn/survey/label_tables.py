@@ -21,7 +21,7 @@ _GROUP = re.compile(
     r"|scene|group|location|donor|camera|plot|specimen)(s|ids?|nr|no|num|number|name)?\b"
 )
 _TECHNICAL = re.compile(
-    r"\b(width|height|size|bytes|make|model|iso|date|time|datum|timestamp|url|path|index|split|fold)\b"
+    r"\b(width|height|size|bytes|make|model|iso|date|time|datum|timestamp|url|path|index|split|fold|chosen)\b"
 )
 _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d{1,2}:\d{2}")
 _SUBMISSION = re.compile(r"submission", re.IGNORECASE)  # predictions that a competition asks for
