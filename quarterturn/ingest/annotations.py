@@ -3,13 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import pandas as pd
 
 from quarterturn.core.errors import UserError, one_line
-from quarterturn.core.params import Data
+from quarterturn.core.params import RESERVED_LABELS, Data
 from quarterturn.data.manifest import CHOSEN, GROUP, TEST, TRAIN, VAL
 from quarterturn.ingest.companions import twins
 from quarterturn.ingest.parts import folder_parts, is_pool, part_named
@@ -18,6 +18,7 @@ from quarterturn.ingest.splitting import GIVEN
 from quarterturn.ingest.tables import ImageNames, Table, read_table
 
 IMPLIED = "labels.csv"  # the table that decides where params.yaml names none
+ANSWERS = "answers.csv"  # the table of answers beside others: its labels replace theirs
 
 
 Say = Callable[[str], None]
@@ -94,13 +95,14 @@ def _labels(data: Data, names: Sequence[str], rows: Sequence[Row], say: Say) -> 
     """Return the label of each image, "" for unlabelled; labels that are not among ``data.labels`` are told."""
     by_name = {normalised_name(label): label for label in data.labels}
     if any(row.label is not None for row in rows):
-        found = {row.image: row.label or "" for row in rows}
+        found = {row.image: row.label for row in rows if row.label}
         given: list[str | None] = [found.get(name) for name in names]
     elif data.label_pattern is not None:
         given = found_by(data.label_pattern, names, "label")
     else:
         return [label or "" for label in labels_by_path(names, data.labels)]
-    others = sorted({label for label in given if label and normalised_name(label) not in by_name})
+    known = by_name.keys() | RESERVED_LABELS
+    others = sorted({label for label in given if label and normalised_name(label) not in known})
     if others:
         where = "data.label_pattern finds" if data.label_column is None and data.label_pattern else _joined(rows)
         shown = ", ".join(one_line(label, 40) for label in others[:10])
@@ -114,7 +116,7 @@ def _joined(rows: Sequence[Row]) -> str:
 
 
 def _rows(source: ImageSource, data: Data, names: Sequence[str], say: Say) -> list[Row]:
-    """Return the rows of all tables, with labels as corrected; without `data.tables`, those of labels.csv, if any."""
+    """Return the rows of all tables; without `data.tables`, those of labels.csv, if there is one."""
     rows: list[Row] = []
     images = ImageNames(names)
     for name in data.tables or implied_tables(source):
@@ -129,29 +131,8 @@ def _rows(source: ImageSource, data: Data, names: Sequence[str], say: Say) -> li
             if image is not None:
                 label, group, part, chosen = (None if place is None else cells[place] for place in places)
                 rows.append(Row(name, image, label, group, part, chosen))
-    rows = _corrected(rows)
     _check_agreement(source, rows)
     return rows
-
-
-def _corrected(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows with the labels that later tables with the column `chosen` give to earlier ones' images.
-
-    A blank label in such a table says nothing: the image waits for its label, which another table may have.
-    """
-    said = {row.image: row.label for row in rows if row.label}
-    answers: dict[str, Row] = {}
-    corrected = []
-    for row in reversed(rows):
-        answer = answers.get(row.image)
-        if row.chosen is not None and row.label == "":
-            row = replace(row, label=said.get(row.image, ""))
-        elif answer is not None and answer.table != row.table and row.label is not None:
-            row = replace(row, label=answer.label)
-        elif row.chosen is not None and row.label:
-            answers[row.image] = row
-        corrected.append(row)
-    return corrected[::-1]
 
 
 def implied_tables(source: ImageSource) -> list[str]:
@@ -217,13 +198,21 @@ def _named_images(source: ImageSource, table: Table, data: Data, say: Say) -> li
 
 
 def _check_agreement(source: ImageSource, rows: Sequence[Row]) -> None:
-    """Raise a `UserError` where two rows say different things of the same image."""
-    seen: dict[str, Row] = {}
+    """Raise a `UserError` where two rows say different things of the same image.
+
+    A blank label says nothing, and a table with the column `chosen` replaces the labels of tables before it.
+    """
+    seen: dict[tuple[str, str], Row] = {}
     for row in rows:
-        other = seen.setdefault(row.image, row)
         for what in ("label", "group", "part"):
-            one, two = getattr(other, what), getattr(row, what)
-            if one is not None and two is not None and normalised_name(one) != normalised_name(two):
+            two = getattr(row, what)
+            if two is None or (what == "label" and not two):
+                continue
+            other = seen.setdefault((row.image, what), row)
+            one = getattr(other, what)
+            if what == "label" and row.table != other.table and row.chosen is not None:  # an answer to a question
+                seen[row.image, what] = row
+            elif normalised_name(one) != normalised_name(two):
                 tables = other.table if other.table == row.table else f"{other.table} and {row.table}"
                 raise UserError(f"{source.path}: {tables} gives {row.image!r} two {what}s, {one!r} and {two!r}")
 

@@ -5,17 +5,18 @@ import fcntl
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from quarterturn.core.errors import UserError
 from quarterturn.core.files import atomic, read_text
 from quarterturn.core.params import Params
 from quarterturn.core.stage import SCRATCH
 from quarterturn.data.manifest import CHOSEN
-from quarterturn.ingest.annotations import IMPLIED, annotate, implied_tables
+from quarterturn.ingest.annotations import ANSWERS, IMPLIED, annotate, implied_tables
 from quarterturn.ingest.source import ImageSource
+from quarterturn.ingest.tables import ImageNames
 
-ANSWERS = "answers.csv"  # where data.tables names other tables, the table beside them
+NONE = "unlabelled"  # label of an image that fits none of the classes; the split takes it for no label
 LOCK = SCRATCH / "label-table.lock"
 Row = dict[str, str]
 
@@ -23,9 +24,10 @@ Row = dict[str, str]
 class LabelTable:
     """Read and write the table of labels: a row an image, with its path, its label, and why it was chosen.
 
-    A new table begins with the labels that there are, wherever they stand, since it decides from then on. Other columns
-    and rows are kept. Several processes may write at once: each reads what the others wrote before, and a row that is
-    written is on disk.
+    The first answer makes the file. It begins with the labels that there are, wherever they stand, since it decides
+    from then on. Other columns and rows are kept; images are called by their paths from then on, since a table must not
+    mix ways to name them. Several processes may write at once: each reads what the others wrote before, and a row that
+    is written is on disk.
 
     Attributes:
         path: of the file.
@@ -48,16 +50,13 @@ class LabelTable:
             name for name in data.tables or implied_tables(source) if Path(name).name.lower() in (ANSWERS, IMPLIED)
         ]
         self.path = folder / (known[-1] if known else ANSWERS if data.tables else IMPLIED)
-        name = self.path.relative_to(folder).as_posix()
+        self._names = ImageNames(source.names())
+        self._place = PurePosixPath(self.path.relative_to(folder))
+        name = str(self._place)
         tables = [*(each for each in data.tables if each != name), name]
         wanted = {"tables": tables, "label_column": self._label, "label_pattern": None}
         self.values = {key: value for key, value in wanted.items() if getattr(data, key) != value}
-        if not self.path.exists():
-            said = annotate(source, data, given=False, say=lambda _: None)
-            pairs = zip(source.names(), said["label"], strict=True)
-            rows = [{self._image: image, self._label: label, CHOSEN: ""} for image, label in pairs if label]
-            with self._locked():
-                self._write([self._image, self._label, CHOSEN], rows)
+        self._source, self._data = source, data
 
     def labels(self) -> dict[str, str]:
         """Return the label of each image in the table, "" for none."""
@@ -67,16 +66,25 @@ class LabelTable:
         """Return why each image in the table was chosen, "" for no reason."""
         return {row[self._image]: row.get(CHOSEN, "") for row in self._read()[1]}
 
-    def record(self, labels: dict[str, str], chosen: dict[str, str] | None = None) -> None:
-        """Write labels of images, "" for none, and why they were chosen; other images keep theirs."""
+    def record(
+        self, labels: dict[str, str], chosen: dict[str, str] | None = None, expected: dict[str, str] | None = None
+    ) -> bool:
+        """Write labels of images, "" for none, and why they were chosen; other images keep theirs.
+
+        Return False, and write nothing, if an image no longer has the label that is ``expected``.
+        """
         with self._locked():
             columns, rows = self._read()
             by_image = {row[self._image]: row for row in rows}
+            now = {image: by_image[image][self._label] if image in by_image else "" for image in expected or {}}
+            if now != (expected or {}):
+                return False
             for image in labels.keys() | (chosen or {}).keys():
                 row = by_image.setdefault(image, {self._image: image, self._label: "", CHOSEN: ""})
                 row[self._label] = labels.get(image, row[self._label])
                 row[CHOSEN] = (chosen or {}).get(image, row.get(CHOSEN, ""))
             self._write([*columns, *([] if CHOSEN in columns else [CHOSEN])], list(by_image.values()))
+        return True
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -86,12 +94,21 @@ class LabelTable:
             yield
 
     def _read(self) -> tuple[list[str], list[Row]]:
-        """Return the names of the columns, and the rows."""
+        """Return the names of the columns, and the rows; of a table that is not there yet, those it begins with."""
+        if not self.path.exists():
+            said = annotate(self._source, self._data, given=False, say=lambda _: None)
+            pairs = zip(self._source.names(), said["label"], strict=True)
+            seeds = [{self._image: image, self._label: label, CHOSEN: ""} for image, label in pairs if label]
+            return [self._image, self._label, CHOSEN], seeds
         reader = csv.DictReader(io.StringIO(read_text(self.path).removeprefix("\ufeff"), newline=""), restval="")
         columns = list(reader.fieldnames or [])
         if not {self._image, self._label} <= set(columns):
             raise UserError(f"{self.path} needs the columns {self._image} and {self._label}, separated by commas")
-        return columns, [{key: value for key, value in row.items() if key is not None} for row in reader]
+        rows = [{key: value for key, value in row.items() if key is not None} for row in reader]
+        images = self._names.of([row[self._image] for row in rows], self._place)
+        return columns, [
+            row | {self._image: image or row[self._image]} for row, image in zip(rows, images, strict=True)
+        ]
 
     def _write(self, columns: list[str], rows: list[Row]) -> None:
         text = io.StringIO()

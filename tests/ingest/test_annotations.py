@@ -160,6 +160,14 @@ def test_tables_of_labels_as_programs_write_them(place: Place, table: bytes, nam
     assert without_top(labels_in(source)) == {"cat/1.jpg": "dog"}
 
 
+def test_a_blank_label_contradicts_nothing_and_unlabelled_is_told_of_no_one(tmp_path: Path) -> None:
+    rows = b"path,label\n1.jpg,cat\n1.jpg,\n2.jpg,\n2.jpg,dog\n3.jpg,unlabelled\n"
+    source = ImageSource(fill(tmp_path, {"labels.csv": rows, **dict.fromkeys(["1.jpg", "2.jpg", "3.jpg"], JPG)}))
+    told: list[str] = []
+    assert annotate(source, data(), given=False, say=told.append)["label"].tolist() == ["cat", "dog", ""]
+    assert told == []
+
+
 def test_a_table_may_name_files_relative_to_the_whole(tmp_path: Path) -> None:
     fill(tmp_path, {"meta/labels.csv": b"path,label\ncat/1.jpg,dog\n", "cat/1.jpg": JPG})
     assert labels_in(ImageSource(tmp_path)) == {"cat/1.jpg": "dog"}
