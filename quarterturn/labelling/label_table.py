@@ -79,7 +79,7 @@ class LabelTable:
             now = {image: by_image[image][self._label] if image in by_image else "" for image in expected or {}}
             if now != (expected or {}):
                 return False
-            for image in labels.keys() | (chosen or {}).keys():
+            for image in [*labels, *(chosen or {})]:
                 row = by_image.setdefault(image, {self._image: image, self._label: "", CHOSEN: ""})
                 row[self._label] = labels.get(image, row[self._label])
                 row[CHOSEN] = (chosen or {}).get(image, row.get(CHOSEN, ""))
