@@ -13,7 +13,7 @@ from quarterturn.ingest.source import ImageSource, is_image, normalised_name
 from quarterturn.ingest.tables import ENDINGS, ImageNames, Table, read_table
 
 _LABEL = re.compile(
-    r"\b(label|class|category|target|diagnosis|dx|finding|species|subspecies|breed|genus|type|variety|disease|condition"
+    r"\b(label|choice|class|category|target|diagnosis|dx|finding|species|subspecies|breed|genus|type|variety|disease|condition"
     r"|emotion|quality|grade|kind|health|status|result|outcome|klasse|befund|y)(s|es|name|names)?\b"
 )
 _GROUP = re.compile(
