@@ -127,6 +127,20 @@ def predict(options: argparse.Namespace) -> None:
     predict(options.paths, options.model, options.format)
 
 
+def next(options: argparse.Namespace) -> None:
+    """Choose the images to label next."""
+    from quarterturn.app.next import next_images
+
+    next_images(options.count, options.random, options.output, options.format)
+
+
+def embed(options: argparse.Namespace) -> None:
+    """Write the features of all images."""
+    from quarterturn.app.embed import embed
+
+    embed(options.output)
+
+
 def export(options: argparse.Namespace) -> None:
     """Write the classifier as ONNX."""
     from quarterturn.app.export import export
@@ -280,6 +294,39 @@ def parser() -> argparse.ArgumentParser:
     _add_paths(added)
     _add_model(added)
     added.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
+
+    added = add(
+        next,
+        "choose images to label, record why in the table of labels, and list them",
+        "quarterturn next --count 100 --output next.csv",
+    )
+    added.add_argument("--count", type=int, default=50, metavar="N", help="number of images (default: %(default)s)")
+    added.add_argument(
+        "--random",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="share of images that are drawn at random; only those are tested later (default: %(default)s)",
+    )
+    added.add_argument("--output", type=_path, metavar="FILE", help="file to write (default: stdout)")
+    added.add_argument(
+        "--format",
+        choices=["table", "csv", "json", "label-studio"],
+        help="default: csv in a file, else table; label-studio: tasks to import there, as JSON",
+    )
+
+    added = add(
+        embed,
+        "write the features of all images, one row each",
+        "quarterturn embed --output embeddings.csv",
+    )
+    added.add_argument(
+        "--output",
+        type=_path,
+        default="embeddings.npz",
+        metavar="FILE",
+        help=".npz, with the arrays image and embedding, or .csv (default: %(default)s)",
+    )
 
     added = add(
         export,

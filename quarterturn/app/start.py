@@ -33,7 +33,8 @@ def start(path: str, options: Options) -> None:
         options: what would be found wrongly.
 
     Raises:
-        UserError: this is no project, there are no images or classes at ``path``, or an option does not fit.
+        UserError: this is no project, there are no images at ``path``, no classes are found or given, or an option does
+            not fit.
     """
     before = load_params()
     place, options = _with_table(Path(path).expanduser(), options)
@@ -57,7 +58,7 @@ def start(path: str, options: Options) -> None:
     print(f"{PARAMS}: {len(changes)} values changed; `git diff {PARAMS}` shows them")
     if inside:
         track(shown)
-    print("next: make repro")
+    print("next: make repro" if found.said["label"].any() else "next: quarterturn label")
 
 
 def _with_table(path: Path, options: Options) -> tuple[Path, Options]:
@@ -83,7 +84,7 @@ def _values(path: Path, found: Findings, recipe: str) -> dict[str, dict[str, Any
     labelled = found.said[found.said["label"] != ""]
     if found.parts is not None:
         labelled = labelled[labelled[GIVEN] != TEST]
-    count, smallest = len(labelled), int(labelled["label"].value_counts().min())
+    count, smallest = len(labelled), min(labelled["label"].value_counts(), default=0)
     split: dict[str, Any] = {"by": "given" if found.parts else "hash", "cross_validate_below": FEW_LABELS}
     few = count < FEW_LABELS
     if not found.parts:

@@ -53,7 +53,7 @@ def fold_trainings(table: pd.DataFrame, fraction: float, labels: Sequence[str], 
     result = []
     for number, (repeat, fold) in enumerate(planned):
         fold_of = numbers[:, repeat]
-        outside = (fold_of >= 0) & (fold_of != fold)
+        outside = (fold_of != fold) & (fold_of != -2 - fold)  # of which those that have a rank are trained on
         training = label_subset(table, fraction, labels, key, outside, begin=number / len(planned))
         result.append(FoldTraining(repeat, fold, training, np.flatnonzero(fold_of == fold)))
     return result

@@ -30,14 +30,18 @@ COLUMNS = (
     "perceptual_hash",
 )
 # Additional column under cross-validation: the fold that a labelled image is tested in at each repeat, as "2 0 4". It
-# replaces the part for classifiers; the part then applies to pretraining only.
+# replaces the part for classifiers; the part then applies to pretraining only. A labelled image that is not tested has
+# -1 if it is trained on for every fold, and -2 - fold if it is for every fold but that one.
 FOLDS = "folds"
 # Additional column where images belong to groups, such as patients: the group of each image, "" for none.
 GROUP = "group"
 # Additional columns where there are grey images of more than 8 bits: the lowest and highest value of each; "" for other
 # images and for files that cannot be used.
 LOWEST, HIGHEST = "lowest", "highest"
-_OPTIONAL = (FOLDS, GROUP, LOWEST, HIGHEST)
+# Additional column where labelled images were chosen to be labelled: why, "" where nobody chose. A test on images that
+# were chosen for what they show would tell nothing of others, so only those chosen at random are tested.
+CHOSEN, RANDOM = "chosen", "random"
+_OPTIONAL = (FOLDS, GROUP, LOWEST, HIGHEST, CHOSEN)
 _INTEGERS = ("rank", "width", "height", "channels", "bytes")
 
 
@@ -96,8 +100,9 @@ def group_numbers(names: Iterable[str]) -> npt.NDArray[np.int64]:
 
 
 def fold_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """Return the fold, from 0, in which each image is tested at each repeat: (n, repeats) int64; -1 for no fold.
+    """Return the fold, from 0, in which each image is tested at each repeat: (n, repeats) int64.
 
+    Numbers below 0 mean what they do in `FOLDS`; images outside cross-validation, which have no rank, also have -1.
     Without cross-validation there are no repeats: the shape is (n, 0).
 
     Raises:
@@ -110,6 +115,13 @@ def fold_numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
     if given:
         numbers[in_folds] = given
     return numbers
+
+
+def never_tested(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Mark the images that were chosen by anything but chance, which are trained on only, (n,) bool."""
+    if CHOSEN not in table:
+        return np.zeros(len(table), dtype=bool)
+    return ~table[CHOSEN].isin(("", RANDOM)).to_numpy()
 
 
 def grey_values(table: pd.DataFrame) -> npt.NDArray[np.int64]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import RESERVED_LABELS, Data
-from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
+from quarterturn.data.manifest import CHOSEN, GROUP, TEST, TRAIN, VAL
 from quarterturn.ingest.companions import twins
 from quarterturn.ingest.parts import folder_parts, is_pool, part_named
 from quarterturn.ingest.source import ImageSource, composed, is_ignored, is_image, normalised_name, shown
@@ -38,6 +38,7 @@ class Row:
     label: str | None
     group: str | None
     part: str | None
+    chosen: str | None
 
 
 def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) -> pd.DataFrame:
@@ -51,7 +52,7 @@ def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) 
 
     Returns:
         Columns `label`, "" for unlabelled images and those in no given part; `group`, "" for none, if there are groups;
-        and `given`, if ``given``: train, val, test, unlabelled, or "".
+        `given`, if ``given``: train, val, test, unlabelled, or ""; and `chosen`, if labelled images were chosen: why.
 
     Raises:
         UserError: a table is missing or unreadable, names images that are not there, or contradicts itself or another.
@@ -75,6 +76,11 @@ def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) 
         columns[GIVEN] = _given_parts(names, columns["label"], rows, data.split_column is not None, say)
         in_part = [part in (TRAIN, VAL, TEST) for part in columns[GIVEN]]
         columns["label"] = [label * known for label, known in zip(columns["label"], in_part, strict=True)]
+    why = {row.image: row.chosen for row in rows if row.chosen}
+    # Without a label a choice changes nothing, and the split and all that follows would run again for it.
+    chosen = [why.get(name, "") if label else "" for name, label in zip(names, columns["label"], strict=True)]
+    if any(chosen):
+        columns[CHOSEN] = chosen
     return pd.DataFrame(columns)
 
 
@@ -119,10 +125,12 @@ def _rows(source: ImageSource, data: Data, names: Sequence[str], say: Say) -> li
         table = read_table(source, name, images, data.image_column)
         named = _named_images(source, table, data, say)
         places = [_place(source, table, data, key) for key in ("label", "group", "split")]
+        why = table.place(CHOSEN)
+        places.append(None if why in places else why)
         for image, cells in zip(named, table.rows, strict=True):
             if image is not None:
-                label, group, part = (None if place is None else cells[place] for place in places)
-                rows.append(Row(name, image, label, group, part))
+                label, group, part, chosen = (None if place is None else cells[place] for place in places)
+                rows.append(Row(name, image, label, group, part, chosen))
     _check_agreement(source, rows)
     return rows
 
@@ -190,7 +198,10 @@ def _named_images(source: ImageSource, table: Table, data: Data, say: Say) -> li
 
 
 def _check_agreement(source: ImageSource, rows: Sequence[Row]) -> None:
-    """Raise a `UserError` where two rows say different things of the same image; a blank label says nothing."""
+    """Raise a `UserError` where two rows say different things of the same image.
+
+    A blank label says nothing, and a table with the column `chosen` replaces the labels of tables before it.
+    """
     seen: dict[tuple[str, str], Row] = {}
     for row in rows:
         for what in ("label", "group", "part"):
@@ -199,8 +210,9 @@ def _check_agreement(source: ImageSource, rows: Sequence[Row]) -> None:
                 continue
             other = seen.setdefault((row.image, what), row)
             one = getattr(other, what)
-            replaced = what == "label" and row.table != other.table and _is_answers(row.table)
-            if normalised_name(one) != normalised_name(two) and not replaced:
+            if what == "label" and row.table != other.table and row.chosen is not None:  # an answer to a question
+                seen[row.image, what] = row
+            elif normalised_name(one) != normalised_name(two):
                 tables = other.table if other.table == row.table else f"{other.table} and {row.table}"
                 raise UserError(f"{source.path}: {tables} gives {row.image!r} two {what}s, {one!r} and {two!r}")
 

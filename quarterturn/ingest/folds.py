@@ -9,7 +9,18 @@ import pandas as pd
 
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Split
-from quarterturn.data.manifest import FOLDS, GROUP, NEAR_DUPLICATE, TEST, TRAIN, UNLABELLED, VAL, fold_numbers
+from quarterturn.data.manifest import (
+    CHOSEN,
+    FOLDS,
+    GROUP,
+    NEAR_DUPLICATE,
+    TEST,
+    TRAIN,
+    UNLABELLED,
+    VAL,
+    fold_numbers,
+    never_tested,
+)
 from quarterturn.ingest.duplicates import first_near_duplicate
 from quarterturn.ingest.splitting import (
     MIN_IMAGES,
@@ -32,6 +43,7 @@ from quarterturn.ingest.splitting import (
 # Each training uses four fifths of the labels, as is usual (Kohavi, IJCAI 1995); three draws of the folds reduce the
 # variance of the result at three times the cost.
 FOLD_COUNT, REPEATS = 5, 3
+AT_RANDOM = ", at random: `quarterturn next --random 1`"
 
 
 def draw_split(table: pd.DataFrame, labels: Sequence[str], split: Split) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -55,7 +67,8 @@ def draw_split(table: pd.DataFrame, labels: Sequence[str], split: Split) -> tupl
         check_counts(table, labels, given=True)
         return table, summary(table, labels)
     if (count := usable_labels(table)) < split.cross_validate_below:
-        print(f"split: {count} labelled images are few: each is tested, in {FOLD_COUNT} folds, {REPEATS} times")
+        kind = "labelled images" if CHOSEN not in table else "labelled images that may be tested"
+        print(f"split: {count} {kind} are few: each is tested, in {FOLD_COUNT} folds, {REPEATS} times")
         table = assign_folds(table, split.val, split.test, split.seed, split.by)
         check_folds(table, labels)
         return table, fold_summary(table, labels)
@@ -65,9 +78,9 @@ def draw_split(table: pd.DataFrame, labels: Sequence[str], split: Split) -> tupl
 
 
 def usable_labels(table: pd.DataFrame) -> int:
-    """Count the labelled images that can be used, identical files once; ``table`` is as for `assign`."""
+    """Count the labelled images that can be tested, identical files once; ``table`` is as for `assign`."""
     table = mark_copies(table)
-    return int(((table["part"] == UNLABELLED) & (table["label"] != "")).sum())
+    return int(((table["part"] == UNLABELLED) & (table["label"] != "") & ~never_tested(table)).sum())
 
 
 def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "hash") -> pd.DataFrame:
@@ -78,6 +91,9 @@ def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: st
     moves the borders between folds by less than one image. Of labelled near-duplicates only the first by hash is kept,
     so that all tested images differ. Images of a group are in one fold: groups are dealt out by scikit-learn's
     StratifiedGroupKFold, and adding an image may move others.
+
+    Images that were chosen by anything but chance are tested in no fold, and trained on in all; those that groups or
+    positions put into a fold, in all others.
 
     Parts apply to pretraining only. If there are at least as many unlabelled as labelled images, pretraining uses the
     unlabelled ones, a fraction of them for validation, and is tested on the labelled ones. Otherwise it also uses
@@ -96,6 +112,7 @@ def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: st
     table = mark_copies(table)
     labelled = table[(table["part"] == UNLABELLED) & (table["label"] != "")]
     labelled = labelled.iloc[hash_order(labelled, seed, "keep")]
+    labelled = labelled.iloc[np.argsort(never_tested(labelled), kind="stable")]  # of two, the one that can be tested
     first = labelled.index[first_near_duplicate(hash_matrix(labelled["perceptual_hash"]))]
     left_out = labelled.index[first != labelled.index]
     table.loc[left_out, "part"] = NEAR_DUPLICATE
@@ -103,13 +120,11 @@ def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: st
     labelled = labelled.drop(left_out)
 
     table[FOLDS] = ""
-    grouped = GROUP in labelled and (labelled["label"].value_counts() >= FOLD_COUNT).all()  # else `check_folds` ends it
+    enough = bool((labelled["label"].value_counts() >= FOLD_COUNT).all())  # else `check_folds` ends it
+    grouped = GROUP in labelled and enough
     if grouped and (count := group_keys(labelled).nunique()) < FOLD_COUNT:
         raise UserError(f"too few groups to cross-validate: there are {count}, at least {FOLD_COUNT} are needed")
-    numbers = [
-        _dealt_groups(labelled, seed, repeat) if grouped else _dealt_folds(labelled, seed, by, repeat)
-        for repeat in range(REPEATS)
-    ]
+    numbers = [_dealt(labelled, seed, by, repeat, grouped) for repeat in range(REPEATS)]
     table.loc[labelled.index, FOLDS] = [" ".join(map(str, row)) for row in zip(*numbers, strict=True)]
 
     pool = table[(table["part"] == UNLABELLED) & (table["label"] == "")]
@@ -123,8 +138,20 @@ def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: st
         split_classes(table, val, test, seed, by)
     leave_out_near_duplicates(table)
     leave_out_groups(table)
+    table.loc[never_tested(table) & (table["part"] == TEST), "part"] = VAL  # in training they would be near others
     rank_labels(table, (table[FOLDS] != "").to_numpy(), seed)
     return table
+
+
+def _dealt(labelled: pd.DataFrame, seed: int, by: str, repeat: int, grouped: bool) -> npt.NDArray[np.int64]:
+    """Return the numbers of `FOLDS` of each labelled image at a repeat, (n,) int64."""
+    chosen = never_tested(labelled)
+    if grouped or by == "position":
+        numbers = _dealt_groups(labelled, seed, repeat) if grouped else _dealt_folds(labelled, seed, by, repeat)
+        return np.where(chosen, -2 - numbers, numbers)
+    numbers = np.full(len(labelled), -1)
+    numbers[~chosen] = _dealt_folds(labelled[~chosen], seed, by, repeat)
+    return numbers
 
 
 def _dealt_folds(labelled: pd.DataFrame, seed: int, by: str, repeat: int) -> npt.NDArray[np.int64]:
@@ -153,14 +180,21 @@ def check_folds(table: pd.DataFrame, labels: Sequence[str]) -> None:
     """Raise a `UserError` if a class has too few images for the folds, or pretraining too few images."""
     for label in labels:
         parts_of_class(table, label)  # raises if there are none
-        count = int(((table["label"] == label) & (table[FOLDS] != "")).sum())
+        count = _tested(table, label)
+        chosen = int((never_tested(table) & (table["label"] == label)).sum())
+        more = f", besides {chosen} chosen ones, which are not tested" if chosen else ""
         if count < FOLD_COUNT:
             raise UserError(
-                f"too few images to cross-validate: class {label!r} has {count}, at least {FOLD_COUNT} are needed,"
-                " one for each fold; label more of them"
+                f"too few images to cross-validate: class {label!r} has {count}{more}, at least {FOLD_COUNT} are"
+                f" needed, one for each fold; label more of them{AT_RANDOM if chosen else ''}"
             )
         folds = fold_numbers(table[table["label"] == label])
-        if GROUP in table and any(len(np.unique(of_repeat[of_repeat >= 0])) < FOLD_COUNT for of_repeat in folds.T):
+        if any(len(np.unique(of_repeat[of_repeat >= 0])) < FOLD_COUNT for of_repeat in folds.T):
+            if GROUP not in table:  # by position
+                raise UserError(
+                    f"too few images to cross-validate: class {label!r} has none to test in a fold{more}; label more of"
+                    f" them{AT_RANDOM}"
+                )
             raise UserError(
                 f"too few groups to cross-validate: the images of class {label!r} do not reach every fold, as groups"
                 " stay together; change split.seed, label more groups, or set data.group_pattern and data.group_column"
@@ -176,12 +210,17 @@ def check_folds(table: pd.DataFrame, labels: Sequence[str]) -> None:
 
 
 def fold_summary(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
-    """Return the counts of `summary`, with every image that has folds counted in both train and test."""
+    """Return the counts of `summary`; images that have folds count in train, and those that are tested also in test."""
     counts = summary(table, labels)
     for label in labels:
         count = int(((table["label"] == label) & (table[FOLDS] != "")).sum())
-        counts["images"][label] = {TRAIN: count, VAL: 0, TEST: count}
+        counts["images"][label] = {TRAIN: count, VAL: 0, TEST: _tested(table, label)}
     return counts | {"folds": FOLD_COUNT, "repeats": REPEATS}
+
+
+def _tested(table: pd.DataFrame, label: str) -> int:
+    """Count the images of a class that are tested in a fold."""
+    return int((fold_numbers(table[table["label"] == label]) >= 0).any(axis=1).sum())
 
 
 def _cut(count: int, shift: int) -> npt.NDArray[np.int64]:

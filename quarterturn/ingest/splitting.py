@@ -11,6 +11,7 @@ import pandas as pd
 
 from quarterturn.core.errors import UserError
 from quarterturn.data.manifest import (
+    CHOSEN,
     DUPLICATE,
     GROUP,
     LEFT_OUT,
@@ -21,6 +22,7 @@ from quarterturn.data.manifest import (
     TRAIN,
     UNLABELLED,
     VAL,
+    never_tested,
 )
 from quarterturn.ingest.duplicates import exact_duplicates, near
 
@@ -44,11 +46,12 @@ def assign(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "h
     given, the column `given` decides; where it has no validation images, a fraction ``val`` of the training images
     becomes that, by hash. Of near-duplicates in different parts, test keeps its image, then validation; the others are
     left out, including unlabelled ones. Images of a group stand on one side: by hash, the name of the group is hashed
-    instead of the content; and images of a group of test images leave the other parts, then those of val images.
+    instead of the content; and images of a group of test images leave the other parts, then those of val images. Images
+    that were chosen by anything but chance are not tested; see `spare_chosen`.
 
     Args:
         table: one row per file with `label` ("" for unlabelled), `sha256`, `perceptual_hash` and `reason` ("" for
-            readable files); optionally `group` ("" for none) and `given`.
+            readable files); optionally `group` ("" for none), `given` and `chosen` ("" for none).
         val: fraction of the labelled images for validation.
         test: fraction of the labelled images for the test.
         seed: seed of the split.
@@ -63,6 +66,7 @@ def assign(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "h
         take_given_parts(table, val, seed)
     else:
         split_classes(table, val, test, seed, by)
+    spare_chosen(table, by)
     leave_out_near_duplicates(table)
     leave_out_groups(table)
     rank_labels(table, (table["part"] == TRAIN).to_numpy(), seed)
@@ -106,6 +110,20 @@ def take_given_parts(table: pd.DataFrame, val: float, seed: int) -> None:
     if VAL not in set(table[GIVEN]):
         for _, rows in table[table["part"] == TRAIN].groupby("label"):
             table.loc[rows.index, "part"] = _by_hash(rows, val, 0.0, seed)
+
+
+def spare_chosen(table: pd.DataFrame, by: str) -> None:
+    """Take images that were chosen by anything but chance out of the test, in place.
+
+    By hash they become training images. By position or as given they are left out: in training they would be next to
+    test images, which the order or whoever gave the parts keeps apart.
+    """
+    chosen = never_tested(table) & (table["part"] == TEST)
+    if by == "hash":
+        table.loc[chosen, "part"] = TRAIN
+    elif chosen.any():
+        table.loc[chosen, "part"] = LEFT_OUT
+        table.loc[chosen, "reason"] = "chosen as " + table[CHOSEN] + ", so no test image"
 
 
 def leave_out_groups(table: pd.DataFrame) -> None:

@@ -12,11 +12,11 @@ from quarterturn.core.errors import UserError
 from quarterturn.core.files import atomic, read_text
 from quarterturn.core.params import Params
 from quarterturn.core.stage import SCRATCH
+from quarterturn.data.manifest import CHOSEN
 from quarterturn.ingest.annotations import ANSWERS, IMPLIED, annotate, implied_tables
 from quarterturn.ingest.source import ImageSource
 from quarterturn.ingest.tables import ImageNames
 
-CHOSEN = "chosen"  # column: why an image was chosen to be labelled; "" for one that nobody chose
 NONE = "unlabelled"  # label of an image that fits none of the classes; the split takes it for no label
 LOCK = SCRATCH / "label-table.lock"
 Row = dict[str, str]

@@ -156,7 +156,8 @@ def find(path: str, base: Params, options: Options) -> Findings:
         notes += [("not used", ", ".join(unused))] * bool(unused)
         data["tables"] = [table.name for table in tables.tables] if used else []
     if not used:
-        data["ignore"] = ignore + _implied(source)  # which would decide
+        waiting = not any(of_image) and tables is not None and tables.tables[0].place("label") is not None
+        data["ignore"] = ignore + ([] if waiting else _implied(source))  # which would decide
     lines: list[str] = []
 
     def annotated() -> pd.DataFrame:
@@ -229,7 +230,10 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
         cells = tables.by_image(tables.label)
         by_table = [cells.get(name) for name in names]
     if options.classes and not by_table:
-        return Labels(_chosen(source, names, options.classes), "folders or names, for --classes")
+        chosen = _chosen(source, names, options.classes)
+        there = as_classes(class_folders(names))[0]
+        none = "nothing yet" + (f", as no folder is named after a class: {', '.join(there[:10])}" if there else "")
+        return Labels(chosen, "folders or names, for --classes" if any(chosen) else none)
     folders, by_name = class_folders(names), name_pattern(names)
     wanted = bool(options.classes or options.tables or options.columns["label"] or _implied(source))
     if tables is not None and by_table:
@@ -266,9 +270,14 @@ def _no_tables(source: ImageSource) -> str:
 
 
 def _chosen(source: ImageSource, names: Sequence[str], classes: Sequence[str]) -> list[str | None]:
-    """Return the one of the chosen classes that each path tells; raise a `UserError` if one has no image."""
+    """Return the one of the chosen classes that each path tells, or None for all, which wait for their labels.
+
+    Raises:
+        UserError: one of the classes has no image, but another has.
+    """
     found = labels_by_path(names, classes)
-    if missing := [label for label in classes if label not in found]:
+    missing = [label for label in classes if label not in found]
+    if missing and len(missing) < len(classes):
         folders = as_classes(class_folders(names))[0]
         there = f"; folders are named {', '.join(folders[:10])}" if folders else ""
         raise UserError(f"--classes: no image in {source.path} is of class {missing[0]!r}{there}")

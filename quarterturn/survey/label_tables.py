@@ -13,7 +13,7 @@ from quarterturn.ingest.source import ImageSource, is_image, normalised_name
 from quarterturn.ingest.tables import ENDINGS, ImageNames, Table, read_table
 
 _LABEL = re.compile(
-    r"\b(label|class|category|target|diagnosis|dx|finding|species|subspecies|breed|genus|type|variety|disease|condition"
+    r"\b(label|choice|class|category|target|diagnosis|dx|finding|species|subspecies|breed|genus|type|variety|disease|condition"
     r"|emotion|quality|grade|kind|health|level|severity|stage|status|result|outcome|klasse|befund|y)(s|es|name|names)?\b"
 )
 _GROUP = re.compile(
@@ -21,7 +21,7 @@ _GROUP = re.compile(
     r"|scene|group|location|donor|camera|plot|specimen)(s|ids?|nr|no|num|number|name)?\b"
 )
 _TECHNICAL = re.compile(
-    r"\b(width|height|size|bytes|make|model|iso|date|time|datum|timestamp|url|path|index|split|fold)\b"
+    r"\b(width|height|size|bytes|make|model|iso|date|time|datum|timestamp|url|path|index|split|fold|chosen)\b"
 )
 _DATE = re.compile(r"\d{1,4}[-./]\d{1,2}[-./]\d{1,4}|\d{1,2}:\d{2}")
 _SUBMISSION = re.compile(r"submission", re.IGNORECASE)  # predictions that a competition asks for

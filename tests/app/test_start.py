@@ -75,6 +75,29 @@ def test_folders_are_said_written_and_the_next_command_named(project: Path, caps
     assert Path("params.yaml").read_text("utf-8").count("#") == comments
 
 
+def test_where_no_image_has_a_label_yet_given_classes_suffice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = images(tmp_path / "pool", [f"{day}/{number}.png" for day in ("mon", "tue") for number in range(20)])
+    params = started(folder, classes=["cat", "dog"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "next: quarterturn label"
+    assert any("2 with 0 labels: cat 0, dog 0" in line for line in lines)
+    assert any("no folder is named after a class: mon, tue" in line for line in lines)
+    assert (params.data.labels, params.split.cross_validate_below) == (["cat", "dog"], 500)
+    assert counts(params) == {"": 40}
+    (folder / "labels.csv").write_text("path,label,chosen\nmon/1.png,,typical\n")  # as `quarterturn next` leaves it
+    params = started(folder, classes=["cat", "dog"])
+    (folder / "labels.csv").write_text("path,label,chosen\nmon/1.png,cat,typical\n")
+    assert counts(params) == {"": 39, "cat": 1}
+
+
+def test_of_given_classes_each_needs_an_image_if_one_has_any(tmp_path: Path) -> None:
+    folder = images(tmp_path / "pets", CATS + DOGS)
+    with pytest.raises(UserError, match="no image in .* is of class 'cow'; folders are named cat, dog"):
+        started(folder, classes=["cat", "cow"])
+
+
 def test_small_images_get_the_small_network_at_their_size(tmp_path: Path) -> None:
     params = started(images(tmp_path / "pets", CATS + DOGS, SMALL))
     assert params.data.image_size == 16
