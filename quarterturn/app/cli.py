@@ -148,6 +148,13 @@ def export(options: argparse.Namespace) -> None:
     export(options.paths, options.model, options.output)
 
 
+def advise(options: argparse.Namespace) -> None:
+    """Print what more labels are worth."""
+    from quarterturn.app.advise import advise
+
+    advise(options.accuracy, options.format)
+
+
 def upright(options: argparse.Namespace) -> None:
     """Print, and with --turn rotate, images that are not upright."""
     from quarterturn.app.upright import upright
@@ -336,6 +343,16 @@ def parser() -> argparse.ArgumentParser:
     _add_paths(added, "*", "images for the check, at most 500 (default: those at data.path)")
     _add_model(added)
     added.add_argument("--output", type=_path, default="model.onnx", metavar="FILE", help="default: %(default)s")
+
+    added = add(
+        advise,
+        "say what more labels are worth, and how many an accuracy takes, from the learning curve on your labels",
+        "quarterturn advise --accuracy 0.95",
+    )
+    added.add_argument(
+        "--accuracy", type=float, default=0.95, metavar="A", help="accuracy that is wanted (default: %(default)s)"
+    )
+    added.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
 
     added = add(
         upright,

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from dvc.exceptions import DvcException
 
+from quarterturn.app.advise import picture_of_run
 from quarterturn.app.compare import Revision, compare_revisions
 from quarterturn.app.figures import curves, embedded, galleries
 from quarterturn.app.pages import render
@@ -68,6 +69,7 @@ def report(output: Path, against: str | None = None) -> None:
             store = Store(OUTPUTS, params.data.image_size)
         except UserError as error:
             warnings.append(str(error))
+    advised = picture_of_run()
     models = ("rotation", *CLASSIFIERS)
     counted = [name for name in models if len(metrics[name]["confusion_matrix"]) <= MOST_COUNTED]
     page = render(
@@ -87,6 +89,7 @@ def report(output: Path, against: str | None = None) -> None:
         comparison=comparison,
         angles=angles(metrics["rotation"]["confusion_matrix"], here.predictions),
         curves=curves(METRICS / "curves"),
+        advised=advised and embedded(advised, "accuracy over labels, measured and forecast"),
         savings=[
             embedded(path, "accuracy over labels") for path in sorted(Path().glob("studies/label_efficiency/*.png"))
         ],

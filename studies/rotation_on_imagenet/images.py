@@ -1,7 +1,7 @@
 """The data sets of this study: where each keeps its images and labels, and its pixels at one size."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,9 @@ class Images:
         return int(self.targets.max()) + 1
 
 
-def _by_pattern(pattern: str) -> LabelOf:
+def by_pattern(pattern: str) -> LabelOf:
+    """Return the function that takes the label from the first group of a pattern; images without it are left out."""
+
     def label(path: str) -> str | None:
         found = re.search(pattern, path)
         return found.group(1) if found else None
@@ -47,7 +49,7 @@ def _by_pattern(pattern: str) -> LabelOf:
     return label
 
 
-def _elpv(folder: Path) -> LabelOf:
+def elpv_defects(folder: Path) -> LabelOf:
     """Take cells that the authors call functional (0.0) or defective (1.0); those between have no label."""
     with (folder / "labels.csv").open(newline="") as file:
         rows = [line.split() for line in file]
@@ -56,29 +58,41 @@ def _elpv(folder: Path) -> LabelOf:
 
 
 SETS: dict[str, Callable[[Path], LabelOf]] = {
-    "cats-dogs": lambda _: _by_pattern(r"(?:^|/)(cat|dog)/"),
-    "sign-digits": lambda _: _by_pattern(r"(?:^|/)Dataset/(\d)/"),
-    "elpv-solar": _elpv,
-    "bee-pollen": lambda _: _by_pattern(r"(?:^|/)(P|NP)\d"),
-    "small-brain-mri": lambda _: _by_pattern(r"^(yes|no)/"),
+    "cats-dogs": lambda _: by_pattern(r"(?:^|/)(cat|dog)/"),
+    "sign-digits": lambda _: by_pattern(r"(?:^|/)Dataset/(\d)/"),
+    "elpv-solar": elpv_defects,
+    "bee-pollen": lambda _: by_pattern(r"(?:^|/)(P|NP)\d"),
+    "small-brain-mri": lambda _: by_pattern(r"^(yes|no)/"),
 }
 
 
-def load(name: str, folder: Path, size: int) -> Images:
-    """Read a set from ``folder``; tables and pixels are kept in build/.
+def load(
+    name: str,
+    folder: Path,
+    size: int,
+    sets: Mapping[str, Callable[[Path], LabelOf]] = SETS,
+    work: Path = ROOT / "build" / "rotation-on-imagenet",
+) -> Images:
+    """Read a set from ``folder``; tables and pixels are kept in ``work``.
+
+    Args:
+        name: of the set, a key of ``sets``.
+        folder: as its authors published it.
+        size: side of the squares, pixels.
+        sets: functions that return, for the folder of a set, the function that labels its images.
+        work: folder for the tables and pixels.
 
     Raises:
         UserError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; DATA is a folder that holds {', '.join(SETS)}")
-    work = ROOT / "build" / "rotation-on-imagenet"
+        raise UserError(f"there is no folder {folder}; DATA is the folder that holds {folder.name} and the other sets")
     work.mkdir(parents=True, exist_ok=True)
     table_path, store_path = work / f"{name}.csv", work / f"{name}-{size}.npy"
     source = ImageSource(folder)
     if not table_path.exists():
         table = read_images(source)
-        label_of = SETS[name](folder)
+        label_of = sets[name](folder)
         table["label"] = [label_of(path) for path in table["image"]]
         table = table[(table["reason"] == "") & table["label"].notna()].reset_index(drop=True)
         first = first_near_duplicate(hash_matrix(table["perceptual_hash"]))
