@@ -217,10 +217,6 @@ def _check_agreement(source: ImageSource, rows: Sequence[Row]) -> None:
                 raise UserError(f"{source.path}: {tables} gives {row.image!r} two {what}s, {one!r} and {two!r}")
 
 
-def _is_answers(table: str) -> bool:
-    return PurePosixPath(table).name.lower() == ANSWERS
-
-
 def _given_parts(
     names: Sequence[str], labels: Sequence[str], rows: Sequence[Row], by_column: bool, say: Say
 ) -> list[str]:

@@ -109,88 +109,98 @@ def find(path: str, base: Params, options: Options) -> Findings:
     Raises:
         UserError: there are no images, no classes, or an option does not fit.
     """
-    try:
-        source = ImageSource(path)
-        for name, pattern in (("label", options.label_pattern), ("group", options.group_pattern)):
-            with_group(name, pattern or None)
-    except UserError as error:
-        raise UserError(str(error).removeprefix("data.path: ")) from error
-    except ValueError as error:
-        raise UserError(f"--{name}-pattern {error}") from error
+    source = _opened(path, options)
     every = source.names()
     if not every:
         raise UserError(f"there are no images in {path}{_endings(source)}")
-    ignore = companion_patterns(every, lambda name: _is_mask(source, name))
-    ignore = [pattern for pattern in (*ignore, *options.ignore) if "" not in options.ignore]
-    notes = [("left out", _left_out(every, pattern)) for pattern in ignore]
+    ignore = companion_patterns(every, lambda name: _is_mask(source, name)) + list(options.ignore)
+    ignore = [] if "" in options.ignore else ignore
     names = [name for name in every if not is_ignored(name, ignore)]
     if not names:
         raise UserError(f"--ignore: no image is left in {path}")
-
     wanted = {key: column or None for key, column in options.columns.items()}
     tables = find_tables(source, names, options.tables, wanted, options.classes)
-    labels = _labels(source, names, tables, options)
-    classes, of_image, joined = as_classes(labels.found)
-    if joined:
-        notes.append(("joined", f"spellings of one class: {', '.join(joined)}"))
-    if len(options.classes or classes) < 2:
-        raise UserError(f"two classes are needed; {labels.how} tells {', '.join(options.classes or classes) or 'none'}")
     if tables is None and (key := next((key for key, column in wanted.items() if column), None)):
         raise UserError(f"--{key}: there is no table in {path} that names its images")
+    labels = _labels(source, names, tables, options)
+    classes, of_image, joined = as_classes(labels.found)
+    classes = list(options.classes) or classes
+    if len(classes) < 2:
+        raise UserError(f"two classes are needed; {labels.how} tells {', '.join(classes) or 'none'}")
     parts = None if options.columns["split"] == "" else _parts(names, of_image, tables)
     column, pattern = _groups(names, of_image, tables, options)
+    used = tables is not None and bool(labels.column or column or parts in ("column", "lists"))
     data: dict[str, Any] = {
-        "labels": list(options.classes) or classes,
-        "tables": [],
+        "labels": classes,
+        "tables": [table.name for table in tables.tables] if tables and used else [],
         "image_column": wanted["image"],
         "label_column": labels.column,
         "label_pattern": labels.pattern,
         "group_column": column,
         "group_pattern": pattern,
         "split_column": tables.split if tables and parts == "column" else None,
-        "ignore": ignore,
+        "ignore": ignore if used or _waits_for_labels(of_image, tables) else ignore + _implied(source),
     }
-    used = tables is not None and (labels.column or column or parts in ("column", "lists"))
-    if tables is not None:
-        unused = tables.unused + ([] if used else [table.name for table in tables.tables])
-        notes += [("not used", ", ".join(unused))] * bool(unused)
-        data["tables"] = [table.name for table in tables.tables] if used else []
-    if not used:
-        waiting = not any(of_image) and tables is not None and tables.tables[0].place("label") is not None
-        data["ignore"] = ignore + ([] if waiting else _implied(source))  # which would decide
-    lines: list[str] = []
-
-    def annotated() -> pd.DataFrame:
-        lines.clear()
-        values = base.model_dump()
-        values["data"] |= {"path": path, **data}
-        return annotate(
-            ImageSource(path, data["ignore"]),
-            check_params(values, "start").data,
-            given=parts is not None,
-            say=lines.append,
-        )
-
-    said = annotated()
-    if few := [] if options.classes else _too_few(said, classes):
+    said, lines = _annotated(path, base, data, parts)
+    few = [] if options.classes else _too_few(said, classes)
+    if few:
         data["labels"] = [label for label in classes if label not in few]
         if len(data["labels"]) < 2:
-            raise UserError(
-                f"at least two classes of {LEAST_IMAGES} images are needed; found: {', '.join(classes[:10])}"
-            )
-        shown = ", ".join(few[:10]) + ", …" * (len(few) > 10)
-        notes.append(("too few", f"{len(few)} classes have too few images and count as unlabelled: {shown}"))
-        said = annotated()
-    if GROUP in said and (count := said.loc[said["label"] != "", GROUP].nunique()) < LEAST_IMAGES:
-        raise UserError(
-            f"the labelled images are in {count} groups, too few to be split; at least {LEAST_IMAGES} are needed"
-        )
-    notes += [("note", line) for line in lines if "data.ignore" not in line and "among data.labels" not in line]
-    notes.insert(0, ("labels by", labels.how))
+            found = ", ".join(classes[:10])
+            raise UserError(f"at least two classes of {LEAST_IMAGES} images are needed; found: {found}")
+        said, lines = _annotated(path, base, data, parts)
+    _check_groups(said)
     sizes = _sizes(source, names, base.data.max_rejected)
-    if sizes.unreadable:
-        notes.append(("unreadable", f"too many images, such as {sizes.unreadable}; convert them, or the run will stop"))
-    return Findings(data, said, parts, sizes, notes)
+    unused = [] if tables is None else tables.unused + ([] if used else [table.name for table in tables.tables])
+    told = [
+        ("labels by", labels.how),
+        *(("left out", _left_out(every, pattern)) for pattern in ignore),
+        ("one class", f"in several spellings: {', '.join(joined)}" if joined else ""),
+        ("not used", ", ".join(unused)),
+        ("too few", f"{len(few)} classes have too few images and count as unlabelled: {_first(few)}" if few else ""),
+        *(("note", line) for line in lines if "data.ignore" not in line and "among data.labels" not in line),
+        ("unreadable", f"too many images, such as {sizes.unreadable}; convert them" if sizes.unreadable else ""),
+    ]
+    return Findings(data, said, parts, sizes, [(subject, text) for subject, text in told if text])
+
+
+def _opened(path: str, options: Options) -> ImageSource:
+    """Return the images at the path; raise a `UserError` if there are none, or a pattern is no regular expression."""
+    for name, pattern in (("label", options.label_pattern), ("group", options.group_pattern)):
+        try:
+            with_group(name, pattern or None)
+        except ValueError as error:
+            raise UserError(f"--{name}-pattern {error}") from error
+    try:
+        return ImageSource(path)
+    except UserError as error:
+        raise UserError(str(error).removeprefix("data.path: ")) from error
+
+
+def _annotated(path: str, base: Params, data: dict[str, Any], parts: Parts | None) -> tuple[pd.DataFrame, list[str]]:
+    """Return what the split will find with these values, and the lines that it will print."""
+    lines: list[str] = []
+    values = base.model_dump()
+    values["data"] |= {"path": path, **data}
+    checked = check_params(values, "start").data
+    said = annotate(ImageSource(path, data["ignore"]), checked, given=parts is not None, say=lines.append)
+    return said, lines
+
+
+def _waits_for_labels(labels: Sequence[str], tables: LabelTables | None) -> bool:
+    """Return whether there is a table for labels and no label yet."""
+    return not any(labels) and tables is not None and tables.tables[0].place("label") is not None
+
+
+def _check_groups(said: pd.DataFrame) -> None:
+    """Raise a `UserError` if the labelled images are in too few groups to be split."""
+    count = said.loc[said["label"] != "", GROUP].nunique() if GROUP in said and said["label"].any() else LEAST_IMAGES
+    if count < LEAST_IMAGES:
+        raise UserError(f"the labelled images are in {count} groups; at least {LEAST_IMAGES} are needed to split them")
+
+
+def _first(texts: Sequence[str], most: int = 10) -> str:
+    return ", ".join(texts[:most]) + (", …" if len(texts) > most else "")
 
 
 def _endings(source: ImageSource) -> str:

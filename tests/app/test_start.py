@@ -187,7 +187,7 @@ def test_masks_are_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_class_in_two_spellings_is_one_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     params = started(images(tmp_path / "pets", [*CATS, *DOGS, *(f"Cat /{number}.png" for number in range(90, 95))]))
     assert counts(params) == {"cat": 35, "dog": 20}
-    assert "spellings of one class: Cat, cat" in capsys.readouterr().out
+    assert "in several spellings: Cat, cat" in capsys.readouterr().out
 
 
 def test_a_class_with_too_few_images_is_unlabelled_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
