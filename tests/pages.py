@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import benchmarks.report
+import studies.advise.report
 import studies.audit.report
 import studies.label_efficiency.report
 import studies.notebook.report
@@ -33,7 +34,13 @@ CUES = ("whole", "frame_only", "thumbnail", "high_pass", "shuffled")  # of the a
 
 def main() -> None:
     reference.write("commands.md")
-    for study in (studies.audit, studies.notebook, studies.label_efficiency, studies.rotation_on_imagenet):
+    for study in (
+        studies.audit,
+        studies.notebook,
+        studies.label_efficiency,
+        studies.rotation_on_imagenet,
+        studies.advise,
+    ):
         study.report.main()
     benchmarks.report.main()
     fill_tables(
