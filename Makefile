@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TESTS = OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro check test test-slow coverage test-all torture fuzz browser lint docs pages rooms lock photos notebook study audit upright imagenet bench suspects
+.PHONY: help env repro check test test-slow coverage test-all torture fuzz browser lint docs pages rooms lock photos notebook study audit upright imagenet bench suspects advice
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ imagenet: .venv/installed ## does rotation help on top of ImageNet, on DATA=fold
 
 suspects: .venv/installed ## how well wrong labels are found, on DATA=folder with six sets; results in studies/suspects
 	python -m studies.suspects.run "$(DATA)"
+
+advice: .venv/installed ## do forecasts of more labels hold, on DATA=folder with five sets; results in studies/advise
+	python -m studies.advise.run "$(DATA)"
 
 bench: .venv/installed ## how fast it is, as ratios; with DATA=folder-or-zip of cats and dogs, and PARTS="…"; an hour
 	python -m benchmarks.run $(PARTS) $(if $(DATA),--data "$(DATA)")

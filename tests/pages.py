@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import benchmarks.report
+import studies.advise.report
 import studies.audit.report
 import studies.label_efficiency.report
 import studies.notebook.report
@@ -40,6 +41,7 @@ def main() -> None:
         studies.label_efficiency,
         studies.rotation_on_imagenet,
         studies.suspects,
+        studies.advise,
     ):
         study.report.main()
     benchmarks.report.main()

@@ -162,7 +162,9 @@ def draw(curve: LearningCurve, extrapolation: Extrapolation, accuracy: float, se
     axes.axvline(extrapolation.labels, color="#636363", linewidth=1, label=f"{extrapolation.labels:,} labels, now")
     axes.axhline(accuracy, color="#636363", linewidth=1, linestyle="dotted", label=f"{accuracy:g}, wanted")
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
+    ticks = [round(times * extrapolation.labels) for times in (0.25, 0.5, 1, 2, 5)]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
     axes.set_xlabel("labels")
     axes.set_ylabel("accuracy")
     axes.set_title(sentence, fontsize=9, wrap=True)
