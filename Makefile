@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TESTS = OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro check test test-slow coverage test-all torture fuzz lint docs pages rooms lock photos notebook study audit upright imagenet bench
+.PHONY: help env repro check test test-slow coverage test-all torture fuzz lint docs pages rooms lock photos notebook study audit upright imagenet next bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ upright: .venv/installed ## how well turned images are found, on DATA=folder-or-
 
 imagenet: .venv/installed ## does rotation help on top of ImageNet, on DATA=folder with five sets; results in studies/rotation_on_imagenet
 	python -m studies.rotation_on_imagenet.run "$(DATA)"
+
+next: .venv/installed ## do images that `quarterturn next` chooses teach more, on DATA=folder with five sets; results in studies/next
+	python -m studies.next.run "$(DATA)"
 
 bench: .venv/installed ## how fast it is, as ratios; with DATA=folder-or-zip of cats and dogs, and PARTS="…"; an hour
 	python -m benchmarks.run $(PARTS) $(if $(DATA),--data "$(DATA)")

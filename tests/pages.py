@@ -11,6 +11,7 @@ from typing import Any
 import benchmarks.report
 import studies.audit.report
 import studies.label_efficiency.report
+import studies.next.report
 import studies.notebook.report
 import studies.rotation_on_imagenet.report
 from quarterturn.app.upright import SURE
@@ -33,7 +34,13 @@ CUES = ("whole", "frame_only", "thumbnail", "high_pass", "shuffled")  # of the a
 
 def main() -> None:
     reference.write("commands.md")
-    for study in (studies.audit, studies.notebook, studies.label_efficiency, studies.rotation_on_imagenet):
+    for study in (
+        studies.audit,
+        studies.notebook,
+        studies.label_efficiency,
+        studies.rotation_on_imagenet,
+        studies.next,
+    ):
         study.report.main()
     benchmarks.report.main()
     fill_tables(

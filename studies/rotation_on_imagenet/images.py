@@ -39,7 +39,7 @@ class Images:
         return int(self.targets.max()) + 1
 
 
-def _by_pattern(pattern: str) -> LabelOf:
+def by_pattern(pattern: str) -> LabelOf:
     def label(path: str) -> str | None:
         found = re.search(pattern, path)
         return found.group(1) if found else None
@@ -56,11 +56,11 @@ def _elpv(folder: Path) -> LabelOf:
 
 
 SETS: dict[str, Callable[[Path], LabelOf]] = {
-    "cats-dogs": lambda _: _by_pattern(r"(?:^|/)(cat|dog)/"),
-    "sign-digits": lambda _: _by_pattern(r"(?:^|/)Dataset/(\d)/"),
+    "cats-dogs": lambda _: by_pattern(r"(?:^|/)(cat|dog)/"),
+    "sign-digits": lambda _: by_pattern(r"(?:^|/)Dataset/(\d)/"),
     "elpv-solar": _elpv,
-    "bee-pollen": lambda _: _by_pattern(r"(?:^|/)(P|NP)\d"),
-    "small-brain-mri": lambda _: _by_pattern(r"^(yes|no)/"),
+    "bee-pollen": lambda _: by_pattern(r"(?:^|/)(P|NP)\d"),
+    "small-brain-mri": lambda _: by_pattern(r"^(yes|no)/"),
 }
 
 
@@ -72,13 +72,16 @@ def load(name: str, folder: Path, size: int) -> Images:
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; DATA is a folder that holds {', '.join(SETS)}")
-    work = ROOT / "build" / "rotation-on-imagenet"
+    return read_set(name, SETS[name](folder), folder, size, ROOT / "build" / "rotation-on-imagenet")
+
+
+def read_set(name: str, label_of: LabelOf, folder: Path, size: int, work: Path) -> Images:
+    """Read the images of a folder with their labels, without near-duplicates, and keep table and pixels in ``work``."""
     work.mkdir(parents=True, exist_ok=True)
     table_path, store_path = work / f"{name}.csv", work / f"{name}-{size}.npy"
     source = ImageSource(folder)
     if not table_path.exists():
         table = read_images(source)
-        label_of = SETS[name](folder)
         table["label"] = [label_of(path) for path in table["image"]]
         table = table[(table["reason"] == "") & table["label"].notna()].reset_index(drop=True)
         first = first_near_duplicate(hash_matrix(table["perceptual_hash"]))
