@@ -14,7 +14,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from quarterturn.data.manifest import CHOSEN, RANDOM, TEST, TRAIN
-from quarterturn.ingest.splitting import assign
+from quarterturn.ingest.splitting import assign, drawn_parts
 from quarterturn.labelling.selection import RANDOM_SHARE, choose, probabilities
 
 HERE = Path(__file__).resolve().parent
@@ -65,7 +65,10 @@ def _label_more(
 ) -> None:
     """Choose `STEP` images, and give them labels and reasons, in place."""
     known, picked = targets >= 0, ~np.isin(why, ("", RANDOM))
-    chosen, again = choose(features, targets, known, ~known, picked, STEP, RANDOM_SHARE, CLASSES, PENALTY, seed)
+    parts = drawn_parts(pd.DataFrame({"sha256": _hashes(range(len(targets)), seed)}), VAL, HELD_OUT, 0, "hash")
+    seen = known & (picked | (np.array(parts) != TEST))  # as in `quarterturn next`
+    shown = np.where(seen, targets, -1)
+    chosen, again = choose(features, shown, seen, ~known, picked, STEP, RANDOM_SHARE, CLASSES, PENALTY, seed)
     for row, reason in chosen:
         targets[row], why[row] = truth[row], reason
     why[again] = RANDOM
@@ -80,7 +83,7 @@ def _measured(
 ) -> tuple[int, float, float] | None:
     """Split the labelled images, fit a head, and return how many are tested, its accuracy on them, and on others."""
     labelled = np.flatnonzero(targets >= 0)
-    names = [hashlib.sha256(f"{seed} {row}".encode()).hexdigest() for row in labelled]
+    names = _hashes(labelled, seed)
     table = pd.DataFrame({"image": names, "label": targets[labelled].astype(str), "reason": "", "sha256": names})
     table["perceptual_hash"], table[CHOSEN] = names, why[labelled]
     part = assign(table, VAL, HELD_OUT, seed=0)["part"].to_numpy()
@@ -93,6 +96,10 @@ def _measured(
         found, classes = probabilities(features, given, PENALTY)
     right = classes[found.argmax(axis=1)] == truth
     return len(tested), float(right[tested].mean()), float(right[POOL:].mean())
+
+
+def _hashes(rows: Iterable[int], seed: int) -> list[str]:
+    return [hashlib.sha256(f"{seed} {row}".encode()).hexdigest() for row in rows]
 
 
 if __name__ == "__main__":
