@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TESTS = OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro check test test-slow coverage test-all torture fuzz browser lint docs pages rooms lock photos notebook study audit upright imagenet bench suspects advice
+.PHONY: help env repro check test test-slow coverage test-all torture fuzz browser lint docs pages rooms lock photos notebook study audit upright imagenet bench suspects advice next
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ suspects: .venv/installed ## how well wrong labels are found, on DATA=folder wit
 
 advice: .venv/installed ## do forecasts of more labels hold, on DATA=folder with five sets; results in studies/advise
 	python -m studies.advise.run "$(DATA)"
+
+next: .venv/installed ## do images that `quarterturn next` chooses teach more, on DATA=folder with five sets; results in studies/next
+	python -m studies.next.run "$(DATA)"
 
 bench: .venv/installed ## how fast it is, as ratios; with DATA=folder-or-zip of cats and dogs, and PARTS="…"; an hour
 	python -m benchmarks.run $(PARTS) $(if $(DATA),--data "$(DATA)")

@@ -12,6 +12,7 @@ import benchmarks.report
 import studies.advise.report
 import studies.audit.report
 import studies.label_efficiency.report
+import studies.next.report
 import studies.notebook.report
 import studies.rotation_on_imagenet.report
 import studies.suspects.report
@@ -42,6 +43,7 @@ def main() -> None:
         studies.rotation_on_imagenet,
         studies.suspects,
         studies.advise,
+        studies.next,
     ):
         study.report.main()
     benchmarks.report.main()

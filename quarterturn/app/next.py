@@ -11,15 +11,16 @@ from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from tabulate import tabulate
 
 from quarterturn.app.recipes import PARAMS, write_values
 from quarterturn.classify.out_of_fold import DECIMALS
 from quarterturn.core.errors import UserError
 from quarterturn.core.files import check_output, write_text
-from quarterturn.core.params import Params, load_params
-from quarterturn.data.manifest import RANDOM
-from quarterturn.ingest.splitting import hash_matrix
+from quarterturn.core.params import Params, Split, load_params
+from quarterturn.data.manifest import RANDOM, TEST
+from quarterturn.ingest.splitting import drawn_parts, hash_matrix
 from quarterturn.ingest.tables import LOCAL_FILES
 from quarterturn.labelling.embeddings import Embedded, embedded_images
 from quarterturn.labelling.label_table import LabelTable
@@ -64,7 +65,7 @@ def next_images(count: int, share: float, output: Path | None, form: str | None)
     embedded = embedded_images(params)
     labels, reasons = table.labels(), table.chosen()
     targets, waiting = current(embedded, labels, reasons)
-    found, again = _chosen(embedded, targets, labels, reasons, waiting, count, share, params.seed)
+    found, again = _chosen(embedded, targets, labels, reasons, waiting, count, share, params)
     chosen = [*waiting, *found][:count]
     if not chosen:
         raise UserError(f"no image is left to be labelled in {params.data.path}")
@@ -106,15 +107,32 @@ def _chosen(
     waiting: Chosen,
     count: int,
     share: float,
-    seed: int,
+    params: Params,
 ) -> tuple[Chosen, npt.NDArray[np.int64]]:
+    """Choose ``count`` images, less those that wait; see `choose`."""
     images = embedded.table["image"]
     known = (targets >= 0) | np.array([bool(labels.get(image)) for image in images])
     known[[row for row, _ in waiting]] = True
     picked = known & np.array([reasons.get(image, "") not in ("", RANDOM) for image in images])
     candidates = askable(hash_matrix(embedded.table["perceptual_hash"]), known)
+    seen = known & (picked | ~held_out_by_hash(embedded.table, targets, params.split))
     wanted, classes = max(0, count - len(waiting)), len(embedded.labels)
-    return choose(embedded.features, targets, known, candidates, picked, wanted, share, classes, embedded.penalty, seed)
+    shown = np.where(seen, targets, -1)
+    return choose(
+        embedded.features, shown, seen, candidates, picked, wanted, share, classes, embedded.penalty, params.seed
+    )
+
+
+def held_out_by_hash(table: pd.DataFrame, targets: npt.NDArray[np.int64], split: Split) -> npt.NDArray[np.bool_]:
+    """Mark the images that the split tests by hash, if labelled, (n,) bool; none where it does not split so.
+
+    A choice that kept clear of test images, or learnt from them, would make the test harder or easier than other
+    images are. Under cross-validation every label is tested and trained on, so none can be spared.
+    """
+    if split.by != "hash" or (targets >= 0).sum() < split.cross_validate_below:
+        return np.zeros(len(table), dtype=bool)
+    parts = drawn_parts(table, split.val, split.test, split.seed, split.by)
+    return np.array([part == TEST for part in parts])
 
 
 def _questions(embedded: Embedded, targets: npt.NDArray[np.int64], chosen: Chosen) -> list[Question]:

@@ -27,6 +27,7 @@ ENOUGH = 5
 NEIGHBOURS = 20  # by the mean distance to which an image is typical, as in TypiClust
 MOST_CLUSTERS = 500  # as in TypiClust
 PRESELECTED = 10  # uncertain images that are clustered, for each that is chosen, as in Zhdanov's experiments
+_AT_ONCE = 256  # points whose distances from all in their cluster are in memory
 Features = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -122,22 +123,31 @@ def typical(features: Features, known: Mask, candidates: Mask, count: int, seed:
     cluster = _clusters(points, clusters, seed)
     taken = np.bincount(cluster[known], minlength=clusters)
     sizes = np.bincount(cluster, minlength=clusters)
-    queues = [_by_typicality(points, np.flatnonzero(cluster == number), candidates) for number in range(clusters)]
+    left = np.bincount(cluster[candidates], minlength=clusters)
+    queues: dict[int, list[int]] = {}
     chosen: list[int] = []
     while len(chosen) < count:
-        number = min((number for number in range(clusters) if queues[number]), key=lambda n: (taken[n], -sizes[n], n))
+        number = min(np.flatnonzero(left).tolist(), key=lambda n: (taken[n], -sizes[n], n))
+        if number not in queues:
+            queues[number] = _by_typicality(points, np.flatnonzero(cluster == number), candidates)
         chosen.append(queues[number].pop(0))
         taken[number] += 1
+        left[number] -= 1
     return np.array(chosen, dtype=np.int64)
 
 
 def _by_typicality(points: Features, members: Rows, candidates: Mask) -> list[int]:
     """Return the candidates among the members of a cluster, by mean distance to their nearest neighbours in it."""
-    inside = points[members]
-    distances = np.sqrt(np.maximum(2 - 2 * (inside @ inside.T), 0))  # of points on the unit sphere
-    nearest = np.sort(distances, axis=1)[:, 1 : NEIGHBOURS + 1]
-    mean = nearest.mean(axis=1) if nearest.shape[1] else np.zeros(len(members))
-    return [int(members[place]) for place in np.argsort(mean, kind="stable") if candidates[members[place]]]
+    if len(members) == 1:
+        return [int(members[0])]
+    inside, count = points[members], min(NEIGHBOURS, len(members) - 1)
+    means = []
+    for start in range(0, len(members), _AT_ONCE):
+        distances = np.sqrt(np.maximum(2 - 2 * (inside[start : start + _AT_ONCE] @ inside.T), 0))  # on the unit sphere
+        nearest = np.sort(np.partition(distances, count, axis=1)[:, : count + 1], axis=1)
+        means.append(nearest[:, 1:].mean(axis=1))  # without the distance from itself
+    order = np.argsort(np.concatenate(means), kind="stable")
+    return [int(members[place]) for place in order if candidates[members[place]]]
 
 
 def uncertain(features: Features, margins: npt.NDArray[np.float64], candidates: Mask, count: int, seed: int) -> Rows:

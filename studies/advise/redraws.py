@@ -11,7 +11,7 @@ from quarterturn.classify.linear_probe import PENALTIES
 from quarterturn.core.files import atomic
 from quarterturn.labelling.extrapolation import next_labels
 from quarterturn.labelling.learning_curve import LearningCurve, Rows, learning_curve, predictor, stratified_order
-from studies.advise.images import WORK, Featured
+from studies.featured import WORK, Featured
 
 LABELS = (50, 200)
 REDRAWS = 100

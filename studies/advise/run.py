@@ -15,9 +15,9 @@ from quarterturn.core.errors import run
 from quarterturn.core.files import atomic, write_json
 from quarterturn.core.progress import with_progress
 from quarterturn.labelling.extrapolation import Extrapolation, Forecast, next_labels
-from studies.advise.images import SETS, Featured, featured
 from studies.advise.redraws import LABELS, REDRAWS, Redraw, draw, redraws
 from studies.advise.report import summary
+from studies.featured import SETS, Featured, featured
 
 HERE = Path(__file__).resolve().parent
 

@@ -1,18 +1,22 @@
 """`quarterturn next` and `embed`: which images are asked, where it is recorded, and the way through Label Studio."""
 
 import csv
+import hashlib
 import io
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from quarterturn.app.cli import main, parser
-from quarterturn.core.params import load_params
+from quarterturn.app.next import held_out_by_hash
+from quarterturn.core.params import Split, load_params
 from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.source import ImageSource
+from quarterturn.ingest.splitting import assign
 from quarterturn.labelling.selection import ENOUGH, RANDOM_SHARE
 from quarterturn.training.model_file import blank_network, save_network
 from quarterturn.training.starting import PRETRAINED
@@ -117,6 +121,20 @@ def test_images_that_were_answered_with_no_class_are_not_asked_again(capsys: pyt
     labels = "".join(f"a b/{number}.png,unlabelled\n" for number in range(29))
     Path("pets/labels.csv").write_text(f"path,label\n{labels}")
     assert [row["image"] for row in rows(run(capsys, "next", "--format", "csv"))] == ["a b/29.png"]
+
+
+def test_what_is_tested_by_hash_is_not_looked_at() -> None:
+    names = [hashlib.sha256(bytes([number])).hexdigest() for number in range(200)]
+    table = pd.DataFrame({"image": names, "label": "cat", "reason": "", "sha256": names, "perceptual_hash": names})
+    split = load_params().split
+    targets = np.zeros(200, dtype=np.int64)
+    values = split.model_dump() | {"cross_validate_below": 200}
+    found = held_out_by_hash(table, targets, Split.model_validate(values))
+    parts = assign(table, split.val, split.test, split.seed)["part"]
+    np.testing.assert_array_equal(found, parts == "test")
+    assert found.any()
+    for change in ({"cross_validate_below": 201}, {"by": "position"}):
+        assert not held_out_by_hash(table, targets, Split.model_validate(values | change)).any()
 
 
 def test_features_as_files(capsys: pytest.CaptureFixture[str]) -> None:

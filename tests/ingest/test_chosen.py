@@ -8,6 +8,7 @@ import pytest
 
 from quarterturn.classify.cross_validation import fold_trainings
 from quarterturn.core.errors import UserError
+from quarterturn.core.files import read_json
 from quarterturn.core.params import Data, Split, load_params
 from quarterturn.data.manifest import (
     CHOSEN,
@@ -29,6 +30,7 @@ from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.folds import REPEATS, assign_folds, check_folds, draw_split, fold_summary
 from quarterturn.ingest.source import ImageSource
 from quarterturn.ingest.splitting import GIVEN, assign
+from tests.conftest import run_stages
 from tests.images import encoded, fill, scene
 from tests.ingest.test_folds import images, pool
 from tests.ingest.test_splitting import LABELS, File, table_of
@@ -143,6 +145,18 @@ def test_of_near_duplicates_the_one_that_can_be_tested_is_kept_and_counts_decide
     split = Split.model_validate(PARAMS.split.model_dump() | {"cross_validate_below": 100})
     draw_split(table, LABELS, split)
     assert "80 labelled images that may be tested are few" in capsys.readouterr().out
+
+
+def test_a_cross_validated_run_counts_and_tests_the_others_alone(few: Path) -> None:
+    rows = ["path,label,chosen"]
+    for label in LABELS:
+        rows += [f"{label}/{number:03d}.png,{label},{'typical' if number % 3 == 0 else ''}" for number in range(30)]
+    (few / "data/arrows/labels.csv").write_text("\n".join(rows) + "\n")
+    run_stages()
+    split, evaluated = (read_json(few / f"metrics/{name}.json") for name in ("split", "evaluate"))
+    assert split["images"]["cat"] == {TRAIN: 30, VAL: 0, TEST: 20}
+    assert evaluated["images"] == 40
+    assert read_json(few / "metrics/transfer.json")["labels"] > 0
 
 
 def test_copies_of_a_run_without_choices_have_the_columns_that_they_had(tmp_path: Path) -> None:

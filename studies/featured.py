@@ -1,4 +1,4 @@
-"""The data sets of this study, and the features of their images."""
+"""Sets of images for studies of labels, and the features of their images by EfficientNet-Lite0."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from studies.rotation_on_imagenet.arms import imagenet
 from studies.rotation_on_imagenet.images import SETS as OTHERS
 from studies.rotation_on_imagenet.images import LabelOf, by_pattern, elpv_defects, load
 
-WORK = ROOT / "build" / "advise"
+WORK = ROOT / "build" / "featured"
 WEIGHTS = str(ROOT / "data/weights/efficientnet-lite0.safetensors")
 MOST_CLASSES = 20  # of grocery-store, the most frequent: the others have fewer labels than a redraw needs
 
@@ -28,6 +28,11 @@ class Featured:
 
     features: npt.NDArray[np.float32]
     targets: npt.NDArray[np.int64]
+
+    @property
+    def classes(self) -> int:
+        """Return the number of classes."""
+        return int(self.targets.max()) + 1
 
 
 def _elpv_types(folder: Path) -> LabelOf:
@@ -57,6 +62,7 @@ SETS: dict[str, Callable[[Path], LabelOf]] = {
     "grocery-store": _groceries,
     "elpv-solar, defects": elpv_defects,
 }
+FIVE = [name for name in SETS if "," not in name]  # one labelling of each
 
 
 def featured(name: str, data: Path) -> Featured:
