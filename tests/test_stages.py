@@ -124,6 +124,8 @@ def test_the_number_of_labels_alone_decides_and_from_the_threshold_on_there_is_a
         "rejected",
         "duplicates",
         "near_duplicates",
+        "left_out",
+        "ignored",
     }
     set_params(few, split__cross_validate_below=61)
     importlib.import_module("stages.split").main()

@@ -117,7 +117,10 @@ def test_without_a_run_the_line_says_what_to_do(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    line = "quarterturn: the images have not been read yet; run `make repro`\n"
+    line = (
+        "quarterturn: features need weights or a run, and there are neither: `quarterturn fetch weights"
+        " efficientnet-lite0`, then `quarterturn recipe pretrained`\n"
+    )
     assert run(capsys) == ("", line, 1)
 
 
