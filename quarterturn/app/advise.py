@@ -16,7 +16,7 @@ from tabulate import tabulate
 from quarterturn.core.errors import UserError
 from quarterturn.core.files import atomic, read_json, write_json
 from quarterturn.core.params import load_params
-from quarterturn.data.manifest import GROUP, group_numbers
+from quarterturn.data.manifest import GROUP, group_numbers, never_tested
 from quarterturn.evaluation.plots import COLORS, DPI
 from quarterturn.labelling.embeddings import LEAST_PROBED, Embedded, embedded_images
 from quarterturn.labelling.extrapolation import Extrapolation, Forecast, next_labels
@@ -27,6 +27,7 @@ PICTURE, NUMBERS = FOLDER / "curve.png", FOLDER / "curve.json"
 LOCK = Path("dvc.lock")
 AHEAD = (1.0, 1.5, 2.0, 3.0, 5.0)  # times the labels there are, for which accuracies are forecast
 COLUMNS = ("labels", "kind", "accuracy", "low", "high")
+LEAST_TESTED = 10  # labelled images that may be tested
 POINTS = 40  # of the band in the picture
 
 
@@ -65,7 +66,8 @@ def curve_of(images: Embedded, seed: int) -> LearningCurve:
     """Return the learning curve on the labels that there are.
 
     Raises:
-        UserError: a class has fewer than `LEAST_PROBED` labels, or they are of fewer than `FOLDS` groups.
+        UserError: a class has fewer than `LEAST_PROBED` labels, they are of fewer than `FOLDS` groups, or fewer than
+            `LEAST_TESTED` of the images may be tested.
     """
     rows = np.flatnonzero(images.targets >= 0)
     counts = np.bincount(images.targets[rows], minlength=len(images.labels))
@@ -79,7 +81,13 @@ def curve_of(images: Embedded, seed: int) -> LearningCurve:
     if groups is not None and len(np.unique(groups)) < FOLDS:
         count = len(np.unique(groups))
         raise UserError(f"what more labels are worth cannot be said from labels of {count} groups; it takes {FOLDS}")
-    return learning_curve(images.features[rows], images.targets[rows], images.penalty, groups, seed)
+    testable = ~never_tested(images.table)[rows]
+    if testable.sum() < LEAST_TESTED:
+        raise UserError(
+            f"what more labels are worth cannot be said: {testable.sum()} of {len(rows)} labelled images may be tested,"
+            f" and it takes {LEAST_TESTED}; label random ones: `quarterturn next --random 1`"
+        )
+    return learning_curve(images.features[rows], images.targets[rows], images.penalty, groups, seed, testable)
 
 
 def advice(curve: LearningCurve, extrapolation: Extrapolation, accuracy: float) -> dict[str, Any]:

@@ -174,18 +174,19 @@ def unrest(curve: LearningCurve) -> float:
     those there are differ less than if these were drawn anew; the factor 1 − size/labels is that of sampling from a
     finite population. One curve has few heads, so it is at least `LEAST_UNREST`.
     """
-    repeats, images, sizes = curve.correct.shape
+    repeats, _, sizes = curve.correct.shape
     correct = curve.correct.astype(np.float64)
     rest = correct - correct.mean(axis=0)  # without what is due to the image, and some of what is due to heads
     kept = (repeats - 1) * (repeats - 1 + 1 / FOLDS) / repeats**2  # of the variance: other repeats mix the folds
     number = curve.folds + np.arange(repeats)[:, None] * (curve.folds.max() + 1)
+    number = np.unique(number, return_inverse=True)[1]  # without heads whose fold had no image to be tested
     counts = np.bincount(number.ravel())
     found, units = 0.0, 0.0
     for place in range(sizes):
         sums = np.bincount(number.ravel(), rest[:, :, place].ravel())
         among = np.square(sums / counts).mean()
         by_chance = np.square(rest[:, :, place]).mean() * (1 / counts).mean()
-        found += (among - by_chance) / kept / (1 - curve.sizes[place] / images)
+        found += (among - by_chance) / kept / (1 - curve.sizes[place] / curve.labels)
         accuracy = curve.accuracies[place]
         units += accuracy * (1 - accuracy) / curve.sizes[place]
     return max(found / units if units else 0.0, LEAST_UNREST)

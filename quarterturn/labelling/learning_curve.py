@@ -34,22 +34,24 @@ class LearningCurve:
         correct: (repeats, n, sizes) bool.
         folds: in which each image was tested, (repeats, n) int64; a head has tested one fold of one repeat.
         groups: (n,) int64; images of a group are alike.
+        untested: number of labels that are trained on only.
     """
 
     sizes: npt.NDArray[np.float64]
     correct: npt.NDArray[np.bool_]
     folds: Rows
     groups: Rows
+    untested: int = 0
 
     @property
     def labels(self) -> int:
         """Return the number of labels."""
-        return len(self.groups)
+        return len(self.groups) + self.untested
 
     @property
     def grouped(self) -> bool:
         """Return whether a group has several images."""
-        return len(np.unique(self.groups)) < self.labels
+        return len(np.unique(self.groups)) < len(self.groups)
 
     @property
     def accuracies(self) -> npt.NDArray[np.float64]:
@@ -59,7 +61,12 @@ class LearningCurve:
 
 
 def learning_curve(
-    features: npt.NDArray[np.float32], targets: Rows, penalty: float, groups: Rows | None = None, seed: int = 0
+    features: npt.NDArray[np.float32],
+    targets: Rows,
+    penalty: float,
+    groups: Rows | None = None,
+    seed: int = 0,
+    testable: npt.NDArray[np.bool_] | None = None,
 ) -> LearningCurve:
     """Train heads on nested parts of the labels outside each fold, and test them on it.
 
@@ -69,6 +76,7 @@ def learning_curve(
         penalty: as for `fit_logistic`.
         groups: (n,), of images that may be alike, `FOLDS` or more; None: each image is on its own.
         seed: of the folds and parts.
+        testable: (n,) bool, the images that may be tested; the others are trained on only. None: all.
     """
     count = len(targets)
     groups = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -89,7 +97,9 @@ def learning_curve(
                 with threadpool_limits(1):  # small products wait for threads longer than they take
                     predict = predictor(values[trained], expected[trained], penalty)
                 correct[repeat, tested, place] = predict(values[tested]) == targets[tested]
-    return LearningCurve(sizes, correct, folds, groups)
+    tested = np.flatnonzero(np.ones(count, dtype=np.bool_) if testable is None else testable)
+    groups = np.unique(groups[tested], return_inverse=True)[1]
+    return LearningCurve(sizes, correct[:, tested], folds[:, tested], groups, count - len(tested))
 
 
 def deal(targets: Rows, groups: Rows, folds: int, random: np.random.Generator) -> Rows:

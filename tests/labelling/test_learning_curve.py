@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from quarterturn.labelling import learning_curve as module
+from quarterturn.labelling.extrapolation import Extrapolation
 from quarterturn.labelling.learning_curve import FOLDS, deal, learning_curve, predictor, stratified_order
 
 TARGETS = np.repeat([0, 1, 2], [40, 20, 10])
@@ -82,6 +83,20 @@ def test_it_grows_with_the_labels_and_is_the_same_again() -> None:
     assert curve.accuracies[-1] > curve.accuracies[0] > 1 / 4
     assert (learning_curve(features, targets, 0.01, seed=3).correct == curve.correct).all()
     assert (learning_curve(features, targets, 0.01, seed=4).correct != curve.correct).any()
+
+
+def test_images_that_may_not_be_tested_are_trained_on_only() -> None:
+    random = np.random.default_rng(0)
+    targets = np.arange(60) % 2
+    features = (targets[:, None] + random.standard_normal((60, 8))).astype(np.float32)
+    testable = np.arange(60) < 20
+    whole, part = learning_curve(features, targets, 0.01), learning_curve(features, targets, 0.01, testable=testable)
+    assert (part.labels, part.untested, len(part.groups)) == (60, 40, 20)
+    assert part.sizes.tolist() == whole.sizes.tolist()
+    assert (part.correct == whole.correct[:, :20]).all()
+    extrapolation = Extrapolation(part, 0)
+    assert extrapolation.labels == 60
+    assert extrapolation.accuracy(60).low < part.accuracies[-1] < extrapolation.accuracy(60).high
 
 
 def test_labels_of_noise_are_predicted_by_chance() -> None:
