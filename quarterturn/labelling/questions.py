@@ -9,13 +9,12 @@ from pathlib import Path
 
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import Params
-from quarterturn.data.manifest import DUPLICATE, LEFT_OUT, NEAR_DUPLICATE, REJECTED, read_table
+from quarterturn.data.manifest import DUPLICATE, LEFT_OUT, NEAR_DUPLICATE, RANDOM, REJECTED, read_table
 from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.source import ImageSource, shown
 from quarterturn.labelling.label_table import NONE, LabelTable
 
 SPLIT = Path("outputs/split/images.csv")
-RANDOM = "random"  # why an image was chosen that no method chose
 
 
 @dataclass(frozen=True)
