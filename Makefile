@@ -20,7 +20,7 @@ repro: .venv/installed ## check params.yaml and run what has changed of the pipe
 check: lint ## check style and types, run the tests of what does not train: a minute
 	$(TESTS) tests/core tests/data tests/ingest tests/evaluation tests/test_rooms.py tests/test_trust.py
 
-test: lint ## check style and types, run all tests but the slow ones: five minutes at most
+test: lint ## check style and types, run all tests but the slow ones: six minutes
 	$(TESTS)
 
 test-slow: .venv/installed ## run the slow tests only

@@ -130,14 +130,19 @@ def group_pattern(names: Sequence[str], labels: Sequence[str]) -> str | None:
 
 
 def looks_like_groups(groups: Sequence[str | None], labels: Sequence[str]) -> bool:
-    """Return whether texts, one for each labelled image, tell groups of images that can be split."""
-    distinct = {group for group in groups if group}
-    per_class: dict[str, set[str]] = {label: set() for label in labels}
-    for group, label in zip(groups, labels, strict=True):
+    """Return whether texts, one for each labelled image, tell groups of images that can be split.
+
+    Classes with too few images for groups do not count.
+    """
+    counts = Counter(labels)
+    pairs = [(group, label) for group, label in zip(groups, labels, strict=True) if counts[label] >= LEAST_GROUPS]
+    per_class: dict[str, set[str]] = {label: set() for _, label in pairs}
+    for group, label in pairs:
         per_class[label] |= {group} if group else set()
+    distinct = set().union(*per_class.values())
     return (
-        10 * sum(map(bool, groups)) >= 9 * len(groups)
-        and LEAST_GROUPS <= len(distinct) <= MOST_LABELLED * len(groups)
+        10 * sum(bool(group) for group, _ in pairs) >= 9 * len(pairs)
+        and LEAST_GROUPS <= len(distinct) <= MOST_LABELLED * len(pairs)
         and all(len(found) >= LEAST_GROUPS_PER_CLASS for found in per_class.values())
         and len(distinct) >= 2 * len(per_class)
     )

@@ -118,3 +118,11 @@ def test_few_groups_or_one_for_each_class_are_none() -> None:
     assert group_pattern(few, [name[0] for name in few]) is None
     of_class = [f"{label}/n{number}_{frame}.jpg" for number, label in enumerate("ab") for frame in range(60)]
     assert group_pattern(of_class, [name[0] for name in of_class]) is None
+
+
+def test_a_rare_class_does_not_hide_the_groups_of_the_others() -> None:
+    names = [f"p{patient:03}_{image}.jpg" for patient in range(40) for image in range(3)]
+    labels = ["ill", "well"] * 58 + ["rare"] * 4
+    found = group_pattern(names, labels)
+    assert found is not None
+    assert len(set(found_by(found, names, "group"))) == 40
