@@ -86,15 +86,9 @@ def _best_probe(
     best: Probe | None = None
     for place, (block, grid) in enumerate(frozen.places):
         known = frozen.of(place, training.rows)
-        scale = Standardised(known)
-        known = scale(known)
-        # A head that is fitted to n images lies in the span of their features (the representer theorem).
-        basis = torch.linalg.qr(known.T)[0] if known.shape[0] < known.shape[1] else None
-        reduced = known if basis is None else known @ basis
-        held_out = None
-        if validation is not None:
-            held_out = scale(frozen.of(place, validation.rows))
-            held_out = held_out if basis is None else held_out @ basis
+        coordinates = Coordinates(known)
+        reduced = coordinates(known)
+        held_out = None if validation is None else coordinates(frozen.of(place, validation.rows))
         for penalty in PENALTIES:
             if held_out is None:
                 logits = out_of_fold_logits(reduced, targets, penalty, outputs, job.seed, weights, training.groups)
@@ -102,20 +96,11 @@ def _best_probe(
                 logits = fit_logistic(reduced, targets, penalty, outputs, weights)(held_out).detach()
             scores = Scores.of(logits, expected, balanced=weights is not None)
             if best is None or scores.better_than(best.scores):
-                best, chosen = Probe(block, grid, penalty, scores), (scale, reduced, basis)
+                best, chosen = Probe(block, grid, penalty, scores), (coordinates, reduced)
     assert best is not None
-    scale, reduced, basis = chosen
+    coordinates, reduced = chosen
     head = fit_logistic(reduced, targets, best.penalty, outputs, weights)
-    return best, scale.fold(head if basis is None else _lifted(head, basis))
-
-
-def _lifted(head: nn.Linear, basis: Tensor) -> nn.Linear:
-    """Return a head on coordinates in an orthonormal ``basis``, (width, n), as one on features."""
-    lifted = nn.Linear(len(basis), head.out_features)
-    with torch.no_grad():
-        lifted.weight.copy_(head.weight @ basis.T)
-        lifted.bias.copy_(head.bias)
-    return lifted
+    return best, coordinates.fold(head)
 
 
 def out_of_fold_logits(
@@ -208,3 +193,31 @@ class Standardised:
             folded.weight.copy_(head.weight / self.deviation)
             folded.bias.copy_(head.bias - folded.weight @ self.mean)
         return folded
+
+
+class Coordinates:
+    """Standardise features and, where they are more than the training images, take their coordinates in these' span.
+
+    A head that is fitted to n images lies in the span of their features (the representer theorem), so that n
+    coordinates are enough.
+    """
+
+    def __init__(self, features: Tensor) -> None:
+        self._scale = Standardised(features)
+        known = self._scale(features)
+        self._basis = torch.linalg.qr(known.T)[0] if known.shape[0] < known.shape[1] else None  # (width, n)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return the coordinates of features, (n, width or the number of training images)."""
+        scaled = self._scale(features)
+        return scaled if self._basis is None else scaled @ self._basis
+
+    def fold(self, head: nn.Linear) -> nn.Linear:
+        """Return a linear head on coordinates as one on plain features."""
+        if self._basis is None:
+            return self._scale.fold(head)
+        lifted = nn.Linear(len(self._basis), head.out_features)
+        with torch.no_grad():
+            lifted.weight.copy_(head.weight @ self._basis.T)
+            lifted.bias.copy_(head.bias)
+        return self._scale.fold(lifted)

@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from quarterturn.classify.linear_probe import Standardised, fit_logistic
+from quarterturn.classify.linear_probe import Coordinates, fit_logistic
 from quarterturn.core.progress import with_progress
 
 FOLDS = 5
@@ -140,18 +140,14 @@ def predictor(features: Tensor, targets: Tensor, penalty: float) -> Callable[[Te
     present, indices = targets.unique(return_inverse=True)
     if len(present) == 1:
         return lambda others: np.full(len(others), int(present[0]))
-    scale = Standardised(features)
-    known = scale(features)
-    # A head that is fitted to m images lies in the span of their features (the representer theorem).
-    basis = torch.linalg.qr(known.T)[0] if known.shape[0] < known.shape[1] else None
+    coordinates = Coordinates(features)
     with warnings.catch_warnings():  # scikit-learn asks whether classes with one or two labels each are classes
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        head = fit_logistic(known if basis is None else known @ basis, indices, penalty, len(present))
+        head = fit_logistic(coordinates(features), indices, penalty, len(present))
 
     @torch.no_grad()
     def predict(others: Tensor) -> npt.NDArray[np.int64]:
-        reduced = scale(others) if basis is None else scale(others) @ basis
-        found: npt.NDArray[np.int64] = present[head(reduced).argmax(1)].numpy()
+        found: npt.NDArray[np.int64] = present[head(coordinates(others)).argmax(1)].numpy()
         return found
 
     return predict

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from threadpoolctl import threadpool_limits
 
-from quarterturn.classify.linear_probe import Standardised, out_of_fold_logits
+from quarterturn.classify.linear_probe import Coordinates, out_of_fold_logits
 from quarterturn.core.errors import UserError
 from quarterturn.data.manifest import GROUP, group_numbers
 from quarterturn.ingest.duplicates import near
@@ -183,9 +183,7 @@ def out_of_fold_probabilities(
         UserError: a class cannot be held out, since its labels are in one group.
     """
     known = torch.from_numpy(features)
-    known = Standardised(known)(known)
-    if known.shape[0] < known.shape[1]:  # as heads lie in the span of the images' features, fewer coordinates will do
-        known = known @ torch.linalg.qr(known.T)[0]
+    known = Coordinates(known)(known)
     with threadpool_limits(1):  # small products wait for threads longer than they take
         logits = out_of_fold_logits(known, torch.from_numpy(targets), penalty, outputs, seed, groups=groups)
     if not logits.any():

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from quarterturn.classify.linear_probe import Standardised
 from quarterturn.labelling import learning_curve as module
 from quarterturn.labelling.extrapolation import Extrapolation
 from quarterturn.labelling.learning_curve import FOLDS, deal, learning_curve, predictor, stratified_order
@@ -112,7 +113,7 @@ def test_a_head_on_the_span_of_its_features_is_that_on_all_of_them() -> None:
     others, _ = made_up(41, classes=3, width=64)
     known = torch.from_numpy(features)
     predict = predictor(known, torch.from_numpy(targets), 0.01)
-    scale = module.Standardised(known)
+    scale = Standardised(known)
     head = module.fit_logistic(scale(known), torch.from_numpy(targets), 0.01, 3)
     assert (predict(torch.from_numpy(others)) == head(scale(torch.from_numpy(others))).argmax(1).numpy()).all()
 
