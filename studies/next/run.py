@@ -7,13 +7,10 @@ as there is one, so an interrupted run goes on where it was.
 """
 
 import argparse
-import csv
 import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-
-import pandas as pd
 
 from quarterturn.core.errors import run
 from quarterturn.core.files import write_text
@@ -21,6 +18,7 @@ from quarterturn.labelling.selection import ENOUGH
 from studies.featured import FIVE, featured
 from studies.next.arms import at_random, chosen, draw
 from studies.next.report import by_budget
+from studies.results import Results
 
 HERE = Path(__file__).resolve().parent
 DRAWS, TUNING = range(10), range(1000, 1005)
@@ -33,43 +31,26 @@ def main() -> None:
     parser.add_argument("data", type=Path, help=f"folder that holds {', '.join(FIVE)}")
     data = parser.parse_args().data.resolve()
     subjects = {name: featured(name, data) for name in FIVE}
-    search, results = Results(HERE / "search.csv"), Results(HERE / "results.csv")
+    search, results = Results(HERE / "search.csv", FIELDS), Results(HERE / "results.csv", FIELDS)
     for seed in TUNING:
         for name, subject in subjects.items():
             part = draw(subject, seed, tuning=True)
-            search.add(name, seed, "random", partial(at_random, subject, part, seed))
+            search.add(name, seed, "random", rows_of(partial(at_random, subject, part, seed)))
             for enough in SEARCHED:
-                search.add(name, seed, f"from {enough}", partial(chosen, subject, part, seed, enough))
+                search.add(name, seed, f"from {enough}", rows_of(partial(chosen, subject, part, seed, enough)))
     means = search.table().groupby("arm")["accuracy"].mean()
     print(f"{means.round(4).to_dict()}; the command takes {ENOUGH}")
     for seed in DRAWS:  # so that a run that is stopped has as many of each set
         for name, subject in subjects.items():
             part = draw(subject, seed)
-            results.add(name, seed, "random", partial(at_random, subject, part, seed))
-            results.add(name, seed, "next", partial(chosen, subject, part, seed))
+            results.add(name, seed, "random", rows_of(partial(at_random, subject, part, seed)))
+            results.add(name, seed, "next", rows_of(partial(chosen, subject, part, seed)))
     write_text(json.dumps(by_budget(results.table()), indent=2) + "\n", HERE / "results.json")
 
 
-class Results:
-    """Keep results in a CSV file, which grows by one draw and arm at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._done = set() if not path.exists() else set(self.table().set_index(FIELDS[:3]).index)
-
-    def table(self) -> pd.DataFrame:
-        """Return all results."""
-        return pd.read_csv(self._path)
-
-    def add(self, name: str, seed: int, arm: str, compute: Callable[[], dict[int, float]]) -> None:
-        """Compute and write the accuracies of one draw by budget, unless the file has them."""
-        if (name, seed, arm) in self._done:
-            return
-        new = not self._path.exists()
-        lines = [[name, seed, arm, count, f"{right:.5f}"] for count, right in compute().items()]
-        with self._path.open("a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([FIELDS, *lines] if new else lines)
-        print(f"{name}, draw {seed}, {arm}: {lines}", flush=True)
+def rows_of(compute: Callable[[], dict[int, float]]) -> Callable[[], list[list[object]]]:
+    """Return a function that computes accuracies by budget, and returns the rows for `FIELDS`."""
+    return lambda: [[count, f"{right:.5f}"] for count, right in compute().items()]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ soon as there is one, so an interrupted run goes on where it was.
 """
 
 import argparse
-import csv
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from quarterturn.classify.frozen_features import frozen_features
 from quarterturn.core.errors import run
 from quarterturn.training.device import Compute, prepare
 from studies.clone import ROOT
+from studies.results import Results
 from studies.rotation_on_imagenet.arms import (
     Part,
     Setting,
@@ -53,13 +53,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make imagenet", description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path, help=f"folder that holds {', '.join(SETS)}")
     folder, compute = parser.parse_args().data.resolve(), prepare()
-    search = Results(HERE / "search.csv")
+    search = Results(HERE / "search.csv", FIELDS)
     for name in SEARCHED:
         subject = Subject(name, folder / name, compute)
         search_settings(subject, TUNING_SEED, search)
     setting = best_setting(search.table())
     print(f"setting: {setting}", flush=True)
-    results = Results(HERE / "results.csv")
+    results = Results(HERE / "results.csv", FIELDS)
     subjects = [Subject(name, folder / name, compute) for name in SETS]
     for seed in SEEDS:  # so that a run that is stopped has as many of each set
         for subject in subjects:
@@ -69,26 +69,9 @@ def main() -> None:
 Found = dict[int, tuple[float, int]]  # labels a class → accuracy, block
 
 
-class Results:
-    """Keep results in a CSV file, which grows by one training at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._done = set() if not path.exists() else set(self.table().set_index(FIELDS[:3]).index)
-
-    def table(self) -> pd.DataFrame:
-        """Return all results."""
-        return pd.read_csv(self._path)
-
-    def add(self, name: str, seed: int, arm: str, compute: Callable[[], Found]) -> None:
-        """Compute and write what one training gives, unless the file has it."""
-        if (name, seed, arm) in self._done:
-            return
-        new = not self._path.exists()
-        lines = [[name, seed, arm, count, f"{right:.5f}", block] for count, (right, block) in compute().items()]
-        with self._path.open("a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows([FIELDS, *lines] if new else lines)
-        print(f"{name}, seed {seed}, {arm}: {lines}", flush=True)
+def rows_of(compute: Callable[[], Found]) -> Callable[[], list[list[object]]]:
+    """Return a function that computes accuracies and blocks by budget, and returns the rows for `FIELDS`."""
+    return lambda: [[count, f"{right:.5f}", block] for count, (right, block) in compute().items()]
 
 
 class Subject:
@@ -120,9 +103,9 @@ class Subject:
 def search_settings(subject: Subject, seed: int, results: Results) -> None:
     """Try every setting on images that are put aside from the seed's training images."""
     part = draw(subject.images, seed, PER_CLASS, tuning=True)
-    results.add(subject.name, seed, "imagenet", partial(subject.as_given, part, seed))
+    results.add(subject.name, seed, "imagenet", rows_of(partial(subject.as_given, part, seed)))
     for setting in SETTINGS:
-        results.add(subject.name, seed, str(setting), partial(subject.then_rotation, setting, part, seed))
+        results.add(subject.name, seed, str(setting), rows_of(partial(subject.then_rotation, setting, part, seed)))
 
 
 def best_setting(found: pd.DataFrame) -> Setting:
@@ -137,9 +120,10 @@ def best_setting(found: pd.DataFrame) -> Setting:
 def compare(subject: Subject, seed: int, setting: Setting, results: Results) -> None:
     """Train and test the three arms on one draw."""
     part = draw(subject.images, seed, PER_CLASS, tuning=False)
-    results.add(subject.name, seed, "imagenet", partial(subject.as_given, part, seed))
-    results.add(subject.name, seed, "imagenet, then rotation", partial(subject.then_rotation, setting, part, seed))
-    results.add(subject.name, seed, "rotation", partial(subject.alone, part, seed))
+    results.add(subject.name, seed, "imagenet", rows_of(partial(subject.as_given, part, seed)))
+    both = partial(subject.then_rotation, setting, part, seed)
+    results.add(subject.name, seed, "imagenet, then rotation", rows_of(both))
+    results.add(subject.name, seed, "rotation", rows_of(partial(subject.alone, part, seed)))
 
 
 if __name__ == "__main__":
