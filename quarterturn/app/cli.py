@@ -222,7 +222,9 @@ def parser() -> argparse.ArgumentParser:
         "look at your images, print what they hold, write params.yaml and track them with DVC",
         "quarterturn start ~/Pictures/pets",
     )
-    added.add_argument("path", metavar="PATH", help="folder or .zip of images, or a table in such a folder")
+    added.add_argument(
+        "path", type=_expanded, metavar="PATH", help="folder or .zip of images, or a table in such a folder"
+    )
     added.add_argument("--classes", metavar="A,B", help="the classes; other images are unlabelled")
     added.add_argument(
         "--table", action="append", default=[], metavar="FILE", help="table inside PATH; may be repeated"
@@ -300,7 +302,7 @@ def parser() -> argparse.ArgumentParser:
     added = add(predict, "classify images", "quarterturn predict --format csv ~/Pictures/new")
     _add_paths(added)
     _add_model(added)
-    added.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
+    _add_format(added)
 
     added = add(
         next,
@@ -352,7 +354,7 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--accuracy", type=float, default=0.95, metavar="A", help="accuracy that is wanted (default: %(default)s)"
     )
-    added.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
+    _add_format(added)
 
     added = add(
         upright,
@@ -397,7 +399,7 @@ def parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--count", type=int, default=50, metavar="N", help="most labels to list, the worst first (default: %(default)s)"
     )
-    added.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
+    _add_format(added)
     sheet = "outputs/suspects/suspects.png"
     added.add_argument(
         "--sheet", type=_path, default=sheet, metavar="FILE", help="PNG of the images (default: %(default)s)"
@@ -423,6 +425,10 @@ def _expanded(path: str) -> str:
 
 def _add_paths(command: argparse.ArgumentParser, count: str = "+", use: str = "images, folders or .zip files") -> None:
     command.add_argument("paths", nargs=count, type=_expanded, metavar="PATH", help=use)
+
+
+def _add_format(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--format", choices=["table", "csv", "json"], default="table", help="default: %(default)s")
 
 
 def _add_model(

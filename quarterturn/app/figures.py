@@ -1,6 +1,5 @@
 """Figures of the report: galleries of test images, training curves, and PNG files, all inside the page."""
 
-import base64
 import io
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from quarterturn.core.params import CLASSIFIERS
 from quarterturn.data.contact_sheets import as_image
 from quarterturn.data.pixel_store import Pixels, Store
 from quarterturn.evaluation.plots import COLORS
+from quarterturn.labelling.shown_images import as_data_url
 
 MOST_SHOWN = 24  # images per gallery
 THUMBNAIL = 160  # pixels, longest side of an image on the page
@@ -79,17 +79,12 @@ def thumbnail(pixels: Pixels) -> str:
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)
-    return data_url(file.getvalue())
+    return as_data_url(file.getvalue(), "image/png")
 
 
 def embedded(path: Path, text: str) -> PageImage:
     """Return a PNG file as an image of the page."""
-    return PageImage(data_url(path.read_bytes()), f"{text} ({path})", path.as_posix())
-
-
-def data_url(png: bytes) -> str:
-    """Return a PNG as a data: URL."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return PageImage(as_data_url(path.read_bytes(), "image/png"), f"{text} ({path})", path.as_posix())
 
 
 def curves(folder: Path) -> Markup | None:

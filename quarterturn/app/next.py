@@ -20,8 +20,8 @@ from quarterturn.core.errors import UserError
 from quarterturn.core.files import check_output, write_text
 from quarterturn.core.params import Params, Split, load_params
 from quarterturn.data.manifest import RANDOM, TEST
+from quarterturn.ingest.label_studio import LOCAL_FILES
 from quarterturn.ingest.splitting import drawn_parts, hash_matrix
-from quarterturn.ingest.tables import LOCAL_FILES
 from quarterturn.labelling.embeddings import Embedded, embedded_images
 from quarterturn.labelling.label_table import LabelTable
 from quarterturn.labelling.selection import Chosen, askable, choose, probabilities

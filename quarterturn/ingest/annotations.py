@@ -12,7 +12,7 @@ from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import RESERVED_LABELS, Data
 from quarterturn.data.manifest import CHOSEN, GROUP, TEST, TRAIN, VAL
 from quarterturn.ingest.companions import twins
-from quarterturn.ingest.parts import folder_parts, is_pool, part_named
+from quarterturn.ingest.parts import folder_parts, is_pool, list_part, part_named
 from quarterturn.ingest.source import ImageSource, composed, is_ignored, is_image, normalised_name, shown
 from quarterturn.ingest.splitting import GIVEN
 from quarterturn.ingest.tables import ImageNames, Table, read_table
@@ -141,16 +141,17 @@ def implied_tables(source: ImageSource) -> list[str]:
     Raises:
         UserError: there are several.
     """
-    tables = [
-        name
-        for name in source.files()
-        if PurePosixPath(name).name.lower() == IMPLIED and not is_ignored(name, source.ignore)
-    ]
+    tables = [name for name in label_files(source) if not is_ignored(name, source.ignore)]
     if len(tables) > 1:
         raise UserError(
             f"data.path: {source.path} has more than one {IMPLIED}: {', '.join(tables)}; name them in data.tables"
         )
     return tables
+
+
+def label_files(source: ImageSource) -> list[str]:
+    """Return the files called labels.csv, in any case and folder, ignored or not."""
+    return [name for name in source.files() if PurePosixPath(name).name.lower() == IMPLIED]
 
 
 def _place(source: ImageSource, table: Table, data: Data, key: str) -> int | None:
@@ -235,7 +236,7 @@ def _given_parts(
     Returns:
         train, val, test, unlabelled, or "" for each image.
     """
-    lists = {row.table: part_named(PurePosixPath(row.table).stem) for row in rows}
+    lists = {row.table: list_part(row.table) for row in rows}
     if by_column:
         found = {row.image: part_named(row.part or "") for row in rows}
         parts = [found.get(name, "") for name in names]
@@ -272,9 +273,7 @@ def labels_by_path(names: Sequence[str], labels: Sequence[str]) -> list[str | No
 
 def _folder_label(path: Sequence[str], classes: dict[str, str]) -> str | None:
     folders = path[:-1]
-    if any(
-        is_pool(folder) and folder not in classes for folder in folders
-    ):  # also where folders in it are named after classes
+    if any(is_pool(folder) and folder not in classes for folder in folders):  # also above folders of classes
         return None
     return next((classes[folder] for folder in reversed(folders) if folder in classes), None)
 

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from quarterturn.core.params import RESERVED_LABELS
 from quarterturn.data.manifest import TEST, TRAIN, UNLABELLED, VAL
-from quarterturn.ingest.source import normalised_name
+from quarterturn.ingest.source import normalised_name, words_apart
 
 PART_NAMES = {
     **dict.fromkeys(("train", "training", "trainset", "trainingsdaten", "trainval", "trn"), TRAIN),
@@ -42,12 +42,16 @@ def part_depth(names: Sequence[str]) -> int | None:
 
 def part_named(name: str) -> str:
     """Return the part that a name tells, such as `train`, `valid`, `seg_test` or `Training set`, or ""."""
-    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)  # TrainImages
-    words = set(re.split(r"[\W\d_]+", normalised_name(apart)))
+    words = set(re.split(r"[\W\d_]+", normalised_name(words_apart(name))))
     found = {PART_NAMES[word] for word in words & PART_NAMES.keys()}
     if found == {TRAIN, VAL}:  # what is not for the test
         return TRAIN
     return found.pop() if len(found) == 1 else ""
+
+
+def list_part(table: str) -> str:
+    """Return the part that the name of a list tells, such as `meta/train.txt`, or ""."""
+    return part_named(PurePosixPath(table).stem)
 
 
 def is_pool(folder: str) -> bool:

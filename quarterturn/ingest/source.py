@@ -2,6 +2,7 @@
 
 import lzma
 import os
+import re
 import stat
 import struct
 import unicodedata
@@ -10,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 
 from quarterturn.core.errors import UnreadableImage, UserError
@@ -78,11 +79,15 @@ class ImageSource:
         return [name for name in self.files() if is_image(name) and is_ignored(name, self.ignore)]
 
     def files(self) -> list[str]:
-        """Return the paths of all files that are not hidden, sorted.
+        """Return the paths of all files that are not hidden, sorted, as they were when they were asked for first.
 
         Raises:
             UserError: a folder in it cannot be read.
         """
+        return self._files
+
+    @cached_property
+    def _files(self) -> list[str]:
         return sorted(name for name in self._all_files() if not _is_hidden(name))
 
     def read(self, name: str) -> bytes:
@@ -135,7 +140,7 @@ def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
         if not entry.flag_bits & UTF8_FLAG:
             with suppress(UnicodeError):
                 name = name.encode("cp437").decode("utf-8")
-        if not entry.is_dir():
+        if name and not name.endswith("/"):  # ZipInfo.is_dir raises an error for an entry without a name
             entries[name] = entry
     if any("/" in name for name in entries):
         return entries
@@ -169,6 +174,11 @@ def is_ignored(name: str, patterns: Sequence[str]) -> bool:
         else any(fnmatchcase(part, pattern.rstrip("/")) for part in path.split("/"))
         for pattern in map(normalised_name, patterns)
     )
+
+
+def words_apart(name: str) -> str:
+    """Return a name with a blank between words that capitals part, such as `Train Images` for `TrainImages`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
 
 
 def _is_hidden(name: str) -> bool:

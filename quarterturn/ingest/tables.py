@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -10,16 +9,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import PurePosixPath
-from typing import Any
 from urllib.parse import unquote
 
 from quarterturn.core.errors import UnreadableImage, UserError, one_line
-from quarterturn.ingest.parts import part_named
+from quarterturn.ingest.label_studio import LOCAL_FILES, UPLOAD, as_csv
+from quarterturn.ingest.parts import list_part, part_named
 from quarterturn.ingest.source import ImageSource, composed, is_image, normalised_name
 
 ENDINGS = (".csv", ".tsv", ".txt", ".json")
-_UPLOAD = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name of a file that is uploaded
-LOCAL_FILES = "/data/local-files/?d="  # by which Label Studio calls files that it serves from a folder
 SAMPLE = 500  # rows that decide how a table is read
 MOST_LOOKED_AT = 5_000_000  # characters that they are among
 MOST_SHOWN = 12  # columns in a message
@@ -176,8 +173,8 @@ class ImageNames:
     def _by_tail(self, cell: str) -> list[str]:
         wanted = _parts(cell)
         found = self._tails.get(wanted[0], []) if wanted else []
-        if wanted and not found and _UPLOAD.match(wanted[0]):
-            return self._by_tail(_UPLOAD.sub("", wanted[0]))
+        if wanted and not found and UPLOAD.match(wanted[0]):
+            return self._by_tail(UPLOAD.sub("", wanted[0]))
         lengths = [_common(wanted, _parts(name)) for name in found]
         return [name for name, length in zip(found, lengths, strict=True) if length == max(lengths)]
 
@@ -206,7 +203,7 @@ def read_table(source: ImageSource, name: str, names: ImageNames, image_column: 
     """
     text = _text(source, name)
     if name.lower().endswith(".json"):
-        text = _from_json(text, f"{source.path}: {name}")
+        text = as_csv(text, f"{source.path}: {name}")
     if text[:4].lower() == "sep=":  # a hint for Excel
         text = text.partition("\n")[2]
     path = PurePosixPath(name)
@@ -267,49 +264,9 @@ def _text(source: ImageSource, name: str) -> str:
         raise UserError(f"{source.path}: {name} is not a UTF-8 CSV file: {error}; save it as UTF-8") from error
 
 
-def _from_json(text: str, name: str) -> str:
-    """Return a list of objects, such as Label Studio's JSON and JSON-MIN, as CSV; the keys of all are the columns.
-
-    Raises:
-        UserError: it is no such list.
-    """
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{name} is no JSON: {one_line(error)}") from error
-    if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
-        raise UserError(f"{name} is no list of objects, as Label Studio exports it as JSON")
-    try:
-        rows = [_flat(value) for value in values]
-    except (AttributeError, TypeError) as error:
-        raise UserError(f"{name} is not as Label Studio exports it: {one_line(error)}") from error
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    written = io.StringIO()
-    writer = csv.DictWriter(written, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return written.getvalue()
-
-
-def _flat(value: dict[str, Any]) -> dict[str, object]:
-    """Return the plain values of an object; of a task of Label Studio, its data and the choices of its last answer."""
-    if isinstance(task := value.get("data"), dict):
-        value = task | dict(_choices(value))
-    return {key: cell for key, cell in value.items() if isinstance(cell, str | int | float)}
-
-
-def _choices(task: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    """Yield by name the single choices of a task, which later answers replace; skipped ones answer nothing."""
-    for answer in task.get("annotations") or []:
-        for result in [] if answer.get("was_cancelled") else answer.get("result") or []:
-            chosen = result.get("value", {}).get("choices") or []
-            if len(chosen) == 1:
-                yield str(result.get("from_name")), str(chosen[0])
-
-
 def _nearest(found: list[str], table: PurePosixPath) -> list[str]:
     """Return those of several images that are in the folder of the table, or in one that tells the table's part."""
-    part = part_named(table.stem)
+    part = list_part(str(table))
     for fits in (
         [name for name in found if PurePosixPath(name).is_relative_to(table.parent)],
         [name for name in found if part and part in map(part_named, PurePosixPath(name).parts[:-1])],

@@ -15,10 +15,10 @@ from PIL import Image
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.params import Params, check_params, with_group
 from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
-from quarterturn.ingest.annotations import IMPLIED, annotate, found_by, labels_by_path
+from quarterturn.ingest.annotations import annotate, found_by, label_files, labels_by_path
 from quarterturn.ingest.companions import companion_patterns
 from quarterturn.ingest.decoding import DAMAGED, FORMATS
-from quarterturn.ingest.parts import folder_parts, part_named
+from quarterturn.ingest.parts import folder_parts, list_part, part_named
 from quarterturn.ingest.source import ImageSource, is_ignored, normalised_name
 from quarterturn.ingest.splitting import GIVEN
 from quarterturn.survey.label_tables import LabelTables, find_tables
@@ -139,7 +139,7 @@ def find(path: str, base: Params, options: Options) -> Findings:
         "group_column": column,
         "group_pattern": pattern,
         "split_column": tables.split if tables and parts == "column" else None,
-        "ignore": ignore if used or _waits_for_labels(of_image, tables) else ignore + _implied(source),
+        "ignore": ignore if used or _waits_for_labels(of_image, tables) else ignore + label_files(source),
     }
     said, lines = _annotated(path, base, data, parts)
     few = [] if options.classes else _too_few(said, classes)
@@ -245,7 +245,7 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
         none = "nothing yet" + (f", as no folder is named after a class: {', '.join(there[:10])}" if there else "")
         return Labels(chosen, "folders or names, for --classes" if any(chosen) else none)
     folders, by_name = class_folders(names), name_pattern(names)
-    wanted = bool(options.classes or options.tables or options.columns["label"] or _implied(source))
+    wanted = bool(options.classes or options.tables or options.columns["label"] or label_files(source))
     if tables is not None and by_table:
         numbers = all(label.isdecimal() for label in by_table if label)
         ids = numbers and _same(by_table, folders)  # of the classes that folders name
@@ -266,11 +266,6 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
     classes, of_image, _ = as_classes(found)
     prefixes = [label or "" for label in labels_by_path(names, classes)] == of_image
     return Labels(found, "names of files", None, None if prefixes else pattern)
-
-
-def _implied(source: ImageSource) -> list[str]:
-    """Return the tables that may decide where params.yaml names none."""
-    return [name for name in source.files() if PurePosixPath(name).name.lower() == IMPLIED]
 
 
 def _no_tables(source: ImageSource) -> str:
@@ -302,11 +297,7 @@ def _same(one: Sequence[str | None], other: Sequence[str | None]) -> bool:
 
 def _parts(names: Sequence[str], labels: Sequence[str], tables: LabelTables | None) -> Parts | None:
     """Return where the parts of the images stand; None where labelled images are in no two of them."""
-    lists = (
-        {table.name: part_named(table.name.rpartition("/")[2].rpartition(".")[0]) for table in tables.tables}
-        if tables
-        else {}
-    )
+    lists = {table.name: list_part(table.name) for table in tables.tables} if tables else {}
     ways: list[tuple[Parts, list[str]]] = [("folders", folder_parts(names))]
     if tables is not None and tables.split is not None:
         cells = tables.by_image(tables.split)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from quarterturn.core.errors import UserError
-from quarterturn.ingest.parts import part_named
-from quarterturn.ingest.source import ImageSource, is_image, normalised_name
+from quarterturn.ingest.parts import list_part, part_named
+from quarterturn.ingest.source import ImageSource, is_image, normalised_name, words_apart
 from quarterturn.ingest.tables import ENDINGS, ImageNames, Table, read_table
 
 _LABEL = re.compile(
@@ -123,8 +123,7 @@ def find_tables(
 
 def _family(name: str) -> str:
     """Return what tables have in common that belong together: lists of parts, or a name but for digits."""
-    stem = PurePosixPath(name).stem
-    return "part" if part_named(stem) else re.sub(r"\d+", "", stem.casefold())
+    return "part" if list_part(name) else re.sub(r"\d+", "", PurePosixPath(name).stem.casefold())
 
 
 def _checked(source: ImageSource, table: Table) -> Table:
@@ -163,7 +162,7 @@ def _with_columns(
 
 def _words(column: str) -> str:
     """Return the words of a column's name, such as `patient id` of `PatientID` or `patient_id`."""
-    return re.sub(r"[\W_]+", " ", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column)).casefold()
+    return re.sub(r"[\W_]+", " ", words_apart(column)).casefold()
 
 
 def _tells_parts(cells: dict[str, str]) -> bool:

@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from quarterturn.core.errors import UnreadableImage, UserError
@@ -227,6 +227,7 @@ def test_a_damaged_archive_is_the_users_error(tmp_path: Path) -> None:
             ImageSource(tmp_path / "b.zip")
 
 
+@example([(1000, 0)], 0)  # an entry without a name
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 1))
 def test_a_scrambled_archive_raises_nothing_else(
