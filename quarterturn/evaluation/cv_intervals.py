@@ -3,6 +3,9 @@
 The trainings share most of their images, so their tests are not independent, and there is no unbiased estimator of
 their covariance (Bengio and Grandvalet, JMLR 5:1089, 2004). All figures are therefore computed for a smaller number of
 images that are tested once each: the result of `effective_images`.
+
+All trainings of transfer start from one pretrained network, so that intervals hold for it and do not cover what another
+seed of pretraining would change.
 """
 
 from dataclasses import dataclass
@@ -23,6 +26,10 @@ def effective_images(images: int, folds: int, repeats: int) -> float:
     Nadeau and Bengio (Machine Learning 52:239, 2003) correct the variance of a mean over J trainings to (1/J +
     tested/trained) times the variance of one training, which tests images/folds images; Bouckaert and Frank (PAKDD
     2004) apply this to repeated folds.
+
+    Here "trained" counts the images that a training may take its labels from, also where it takes only a fraction of
+    them: trainings on smaller random subsets share less, not more, so that with the number of labels instead, 400
+    images of which each training uses 5 % would count as 16. The tests simulate that intervals cover the truth.
     """
     return images / (folds * (1 / (folds * repeats) + 1 / (folds - 1)))
 

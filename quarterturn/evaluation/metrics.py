@@ -129,7 +129,7 @@ def verdict(metrics: dict[str, Any]) -> str:
     where = f"On {metrics['images']:,} test images{grouped}"
     if folded:
         where = f"Cross-validated on {metrics['images']:,} labelled images{grouped}, {metrics['folds']} folds"
-        where += f" drawn {metrics['repeats']} times"
+        where += f" drawn {metrics['repeats']} times, given this one pretrained network"
     return (
         f"{where}, {claim}: {accuracies}; {points[0]} points, 95 % interval {points[1]} to {points[2]}, McNemar p ="
         f" {comparison.mcnemar_p:.2g}."

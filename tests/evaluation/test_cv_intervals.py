@@ -115,7 +115,7 @@ def right(learner: Learner, x: npt.NDArray[np.float64], signs: npt.NDArray[np.fl
     return ((x - centre) @ weights + offset > 0) == (signs > 0)
 
 
-@pytest.mark.parametrize(("images", "share"), [(60, 0.5), (200, 0.1), (400, 0.05)])
+@pytest.mark.parametrize(("images", "share"), [(60, 0.5), (200, 0.5), (200, 0.1), (400, 0.05)])
 def test_intervals_cover_what_such_trainings_are_expected_to_reach(images: int, share: float) -> None:
     """Draw ridge regressions: one on a fraction of the labels, taken as `rounds` does, one on all labels."""
     random, sets = np.random.default_rng(0), 200
@@ -155,4 +155,5 @@ def test_intervals_cover_what_such_trainings_are_expected_to_reach(images: int, 
             covered[name] += low <= expected[index] <= high
         comparison = compare_folds(hits[0], hits[1], 5)
         covered["difference"] += comparison.low <= expected[0] - expected[1] <= comparison.high
-    assert all(0.93 * sets <= count <= sets for count in covered.values()), covered
+    # To count the labels of a training as all that it is trained on would widen intervals that already cover enough.
+    assert all(0.96 * sets <= count <= sets for count in covered.values()), covered

@@ -157,7 +157,8 @@ def test_the_verdict_with_folds_says_how_many_labels_an_answer_would_need(
     metrics["transfer"]["labels"], metrics["baseline"]["labels"] = 40, 80
     metrics["recommended"] = "transfer"
     sentence = verdict(metrics)
-    assert sentence.startswith("Cross-validated on 100 labelled images, 5 folds drawn 3 times, ")
+    told = "Cross-validated on 100 labelled images, 5 folds drawn 3 times, given this one pretrained network, "
+    assert sentence.startswith(told)
     assert "Pretraining saw 80 of these images, without their labels. " in sentence
     assert sentence.endswith("Cross-validation recommends transfer.")
     for text in wanted:
