@@ -28,6 +28,7 @@ def crossed_mean(values: npt.NDArray[np.float64]) -> Mean:
 
     The model has two crossed random effects without repetition (Cornfield and Tukey, 1956): the variance of the grand
     mean is (MS_seeds + MS_images − MS_rest) / (seeds·images), and Satterthwaite (1946) gives its degrees of freedom.
+    It is at least that of one image among all with a value of 1 instead of 0: values that never differ are not sure.
 
     Args:
         values: (seeds, images), two or more of each: 1 if correct, else 0, or the difference of two arms.
@@ -40,11 +41,13 @@ def crossed_mean(values: npt.NDArray[np.float64]) -> Mean:
     of_images = seeds * by_image.var(ddof=1)
     of_rest = (rest**2).sum() / ((seeds - 1) * (images - 1))
     total = max(of_seeds + of_images - of_rest, of_seeds, of_images)
-    if total == 0:
-        return Mean(float(grand), float(grand), float(grand))
-    freedom = total**2 / (
-        of_seeds**2 / (seeds - 1) + of_images**2 / (images - 1) + of_rest**2 / ((seeds - 1) * (images - 1))
-    )
+    least = seeds / images
+    if total < least:
+        total, freedom = least, float(images - 1)
+    else:
+        freedom = total**2 / (
+            of_seeds**2 / (seeds - 1) + of_images**2 / (images - 1) + of_rest**2 / ((seeds - 1) * (images - 1))
+        )
     half = student.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(total / (seeds * images))
     return Mean(float(grand), float(grand - half), float(grand + half))
 
@@ -74,7 +77,10 @@ def corrected_mean(values: npt.NDArray[np.float64], tested_over_trained: float) 
     """Return the mean over repeated random splits of the same images, with a 95 % interval for other splits.
 
     Trainings share images, so the variance of a mean over J of them is not 1/J of one's, but about (1/J +
-    tested/trained) of it (Nadeau and Bengio, Machine Learning 52:239, 2003).
+    tested/trained) of it (Nadeau and Bengio, Machine Learning 52:239, 2003). The simulation of the study
+    `label_efficiency` finds that such intervals cover the truth in 95 to 100 % of all cases. Splits that agree by
+    chance give a narrow interval all the same: where it is known which images are right, take `compare` of that study,
+    which test images bound too.
 
     Args:
         values: (splits,): of one figure, or the difference of two on the same split.

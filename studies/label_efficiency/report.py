@@ -10,6 +10,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from studies.label_efficiency.arms.config import Recipe
+from studies.label_efficiency.scoring.coverage import PATH
 from studies.label_efficiency.scoring.curve import saved_words, tested_words
 from studies.label_efficiency.scoring.results import FINE_TUNED, FROZEN, PAIRS, RANDOM, SCRATCH, key_of
 from studies.label_efficiency.search import ARMS, FIELDS, STEPS, WORTH, size_of
@@ -30,7 +31,7 @@ def main() -> None:
 
 def write_report(path: Path) -> None:
     """Fill the tables of results and of searches, as far as there are any."""
-    tables = {}
+    tables = {"coverage": coverage(pd.read_csv(PATH))}
     for name, (params, metrics) in STUDIES.items():
         study = YAML(typ="safe", pure=True).load(params.read_text("utf-8"))
         if metrics.exists():
@@ -71,6 +72,23 @@ def results(name: str, study: Mapping[str, Any], values: Values) -> list[str]:
         ends = [_adjusted(values, key_of(f"{first}_minus_{second}", fraction)) for fraction in fractions]
         lines.append(f"| {first} minus {second} | {' | '.join(ends)} |")
     return lines
+
+
+def coverage(table: pd.DataFrame) -> list[str]:
+    """Return a table of how often simulated intervals cover the truth, by world and number of seeds."""
+    quantities = list(dict.fromkeys(table["quantity"]))
+    lines = [f"| simulated study | seeds | {' | '.join(quantities)} |", "|---" * (len(quantities) + 2) + "|"]
+    for (world, seeds), of in table.groupby(["world", "seeds"], sort=False):
+        cells = [_shares(each) for _, each in of.set_index("quantity").loc[quantities].iterrows()]
+        lines.append(f"| {world} | {seeds} | {' | '.join(cells)} |")
+    return lines
+
+
+def _shares(each: "pd.Series[float]") -> str:
+    """Return the coverage of the study's interval and, where there are any, of the others beside it."""
+    if pd.isna(each["as_independent"]):
+        return f"{each['study']:.3f} ({each['open']:.2f} open)"
+    return f"{each['study']:.3f} ({each['as_independent']:.3f}, {each['corrected']:.3f})"
 
 
 def recipes(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:

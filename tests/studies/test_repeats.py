@@ -22,11 +22,11 @@ def test_without_an_effect_of_seeds_it_is_the_t_interval_of_the_images() -> None
     assert result.high - result.low == pytest.approx(2 * half)
 
 
-def test_values_that_never_differ_are_sure() -> None:
-    result = crossed_mean(np.ones((3, 4)))
-    assert (result.mean, result.low, result.high) == (1, 1, 1)
-    assert result.excludes_zero
-    assert not crossed_mean(np.zeros((3, 4))).excludes_zero
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_values_that_never_differ_are_not_sure(value: float) -> None:
+    result = crossed_mean(np.full((3, 400), value))
+    half = student.ppf(0.975, 399) / 400  # of one image among all
+    assert (result.mean, result.low, result.high) == pytest.approx((value, value - half, value + half))
 
 
 @pytest.mark.parametrize(("of_seeds", "of_images"), [(0.02, 0.3), (0.1, 0.1), (0.0, 0.3), (0.05, 0.0)])

@@ -1,8 +1,10 @@
 """The number of labels that an arm saves: paired comparisons over seeds, each with its own test images and training.
 
-The results are crossed: two seeds may test the same images, and their results are then correlated. The variance is
-therefore clustered both by seed and by image (Cameron, Gelbach and Miller, Journal of Business & Economic Statistics
-29:238, 2011).
+A mean over seeds has two sources of error, and each has a bound of its own. Test images are a sample: seeds that agree
+do not make it larger, and an image that two seeds test counts once (Cameron, Gelbach and Miller, Journal of Business &
+Economic Statistics 29:238, 2011). Trainings are a sample too, of seeds and of training images that they share (Nadeau
+and Bengio, Machine Learning 52:239, 2003). `studies.label_efficiency.scoring.coverage` simulates how often the
+intervals cover the truth.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression
+from scipy.stats import chi2, norm
 from scipy.stats import t as student
 
 from quarterturn.evaluation.intervals import LEVEL
@@ -22,6 +25,10 @@ Floats = npt.NDArray[np.float64]
 
 # Accuracies that differ by less are equal: far below one image in a million, far above rounding errors.
 EQUAL = 1e-9
+
+# Agresti and Min (Biometrics 61:515, 2005) add two images to a comparison, half of one to each of the four outcomes, so
+# that models which never disagree are not sure. An answer then has this sum of squares about a mean of one half.
+PSEUDO = 0.5
 
 # Number of points between two label counts at which the ends of an interval are sought.
 POINTS_BETWEEN_COUNTS = 100
@@ -35,39 +42,92 @@ class Cells:
         images: seed → (tested,) ids, each once; an image has the same id in every seed that tests it.
         right: (arm, label fraction) → seed → (tested,) bool, in the order of ``images``. Seeds may be missing.
         labels: label fraction → number of labels; the mean over seeds if they differ.
+        tested_over_trained: number of tested images over that of images trained on, with labels or without, in a seed.
     """
 
     images: Mapping[int, npt.NDArray[np.int64]]
     right: Mapping[Cell, Mapping[int, npt.NDArray[np.bool_]]]
     labels: Mapping[float, float]
+    tested_over_trained: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Hold the variances of weighted sums of means over seeds, by source; each of the same shape.
+
+    Attributes:
+        of_images: variance due to the sample of test images.
+        of_trainings: variance due to the sample of trainings.
+        seeds: number of seeds.
+    """
+
+    of_images: Floats
+    of_trainings: Floats
+    seeds: int
+
+    def half_width(self) -> Floats:
+        """Return half the width of the 95 % intervals.
+
+        It is the root of the sum of two squares: the half-widths of either source alone. Test images are many, and have
+        the quantile of the normal distribution; that of Student's t for trainings has seeds − 1 degrees of freedom.
+        """
+        upper = (1 + LEVEL) / 2
+        of_images = norm.ppf(upper) ** 2 * self.of_images
+        half: Floats = np.sqrt(of_images + student.ppf(upper, self.seeds - 1) ** 2 * self.of_trainings)
+        return half
+
+    def p(self, difference: float) -> float:
+        """Return the two-sided p of one sum, which is 0.05 where its interval just reaches zero.
+
+        Its tail is that of Student's t with seeds − 1 degrees of freedom: few seeds cannot make a very small p.
+        """
+        if difference == 0:
+            return 1.0
+        freedom = self.seeds - 1
+        return 2 * float(
+            student.sf(abs(difference) / self.half_width() * student.ppf((1 + LEVEL) / 2, freedom), freedom)
+        )
 
 
 @dataclass(frozen=True)
 class CellMeans:
-    """Hold accuracies of cells with their joint uncertainty.
+    """Hold accuracies of cells with their joint uncertainty, (cells, cells) each.
 
     Attributes:
         means: (cells,), with equal weight for every seed.
-        by_seed: (cells, cells), the covariance of the means if no two seeds shared an image.
-        by_image: (cells, cells), the additional covariance due to shared images.
+        between: covariance of the seeds' means.
+        within: covariance of one seed's means due to its test images.
+        shared: mean covariance of two seeds' means due to images that both test.
+        pseudo: covariance due to `PSEUDO`.
         seeds: number of seeds.
+        tested_over_trained: see `Cells`.
     """
 
     means: Floats
-    by_seed: Floats
-    by_image: Floats
+    between: Floats
+    within: Floats
+    shared: Floats
+    pseudo: Floats
     seeds: int
+    tested_over_trained: float
 
-    def contrast(self, weights: Floats) -> tuple[Floats, Floats]:
-        """Return weighted sums of the means and half the width of their 95 % intervals, for (..., cells) weights.
+    def contrast(self, weights: Floats) -> tuple[Floats, Spread]:
+        """Return weighted sums of the means and their variances, for (..., cells) weights.
 
-        Student's t has seeds − 1 degrees of freedom. The contribution of shared images cannot be negative, but its
+        What seeds differ by beyond what their test images explain is due to trainings. A mean over J of them has (1/J +
+        tested/trained) of it, since trainings share images (Nadeau and Bengio); test images need no such correction,
+        because `shared` measures theirs. The variance between a few seeds is more often too small than too large, so
+        that its median-unbiased estimate is taken. The contribution of shared images cannot be negative, but its
         estimate can, and is then replaced by zero.
         """
-        of_seeds = np.einsum("...i,ij,...j", weights, self.by_seed, weights)
-        of_images = np.einsum("...i,ij,...j", weights, self.by_image, weights)
-        error = np.sqrt(np.maximum(of_seeds, 0) + np.maximum(of_images, 0))
-        return weights @ self.means, float(student.ppf((1 + LEVEL) / 2, self.seeds - 1)) * error
+        between, within, shared, pseudo = (
+            np.maximum((weights @ covariance * weights).sum(axis=-1), 0)
+            for covariance in (self.between, self.within, self.shared, self.pseudo)
+        )
+        freedom = self.seeds - 1
+        of_one = np.maximum(between * freedom / chi2.median(freedom) + shared - within, 0)
+        of_images = (within + freedom * shared) / self.seeds + pseudo
+        return weights @ self.means, Spread(of_images, of_one * (1 / self.seeds + self.tested_over_trained), self.seeds)
 
 
 @dataclass(frozen=True)
@@ -131,9 +191,6 @@ class LabelsSaved:
 def cell_means(cells: Cells, which: Sequence[Cell]) -> CellMeans:
     """Return the accuracies of the cells ``which`` on their common seeds, with their covariance.
 
-    All sums of squares are scaled by seeds / (seeds − 1). The variance of a difference is then that of the seeds' means
-    if no image is tested twice, and nearly unbiased if every fold has equally many seeds and images.
-
     Raises:
         ValueError: there are fewer than two common seeds.
     """
@@ -143,15 +200,26 @@ def cell_means(cells: Cells, which: Sequence[Cell]) -> CellMeans:
         raise ValueError(f"{which} have {count} seeds in common, and an interval needs 2")
     ids = np.concatenate([cells.images[seed] for seed in seeds])
     right = np.stack([np.concatenate([cells.right[cell][seed] for seed in seeds]) for cell in which], axis=1)
-    tested = [len(cells.images[seed]) for seed in seeds]
-    weight = np.repeat([1 / (count * number) for number in tested], tested)
-    means = weight @ right
-    scores = weight[:, None] * (right - means)  # (answers, cells)
-    of_seeds = _sums(scores, np.repeat(np.arange(count), tested))
-    of_images = _sums(scores, np.unique(ids, return_inverse=True)[1])
-    scale = count / (count - 1)
-    by_image = scale * (of_images.T @ of_images - scores.T @ scores)
-    return CellMeans(means, scale * of_seeds.T @ of_seeds, by_image, count)
+    tested = np.array([len(cells.images[seed]) for seed in seeds])
+    seed_of = np.repeat(np.arange(count), tested)
+    by_seed = _sums(right.astype(np.float64), seed_of) / tested[:, None]
+    means = by_seed.mean(axis=0)
+
+    residuals = right - by_seed[seed_of]
+    of_one = residuals.T @ residuals / (len(ids) - count)
+    scores = (right - means) / (count * tested[seed_of])[:, None]  # (answers, cells)
+    distinct, image_of = np.unique(ids, return_inverse=True)
+    of_images = _sums(scores, image_of)
+    same = np.array([[first == second for second in which] for first in which])  # a cell never differs from itself
+    return CellMeans(
+        means=means,
+        between=(by_seed - means).T @ (by_seed - means) / (count - 1),
+        within=of_one * float((1 / tested).mean()),
+        shared=(of_images.T @ of_images - scores.T @ scores) * count / (count - 1),
+        pseudo=PSEUDO * same / len(distinct) ** 2,
+        seeds=count,
+        tested_over_trained=cells.tested_over_trained,
+    )
 
 
 def compare(cells: Cells, first: Cell, second: Cell) -> Difference:
@@ -161,16 +229,9 @@ def compare(cells: Cells, first: Cell, second: Cell) -> Difference:
         ValueError: there are fewer than two common seeds.
     """
     both = cell_means(cells, [first, second])
-    value, half_width = both.contrast(np.array([1.0, -1.0]))
-    difference, half = float(value) if abs(value) > EQUAL else 0.0, float(half_width)
-    freedom = both.seeds - 1
-    if difference == 0:
-        p = 1.0
-    elif half == 0:
-        p = 0.0
-    else:
-        p = 2 * float(student.sf(abs(difference) / half * student.ppf((1 + LEVEL) / 2, freedom), freedom))
-    return Difference(difference, difference - half, difference + half, p, both.seeds)
+    value, spread = both.contrast(np.array([1.0, -1.0]))
+    difference, half = float(value) if abs(value) > EQUAL else 0.0, float(spread.half_width())
+    return Difference(difference, difference - half, difference + half, spread.p(difference), both.seeds)
 
 
 def labels_saved(cells: Cells, arm: str, fraction: float, reference: str = "scratch") -> LabelsSaved:
@@ -194,7 +255,8 @@ def labels_saved(cells: Cells, arm: str, fraction: float, reference: str = "scra
     # Number of labels as a position on the curve; 1.5 lies half-way between the second and the third count.
     at = np.arange(places[-1] * POINTS_BETWEEN_COUNTS + 1) / POINTS_BETWEEN_COUNTS
     joined = np.stack([np.interp(at, places, unit) for unit in np.eye(len(places))], axis=1)  # (points, counts)
-    behind, half = means.contrast(np.column_stack([np.ones(len(at)), -joined]))
+    behind, spread = means.contrast(np.column_stack([np.ones(len(at)), -joined]))
+    half = spread.half_width()
 
     curve = isotonic_regression(means.means[1:]).x
     reached = _first_down(places, means.means[0] - curve)

@@ -37,7 +37,7 @@ def cells_of(results: pd.DataFrame, folds: pd.DataFrame) -> Cells:
     # Each seed counts once, however many arms it has.
     each = results.drop_duplicates(["seed", "fraction"]).groupby("fraction")["labels"].mean()
     labels = {float(fraction): float(mean) for fraction, mean in zip(each.index, each, strict=True)}
-    return Cells(images, right, labels)
+    return Cells(images, right, labels, tested_over_trained=1 / (parts - 1))
 
 
 def summary(results: pd.DataFrame, folds: pd.DataFrame, primary: float) -> dict[str, float]:
@@ -77,7 +77,8 @@ def key_of(arm: str, fraction: float) -> str:
 
 def _accuracy(cells: Cells, arm: str, fraction: float, key: str) -> dict[str, float]:
     means = cell_means(cells, [(arm, fraction)])
-    mean, half = (float(value) for value in means.contrast(np.array([1.0])))
+    value, spread = means.contrast(np.array([1.0]))
+    mean, half = float(value), float(spread.half_width())
     return {f"{key}_accuracy": mean, f"{key}_accuracy_low": mean - half, f"{key}_accuracy_high": mean + half}
 
 
