@@ -313,4 +313,4 @@ def test_the_simulation_repeats_the_committed_coverage(world: str, seeds: int) -
     table, committed = simulate(world, seeds, draws=300, draws_of_truth=300), pd.read_csv(PATH)
     expected = committed[(committed["world"] == world) & (committed["seeds"] == seeds)]
     for column in ("study", "as_independent", "corrected"):
-        np.testing.assert_allclose(table[column], expected[column], atol=0.05)
+        np.testing.assert_allclose(table[column].to_numpy(np.float64), expected[column], atol=0.05)
