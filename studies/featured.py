@@ -1,6 +1,5 @@
 """Sets of images for studies of labels, and the features of their images by EfficientNet-Lite0."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,11 @@ from quarterturn.core.files import atomic
 from quarterturn.training.device import prepare
 from studies.clone import ROOT
 from studies.rotation_on_imagenet.arms import imagenet
-from studies.rotation_on_imagenet.images import SETS as OTHERS
-from studies.rotation_on_imagenet.images import LabelOf, by_pattern, elpv_defects, load
+from studies.sets import SETS as OTHERS
+from studies.sets import LabelOf, elpv_defects, elpv_types, groceries, load
 
 WORK = ROOT / "build" / "featured"
 WEIGHTS = str(ROOT / "data/weights/efficientnet-lite0.safetensors")
-MOST_CLASSES = 20  # of grocery-store, the most frequent: the others have fewer labels than a redraw needs
 
 
 @dataclass(frozen=True)
@@ -35,31 +33,12 @@ class Featured:
         return int(self.targets.max()) + 1
 
 
-def _elpv_types(folder: Path) -> LabelOf:
-    rows = [line.split() for line in (folder / "labels.csv").read_text("utf-8").splitlines()]
-    of = {Path(path).name: kind for path, _, kind in rows}
-    return lambda path: of.get(Path(path).name)
-
-
-def _groceries(folder: Path) -> LabelOf:
-    label_of = by_pattern(r"(?:^|/)(?:train|val|test)/(?:.*/)?([^/]+)/[^/]+$")
-    found = Counter(label_of(path.relative_to(folder).as_posix()) for path in sorted(folder.rglob("*.jpg")))
-    del found[None]
-    kept = {name for name, _ in found.most_common(MOST_CLASSES)}
-
-    def label(path: str) -> str | None:
-        name = label_of(path)
-        return name if name in kept else None
-
-    return label
-
-
 SETS: dict[str, Callable[[Path], LabelOf]] = {
     "cats-dogs": OTHERS["cats-dogs"],
     "sign-digits": OTHERS["sign-digits"],
-    "elpv-solar": _elpv_types,
+    "elpv-solar": elpv_types,
     "bee-pollen": OTHERS["bee-pollen"],
-    "grocery-store": _groceries,
+    "grocery-store": groceries,
     "elpv-solar, defects": elpv_defects,
 }
 FIVE = [name for name in SETS if "," not in name]  # one labelling of each

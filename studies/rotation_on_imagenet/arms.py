@@ -15,7 +15,7 @@ from quarterturn.training.loop import Job, cross_entropy_of, fit_all_epochs
 from quarterturn.training.model_file import blank_network, with_new_head
 from quarterturn.training.network import Network
 from quarterturn.training.starting import load_starting
-from studies.rotation_on_imagenet.images import Images
+from studies.sets import Images
 
 ANGLES = (0, 90, 180, 270)
 TEST, MOST_TESTED = 0.3, 400  # fraction of the labelled images; images

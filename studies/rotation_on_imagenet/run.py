@@ -29,7 +29,7 @@ from studies.rotation_on_imagenet.arms import (
     probe_accuracies,
     rotation_alone,
 )
-from studies.rotation_on_imagenet.images import SETS, load
+from studies.sets import SETS, load
 
 HERE = Path(__file__).resolve().parent
 WEIGHTS = str(ROOT / "data/weights/efficientnet-lite0.safetensors")

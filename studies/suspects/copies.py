@@ -9,7 +9,7 @@ from quarterturn.core.errors import UserError
 from quarterturn.ingest.image_table import read_images
 from quarterturn.ingest.source import ImageSource
 from quarterturn.labelling.suspects import contradicting_copies
-from studies.rotation_on_imagenet.images import SETS, LabelOf
+from studies.sets import SETS, LabelOf
 
 
 def _grades(folder: Path) -> LabelOf:
@@ -20,7 +20,8 @@ def _grades(folder: Path) -> LabelOf:
 
 
 # Where each set's labels stand; in elpv-solar all four grades of the authors count here.
-SOURCES: dict[str, Callable[[Path], LabelOf]] = SETS | {
+SOURCES: dict[str, Callable[[Path], LabelOf]] = {
+    **{name: SETS[name] for name in ("cats-dogs", "sign-digits", "bee-pollen", "small-brain-mri")},
     "elpv-solar": _grades,
     "grocery-store": lambda _: lambda path: Path(path).parent.name,
 }

@@ -31,7 +31,7 @@ from quarterturn.training.loop import Job
 from quarterturn.training.network import Network
 from quarterturn.training.starting import load_starting
 from studies.clone import ROOT
-from studies.rotation_on_imagenet.images import load
+from studies.sets import load
 from studies.suspects.copies import SOURCES, count_copies, labelled_files
 
 HERE = Path(__file__).resolve().parent

@@ -65,13 +65,13 @@ class Spread:
     of_trainings: Floats
     seeds: int
 
-    def half_width(self) -> Floats:
-        """Return half the width of the 95 % intervals.
+    def half_width(self, level: float = LEVEL) -> Floats:
+        """Return half the width of the intervals of a confidence level.
 
         It is the root of the sum of two squares: the half-widths of either source alone. Test images are many, and have
         the quantile of the normal distribution; that of Student's t for trainings has seeds − 1 degrees of freedom.
         """
-        upper = (1 + LEVEL) / 2
+        upper = (1 + level) / 2
         of_images = norm.ppf(upper) ** 2 * self.of_images
         half: Floats = np.sqrt(of_images + student.ppf(upper, self.seeds - 1) ** 2 * self.of_trainings)
         return half
@@ -222,15 +222,15 @@ def cell_means(cells: Cells, which: Sequence[Cell]) -> CellMeans:
     )
 
 
-def compare(cells: Cells, first: Cell, second: Cell) -> Difference:
-    """Compare two cells on the seeds that both have.
+def compare(cells: Cells, first: Cell, second: Cell, level: float = LEVEL) -> Difference:
+    """Compare two cells on the seeds that both have, with an interval of a confidence level.
 
     Raises:
         ValueError: there are fewer than two common seeds.
     """
     both = cell_means(cells, [first, second])
     value, spread = both.contrast(np.array([1.0, -1.0]))
-    difference, half = float(value) if abs(value) > EQUAL else 0.0, float(spread.half_width())
+    difference, half = float(value) if abs(value) > EQUAL else 0.0, float(spread.half_width(level))
     return Difference(difference, difference - half, difference + half, spread.p(difference), both.seeds)
 
 

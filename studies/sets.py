@@ -1,6 +1,7 @@
-"""The data sets of this study: where each keeps its images and labels, and its pixels at one size."""
+"""The data sets of studies: where each keeps its images, labels and groups, and its pixels at one size."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from quarterturn.ingest.splitting import hash_matrix
 from studies.clone import ROOT
 
 LabelOf = Callable[[str], str | None]  # of an image by its path; "" without one, None for an image that is left out
+MOST_CLASSES = 20  # of grocery-store, the most frequent: the others have too few labels
+GROUPS = {"bee-pollen": r"(?:^|/)N?P(\d+)-"}  # patterns of what images may share, here the frame of a film
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,12 @@ class Images:
     Attributes:
         pixels: (n, size, size, channels) uint8, memory-mapped.
         targets: class indices, (n,) int64; -1 for an image without a label.
+        groups: (n,) int64; an image that shares nothing has a group of its own.
     """
 
     pixels: Pixels
     targets: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
 
     @property
     def classes(self) -> int:
@@ -57,12 +62,35 @@ def elpv_defects(folder: Path) -> LabelOf:
     return lambda path: of.get(Path(path).name)
 
 
+def elpv_types(folder: Path) -> LabelOf:
+    """Take the type of each cell, mono or poly."""
+    rows = [line.split() for line in (folder / "labels.csv").read_text("utf-8").splitlines()]
+    of = {Path(path).name: kind for path, _, kind in rows}
+    return lambda path: of.get(Path(path).name)
+
+
+def groceries(folder: Path) -> LabelOf:
+    """Take the most frequent kinds of groceries, by the innermost folder."""
+    label_of = by_pattern(r"(?:^|/)(?:train|val|test)/(?:.*/)?([^/]+)/[^/]+$")
+    found = Counter(label_of(path.relative_to(folder).as_posix()) for path in sorted(folder.rglob("*.jpg")))
+    del found[None]
+    kept = {name for name, _ in found.most_common(MOST_CLASSES)}
+
+    def label(path: str) -> str | None:
+        name = label_of(path)
+        return name if name in kept else None
+
+    return label
+
+
 SETS: dict[str, Callable[[Path], LabelOf]] = {
     "cats-dogs": lambda _: by_pattern(r"(?:^|/)(cat|dog)/"),
     "sign-digits": lambda _: by_pattern(r"(?:^|/)Dataset/(\d)/"),
     "elpv-solar": elpv_defects,
     "bee-pollen": lambda _: by_pattern(r"(?:^|/)(P|NP)\d"),
     "small-brain-mri": lambda _: by_pattern(r"^(yes|no)/"),
+    "grocery-store": groceries,
+    "silhouettes": lambda _: by_pattern(r"^([^/]+)/"),
 }
 
 
@@ -71,13 +99,13 @@ def load(
     folder: Path,
     size: int,
     sets: Mapping[str, Callable[[Path], LabelOf]] = SETS,
-    work: Path = ROOT / "build" / "rotation-on-imagenet",
+    work: Path = ROOT / "build" / "sets",
 ) -> Images:
     """Read a set from ``folder``; tables and pixels are kept in ``work``.
 
     Args:
         name: of the set, a key of ``sets``.
-        folder: as its authors published it.
+        folder: folder or .zip, as its authors published it.
         size: side of the squares, pixels.
         sets: functions that return, for the folder of a set, the function that labels its images.
         work: folder for the tables and pixels.
@@ -85,7 +113,7 @@ def load(
     Raises:
         UserError: there is no such folder.
     """
-    if not folder.is_dir():
+    if not folder.exists():
         raise UserError(f"there is no folder {folder}; DATA is the folder that holds {folder.name} and the other sets")
     work.mkdir(parents=True, exist_ok=True)
     table_path, store_path = work / f"{name}.csv", work / f"{name}-{size}.npy"
@@ -102,4 +130,6 @@ def load(
         decode_all(source, table, store_path, size, int(table["channels"].astype(int).max()))
     labels = sorted(set(table["label"]) - {""})
     targets = np.array([labels.index(label) if label else -1 for label in table["label"]])
-    return Images(np.load(store_path, mmap_mode="r"), targets)
+    shared = table["image"].str.extract(GROUPS[name])[0] if name in GROUPS else table["image"]
+    groups, _ = pd.factorize(shared.fillna(table["image"]))
+    return Images(np.load(store_path, mmap_mode="r"), targets, groups)
