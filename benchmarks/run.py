@@ -22,7 +22,7 @@ from benchmarks.settings import Setting
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.errors import run as run_saying_errors
 from quarterturn.core.files import atomic
-from quarterturn.ingest.parallel import cores
+from quarterturn.core.side_by_side import cores
 from studies.clone import ROOT
 
 HERE = Path(__file__).resolve().parent

@@ -40,7 +40,7 @@ def start(name: str) -> None:
         signal.signal(signal.SIGINT, interrupt)
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(), name), daemon=True).start()
-    _keep_freed_memory()
+    keep_freed_memory()
 
     def program() -> None:
         with only_one(name):
@@ -94,7 +94,7 @@ def _end_with(parent: int, name: str) -> None:
     os._exit(1)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let the C library keep large blocks that are freed, instead of handing them back to the system: mallopt(3).
 
     Every step of a training frees them and asks for the same again, and the system would fill them with zeros each

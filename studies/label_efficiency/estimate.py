@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from quarterturn.ingest.parallel import cores
+from quarterturn.core.side_by_side import cores
 from quarterturn.training.device import Compute
 from quarterturn.training.network import Network
 from studies.label_efficiency.arms.config import Arm, Study

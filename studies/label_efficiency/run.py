@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from quarterturn.core.errors import UserError, run
 from quarterturn.core.files import write_json
 from quarterturn.core.progress import with_progress
-from quarterturn.ingest.parallel import cores
+from quarterturn.core.side_by_side import cores
 from studies.code import code_digest
 from studies.label_efficiency.arms.config import ROOT, load_study
 from studies.label_efficiency.estimate import print_estimate
