@@ -160,6 +160,7 @@ def _work(parent: Connection, folder: str, gpu: str | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read before the first call of CUDA
     keep_freed_memory()
     progress.QUIET_SECONDS = math.inf  # progress within a job would come after it
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore with a name, which a process that is killed leaves behind
     call = pickle.loads(parent.recv_bytes())
     while True:
         try:

@@ -15,6 +15,7 @@ import pytest
 
 from quarterturn.core import side_by_side as module
 from quarterturn.core.errors import UserError
+from quarterturn.core.progress import Progress
 from quarterturn.core.side_by_side import _ALONE, side_by_side
 from tests.rooms import ROOT
 
@@ -134,7 +135,8 @@ def test_each_process_sees_a_gpu_of_its_own(
 
 
 def slow(job: int) -> int:
-    time.sleep(60)
+    with Progress("slow", 1):
+        time.sleep(60)
     return job
 
 
