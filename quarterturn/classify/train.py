@@ -17,7 +17,7 @@ from quarterturn.classify.hidden_head import attach_hidden_head
 from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.classify.out_of_fold import write_out_of_fold
 from quarterturn.core.files import write_json
-from quarterturn.core.params import ClassifierPlan, Params
+from quarterturn.core.params import ClassifierPlan, Params, TrainingPlan
 from quarterturn.data.datasets import LabelledImages, labelled_images
 from quarterturn.data.manifest import FOLDS, VAL, label_subset, rows_of
 from quarterturn.data.pixel_store import Store, channel_statistics
@@ -65,6 +65,8 @@ def train_classifier(
         log: called with the epoch and its figures at each validation.
         compute: device and number format.
     """
+    if plan.trainable == "head":
+        print(f"{name}: {unused_by_head(name, params)}", flush=True)
     labels, seed = params.data.labels, params.seed
     key = f"{name}.label_fraction"
     if FOLDS in store.table:
@@ -85,6 +87,16 @@ def train_classifier(
         network = starting_network(params, training, pretrained, seed)
         summary = fit(network, training, validation, job, log).summary()
     return Trained(network, {**summary, "labels": len(training)} | _block(network, pretrained))
+
+
+def unused_by_head(name: str, params: Params) -> str:
+    """Return in words which keys have no effect where only the head is trained; ``name`` is that of the stage."""
+    if params.model.head:
+        keys, head = ["layer_decay", "frozen_blocks", "batch_norm"], "trained"
+    else:
+        keys, head = list(TrainingPlan.model_fields), "linear and fitted"
+    of_stage = f"{name}.{', '.join(keys[:-1])} and {keys[-1]}"
+    return f"the head is {head} on features of the images as they are; augmentation, {of_stage} are not used"
 
 
 def labelled_features(
