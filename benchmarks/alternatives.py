@@ -30,10 +30,10 @@ from benchmarks.timing import alternating
 from quarterturn.classify.frozen_features import GRID
 from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.core.params import Params
+from quarterturn.core.side_by_side import cores
 from quarterturn.data.datasets import LabelledImages
 from quarterturn.ingest.annotations import labels_by_path
 from quarterturn.ingest.decoded_store import decode_all
-from quarterturn.ingest.parallel import cores
 from quarterturn.ingest.source import ImageSource
 from quarterturn.training.device import Compute, choose
 from quarterturn.training.loop import Job, LossOf, cross_entropy_of, train_epochs

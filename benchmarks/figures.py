@@ -110,6 +110,16 @@ def overhead(raw: Raw) -> dict[str, float]:
     }
 
 
+def concurrency(raw: Raw) -> dict[str, float]:
+    """Return the time of two stages at once over that of one, and that of cross-validation in one process over two."""
+    return {
+        "two_at_once_ratio": ratio(raw["two at once"]["two at once"], raw["two at once"]["alone"]),
+        "cross_validation_scaling": ratio(
+            raw["cross-validation"]["one process"], raw["cross-validation"]["two processes"]
+        ),
+    }
+
+
 def features(raw: Raw) -> dict[str, float]:
     """Return the throughput of one pass over that of the bare model, and the time of the plain way over its time."""
     item = raw["pretrained"]
@@ -131,6 +141,7 @@ def calls(raw: Raw) -> dict[str, float]:
 
 FIGURES: dict[str, Callable[[Raw], dict[str, float]]] = {
     "overhead": overhead,
+    "concurrency": concurrency,
     "ingest": ingest,
     "inputs": inputs,
     "features": features,

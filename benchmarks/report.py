@@ -38,6 +38,8 @@ ROWS: list[tuple[str, str, str]] = [
     ("noop_ratio", "`dvc repro` with nothing to do / `dvc status`", "≤ 2"),
     ("one_change_ratio", "`dvc repro` after one change / the stages that it runs, alone", ""),
     ("repro_seconds", "`make repro` from nothing, seconds", "≤ 90"),
+    ("two_at_once_ratio", "the default baseline: time of two at once / of one alone", "≤ 2.5"),
+    ("cross_validation_scaling", "a cross-validated baseline: time with one process / with two", "≥ 1.4"),
 ]
 MOST_CALLS = 10  # rows in the table of calls
 NOT_YET = ["*Not measured yet.*"]

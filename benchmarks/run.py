@@ -16,18 +16,19 @@ from typing import Any
 
 import torch
 
-from benchmarks import alternatives, calls, features, growth, ingest, inputs, overhead, protocol, report
+from benchmarks import alternatives, calls, concurrency, features, growth, ingest, inputs, overhead, protocol, report
 from benchmarks.figures import figures
 from benchmarks.settings import Setting
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.errors import run as run_saying_errors
 from quarterturn.core.files import atomic
-from quarterturn.ingest.parallel import cores
+from quarterturn.core.side_by_side import cores
 from studies.clone import ROOT
 
 HERE = Path(__file__).resolve().parent
 PARTS = {
     "overhead": overhead.items,
+    "concurrency": concurrency.items,
     "ingest": ingest.items,
     "inputs": inputs.items,
     "features": features.items,

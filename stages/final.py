@@ -52,9 +52,10 @@ def main() -> None:
             every_image = rotated_images(store, np.arange(len(store.table)), read_angles(ANGLES), params)
             pretrained = rotation_network(every_image, params)
             if params.pretrain.epochs > 0:
-                job = Job("pretrain", params.pretrain, params.augmentation, params.seed, compute, saved.next())
+                job = Job("pretrain", params.pretrain, params.augmentation, params.seed, compute, saved.of("pretrain"))
                 fit_all_epochs(pretrained, cross_entropy_of(pretrained, every_image, compute), len(every_image), job)
-        network = fit_without_validation(name, params, plan, training, pretrained, params.seed, saved.next(), compute)
+        kept = saved.of("classifier")
+        network = fit_without_validation(name, params, plan, training, pretrained, params.seed, kept, compute)
         path, fingerprint = "final/model.safetensors", store.fingerprint
         save_network(network, "classes", labels, params.model, size, path, fingerprint, store.grey_range)
         check_unchanged(params, "seed", "data", "augmentation", "model", "pretrain", "transfer", "baseline")

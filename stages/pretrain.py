@@ -32,7 +32,7 @@ def main() -> None:
     network, compute = rotation_network(training, params), prepare()
     names, path = [str(angle) for angle in angles], OUTPUTS / "pretrain/model.safetensors"
     with checkpoints("pretrain", params, [TABLE, ANGLES]) as saved, curves("metrics/curves/pretrain") as log:
-        job = Job("pretrain", params.pretrain, params.augmentation, params.seed, compute, saved.next())
+        job = Job("pretrain", params.pretrain, params.augmentation, params.seed, compute, saved.of("pretrain"))
         if params.pretrain.epochs > 0:
             best = fit(network, training, validation, job, log)
         else:

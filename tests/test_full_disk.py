@@ -83,7 +83,7 @@ def test_a_disk_that_fills_up_while_training_costs_no_epoch_that_was_saved(
 
     monkeypatch.setattr(files.os, "fsync", fill_up)
     main = importlib.import_module("stages.baseline").main
-    with pytest.raises(OSError, match="No space left on device: .*outputs/scratch/baseline-.*/1.pt"):
+    with pytest.raises(OSError, match="No space left on device: .*outputs/scratch/baseline-.*/baseline.pt"):
         main()
     assert [(workspace / name).read_bytes() for name in names] == before
     monkeypatch.setattr(files.os, "fsync", synced)

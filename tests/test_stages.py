@@ -179,6 +179,24 @@ def test_the_frozen_backbone_is_bit_equal_to_the_pretrained(workspace: Path) -> 
         assert torch.equal(tensor, transferred.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("hidden", [[], [6]])
+def test_the_stage_of_a_head_says_what_it_does_not_use_and_does_not_use_it(
+    hidden: list[int], workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_params(workspace, transfer__trainable="head", model__head=hidden)
+    run_stages("pretrain", "transfer")
+    before = Path("outputs/transfer/model.safetensors").read_bytes()
+    told = capsys.readouterr().out
+    assert "transfer: the head is " in told
+    other = {"epochs": 3, "batch_size": 8, "learning_rate": 0.1, "weight_decay": 0.5, "schedule": "constant"}
+    other |= {"averaging": 0.0, "layer_decay": 0.5, "frozen_blocks": 1, "batch_norm": "frozen"}
+    unused = {key: value for key, value in other.items() if key in told}
+    assert "averaging" in other.keys() - unused.keys() if hidden else unused == other
+    set_params(workspace, augmentation__crop=0.5, **{f"transfer__{key}": value for key, value in unused.items()})
+    run_stages("transfer")
+    assert Path("outputs/transfer/model.safetensors").read_bytes() == before
+
+
 def results(folder: Path) -> dict[str, bytes]:
     """Return all that the stages have left in a project, by name."""
     return {

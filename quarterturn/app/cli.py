@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from quarterturn.core.errors import UserError, run
+from quarterturn.core.stage import share_cores
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a `UserError` ends it with one line on stderr and exit code 1."""
     options = parser().parse_args(arguments)
+    share_cores()
 
     def program() -> None:
         options.command(options)

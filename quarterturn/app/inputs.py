@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.core.side_by_side import cores
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.ingest.decoding import set_pillow_limits
-from quarterturn.ingest.parallel import cores
 from quarterturn.ingest.source import SUFFIXES, ImageSource, shown
 
 

@@ -1,19 +1,21 @@
 """Cross-validation, for few labels: one training for each fold and repeat, tested on that fold."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 
 from quarterturn.classify.out_of_fold import DECIMALS, class_probabilities
 from quarterturn.core.params import ClassifierPlan
-from quarterturn.core.progress import with_progress
+from quarterturn.core.side_by_side import side_by_side
 from quarterturn.data.datasets import LabelledImages, labelled_images
 from quarterturn.data.manifest import class_indices, fold_numbers, label_subset, rows_to_test
 from quarterturn.data.pixel_store import Store
-from quarterturn.training.device import Compute
+from quarterturn.training.device import Compute, prepare, single_thread
 from quarterturn.training.inference import Scores
 from quarterturn.training.loop import batches
 from quarterturn.training.network import Network
@@ -65,49 +67,90 @@ def lengthen(plan: ClassifierPlan, count: int) -> ClassifierPlan:
     return plan.model_copy(update={"epochs": max(plan.epochs, -(-LEAST_STEPS // steps))})
 
 
+class Train(Protocol):
+    """Define how a network is trained on labelled images; it sees no other images."""
+
+    def __call__(self, training: LabelledImages, plan: ClassifierPlan, seed: int, place: str) -> Network:
+        """Return the network; ``place`` names the training among those of the stage."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    place: str
+    training: npt.NDArray[np.int64]
+    plan: ClassifierPlan
+    seed: int
+    tested: npt.NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    """Train a network, and return it or, of a job with tested images, what it says of them.
+
+    On one thread, so that neither the number of cores nor that of processes changes a byte.
+    """
+
+    store: Store
+    labels: Sequence[str]
+    train: Train
+    compute: Compute
+
+    def __call__(self, job: _Job) -> Network | npt.NDArray[np.float64]:
+        prepare()  # which holds for a process
+        with single_thread():
+            network = self.train(self._images(job.training), job.plan, job.seed, job.place)
+            if job.tested is None:
+                return network
+            return class_probabilities(network, self._images(job.tested), self.compute)
+
+    def _images(self, rows: npt.NDArray[np.int64]) -> LabelledImages:
+        return labelled_images(self.store.pixels, self.store.table, rows, self.labels)
+
+
 def cross_validate(
     store: Store,
     plan: ClassifierPlan,
     labels: Sequence[str],
-    train: Callable[[LabelledImages, ClassifierPlan, int], Network],
+    train: Train,
     seed: int,
     compute: Compute,
     name: str,
 ) -> tuple[Network, dict[str, object], npt.NDArray[np.float64]]:
-    """Train for every fold and repeat and predict the fold that was held out; at last train on the whole fraction.
+    """Train for every fold and repeat and predict the fold that was held out; also train on the whole fraction.
+
+    The trainings run side by side, with one thread each.
 
     Args:
         store: of images that have folds.
         plan: what fraction of the labels to use, and how long to train; see `lengthen`.
         labels: names of the classes.
-        train: makes a network from labelled images, a plan and a seed; it sees no other images.
-        seed: of the last training; each other training gets one of its own from it.
+        train: makes a network; it is pickled for other processes.
+        seed: of the training on the whole fraction; each other training gets one of its own from it.
         compute: device and number format of the test.
         name: of the stage.
 
     Returns:
-        The last network, which no figure describes; for metrics/NAME.json, the scores of all held-out folds as
-        `validation`, the `labels` of a training that was tested, on average, and the `final_labels`; and
-        probabilities, (images, repeats, classes), of `rows_to_test`, each by a network that has not seen the image.
+        The network that was trained on the whole fraction, which no figure describes; for metrics/NAME.json, the scores
+        of all held-out folds as `validation`, the `labels` of a training that was tested, on average, and the
+        `final_labels`; and probabilities, (images, repeats, classes), of `rows_to_test`, each by a network that has not
+        seen the image.
     """
     key = f"{name}.label_fraction"
     planned, rows = fold_trainings(store.table, plan.label_fraction, labels, key), rows_to_test(store.table)
-    held_out = np.full((len(rows), 1 + max(each.repeat for each in planned), len(labels)), np.nan)
-
-    def images(chosen: npt.NDArray[np.int64]) -> LabelledImages:
-        return labelled_images(store.pixels, store.table, chosen, labels)
-
-    def trained(chosen: npt.NDArray[np.int64], seed: int) -> Network:
-        return train(images(chosen), lengthen(plan, len(chosen)), seed)
-
-    for each in with_progress(planned, f"{name}, cross-validation", len(planned)):
-        probabilities = class_probabilities(trained(each.training, each.seed(seed)), images(each.tested), compute)
-        held_out[np.searchsorted(rows, each.tested), each.repeat] = probabilities
     share = label_subset(store.table, plan.label_fraction, labels, key)
+    jobs = [_Job("final", share, lengthen(plan, len(share)), seed)]  # the longest, so it comes first
+    for each in planned:
+        place, longer = f"repeat-{each.repeat}-fold-{each.fold}", lengthen(plan, len(each.training))
+        jobs.append(_Job(place, each.training, longer, each.seed(seed), each.tested))
+    call = _Trainer(store, labels, train, compute)
+    final, *predicted = side_by_side(call, jobs, f"{name}, cross-validation", torch.cuda.device_count())
+    held_out = np.full((len(rows), 1 + max(each.repeat for each in planned), len(labels)), np.nan)
+    for each, probabilities in zip(planned, predicted, strict=True):
+        held_out[np.searchsorted(rows, each.tested), each.repeat] = probabilities
     used = round(float(np.mean([len(each.training) for each in planned])))
     scores = _scores(held_out, class_indices(store.table, rows, labels), balanced=plan.class_weights != "none")
-    summary = {"validation": scores.summary(), "labels": used, "final_labels": len(share)}
-    return trained(share, seed), summary, held_out
+    assert isinstance(final, Network)
+    return final, {"validation": scores.summary(), "labels": used, "final_labels": len(share)}, held_out
 
 
 def _scores(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[np.int64], balanced: bool) -> Scores:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,12 @@ from quarterturn.classify.hidden_head import attach_hidden_head
 from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.classify.out_of_fold import write_out_of_fold
 from quarterturn.core.files import write_json
-from quarterturn.core.params import ClassifierPlan, Params
+from quarterturn.core.params import ClassifierPlan, Params, TrainingPlan
 from quarterturn.data.datasets import LabelledImages, labelled_images
 from quarterturn.data.manifest import FOLDS, VAL, label_subset, rows_of
 from quarterturn.data.pixel_store import Store, channel_statistics
 from quarterturn.training.checkpoint import Checkpoint, Checkpoints
-from quarterturn.training.device import Compute
+from quarterturn.training.device import Compute, single_thread
 from quarterturn.training.loop import Job, Log, cross_entropy_of, fit, fit_all_epochs
 from quarterturn.training.model_file import blank_network, save_network, with_new_head
 from quarterturn.training.network import Network
@@ -64,32 +65,71 @@ def train_classifier(
         log: called with the epoch and its figures at each validation.
         compute: device and number format.
     """
+    if plan.trainable == "head":
+        print(f"{name}: {unused_by_head(name, params)}", flush=True)
     labels, seed = params.data.labels, params.seed
     key = f"{name}.label_fraction"
-    frozen = None
-    if pretrained is not None and plan.trainable == "head" and not params.model.head:
-        every_label = np.flatnonzero((store.table["label"] != "").to_numpy())  # whatever the fraction: for both stages
-        frozen = frozen_features(pretrained, store.pixels, every_label, compute, cache=CACHE)
-
-    def without_validation(training: LabelledImages, plan: ClassifierPlan, seed: int) -> Network:
-        return fit_without_validation(name, params, plan, training, pretrained, seed, saved.next(), compute, frozen)
-
     if FOLDS in store.table:
-        network, summary, held_out = cross_validate(
-            store, plan, labels, without_validation, seed, compute.exact(), name
-        )
+        with single_thread():
+            labelled_features(params, plan, store, pretrained, compute)  # so that all processes find them in the cache
+        train = _FoldTraining(name, params, plan, store, pretrained, saved, compute)
+        network, summary, held_out = cross_validate(store, plan, labels, train, seed, compute.exact(), name)
         return Trained(network, summary | _block(network, pretrained), held_out)
+    frozen = labelled_features(params, plan, store, pretrained, compute)
     rows = label_subset(store.table, plan.label_fraction, labels, key)
     training = labelled_images(store.pixels, store.table, rows, labels)
     validation = labelled_images(store.pixels, store.table, rows_of(store.table, VAL), labels)
     weights = class_weights(plan, training.targets, labels)
-    job = Job(name, plan, params.augmentation, seed, compute, saved.next(), weights)
+    job = Job(name, plan, params.augmentation, seed, compute, saved.of(name), weights)
     if plan.trainable == "head":
         network, summary = frozen_classifier(pretrained, training, validation, params, job, log, frozen)
     else:
         network = starting_network(params, training, pretrained, seed)
         summary = fit(network, training, validation, job, log).summary()
     return Trained(network, {**summary, "labels": len(training)} | _block(network, pretrained))
+
+
+def unused_by_head(name: str, params: Params) -> str:
+    """Return in words which keys have no effect where only the head is trained; ``name`` is that of the stage."""
+    if params.model.head:
+        keys, head = ["layer_decay", "frozen_blocks", "batch_norm"], "trained"
+    else:
+        keys, head = list(TrainingPlan.model_fields), "linear and fitted"
+    of_stage = f"{name}.{', '.join(keys[:-1])} and {keys[-1]}"
+    return f"the head is {head} on features of the images as they are; augmentation, {of_stage} are not used"
+
+
+def labelled_features(
+    params: Params, plan: ClassifierPlan, store: Store, pretrained: Network | None, compute: Compute
+) -> FrozenFeatures | None:
+    """Return the frozen features of all labelled images, from the cache if they are there; None: none are needed."""
+    if pretrained is None or plan.trainable != "head" or params.model.head:
+        return None
+    every_label = np.flatnonzero((store.table["label"] != "").to_numpy())  # whatever the fraction: for both stages
+    return frozen_features(pretrained, store.pixels, every_label, compute, cache=CACHE)
+
+
+@dataclass(frozen=True)
+class _FoldTraining:
+    """Train as one of many in cross-validation, in whatever process: what is large is read there, not pickled."""
+
+    name: str
+    params: Params
+    plan: ClassifierPlan
+    store: Store
+    pretrained: Network | None
+    saved: Checkpoints
+    compute: Compute
+
+    @cached_property
+    def frozen(self) -> FrozenFeatures | None:
+        return labelled_features(self.params, self.plan, self.store, self.pretrained, self.compute)
+
+    def __call__(self, training: LabelledImages, plan: ClassifierPlan, seed: int, place: str) -> Network:
+        checkpoint = self.saved.of(place)
+        return fit_without_validation(
+            self.name, self.params, plan, training, self.pretrained, seed, checkpoint, self.compute, self.frozen
+        )
 
 
 def fit_without_validation(

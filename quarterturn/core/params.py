@@ -262,7 +262,10 @@ class ClassifierPlan(StartingPlan):
     """Train a classifier; under cross-validation, for at least 800 steps."""
 
     label_fraction: Fraction = Field(description="fraction of the training labels to use")
-    trainable: Literal["head", "all"] = Field(description="head: features frozen; all: all layers are trained")
+    trainable: Literal["head", "all"] = Field(
+        description="head: features frozen, those of images that are not augmented; if model.head is [], epochs and all"
+        " keys below it are unused; all: all layers are trained"
+    )
     class_weights: ClassWeights = Field(
         description="weights of the classes in the loss; balanced: each class counts the same; {CLASS: weight}: each"
         " class of data.labels as given. Unless none, epoch, block and penalty are chosen by balanced accuracy"

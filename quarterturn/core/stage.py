@@ -18,6 +18,7 @@ from quarterturn.core.errors import INTERRUPTED, UserError, run
 SCRATCH = Path("outputs/scratch")
 GRACE_SECONDS = 5.0  # a stage that DVC has left behind ends within this time
 POLL_SECONDS = 0.2
+SPINS = "1000"  # of a thread that waits, before it sleeps; 300,000 if this is not set
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
@@ -40,7 +41,8 @@ def start(name: str) -> None:
         signal.signal(signal.SIGINT, interrupt)
     if "DVC_STAGE" in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(), name), daemon=True).start()
-    _keep_freed_memory()
+    share_cores()
+    keep_freed_memory()
 
     def program() -> None:
         with only_one(name):
@@ -94,7 +96,16 @@ def _end_with(parent: int, name: str) -> None:
     os._exit(1)
 
 
-def _keep_freed_memory() -> None:
+def share_cores() -> None:
+    """Let threads that wait for each other sleep soon; for programs, before torch is imported.
+
+    GNU's OpenMP has them spin for milliseconds. Where two programs train at once, a thread that spins keeps the one
+    that it waits for from the core. A value of the user's stays.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+def keep_freed_memory() -> None:
     """Let the C library keep large blocks that are freed, instead of handing them back to the system: mallopt(3).
 
     Every step of a training frees them and asks for the same again, and the system would fill them with zeros each

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tokenize import TokenError
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +79,7 @@ class Store:
     """
 
     def __init__(self, folder: str | Path, image_size: int) -> None:
+        self._opened = folder, image_size
         path = Path(folder, "rotate-augment", "pixels.npy")
         every_file = read_table(Path(folder, "split", "images.csv"))
         self.table: pd.DataFrame = used_rows(every_file)
@@ -101,6 +103,10 @@ class Store:
                 f" uint8 ({len(self.table)}, {image_size}, {image_size}, 1 or 3); `dvc repro` recreates it"
             )
         self.pixels: Pixels = pixels
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str | Path, int]]:
+        """Pickle where it is, instead of a copy of all pixels."""
+        return type(self), self._opened
 
     @property
     def fingerprint(self) -> str:

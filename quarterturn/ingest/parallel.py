@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import connection
 from multiprocessing.process import BaseProcess as Process
 from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.progress import with_progress
+from quarterturn.core.side_by_side import cores, end_with_parent
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,22 +29,6 @@ CHUNKS = 4  # tasks per process, at least, so that a task with large images does
 MOST_CHUNKS = 1024  # tasks; all are queued at once
 _stopped: Event | None = None  # in a process of a pool
 FEWER = "with QUARTERTURN_PROCESSES=1, one image is read at a time"
-
-
-def cores() -> int:
-    """Return the number of cores to use: QUARTERTURN_PROCESSES if set, else those available to this process.
-
-    The number changes no result.
-
-    Raises:
-        UserError: QUARTERTURN_PROCESSES is not a positive integer.
-    """
-    wanted = os.environ.get("QUARTERTURN_PROCESSES")
-    if wanted is not None:
-        if not wanted.isdecimal() or int(wanted) < 1:
-            raise UserError(f"QUARTERTURN_PROCESSES is {wanted!r}, not a positive integer")
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Iterator[R]:
@@ -113,7 +97,7 @@ def _begin(stopped: Event) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # for one that is imported here
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _unless_stopped(call: Callable[[T], R], item: T) -> R:
@@ -121,11 +105,3 @@ def _unless_stopped(call: Callable[[T], R], item: T) -> R:
     if _stopped is not None and _stopped.is_set():
         raise CancelledError
     return call(item)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent ends for any reason; it would otherwise wait for work forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-    os._exit(1)

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,19 @@ class Checkpoint:
             self._saved = time.monotonic()
 
 
+@dataclass(frozen=True)
 class Checkpoints:
-    """Hand out the checkpoints of a stage, in the order of its trainings."""
+    """Hand out the checkpoints of a stage's trainings, in whatever process and order these run.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._count = folder, 0
+    Attributes:
+        folder: of their files.
+    """
 
-    def next(self) -> Checkpoint:
-        """Return the checkpoint of the next training."""
-        self._count += 1
-        return Checkpoint(self._folder / f"{self._count}.pt")
+    folder: Path
+
+    def of(self, training: str) -> Checkpoint:
+        """Return the checkpoint of a training, which has a name of its own within the stage."""
+        return Checkpoint(self.folder / f"{training}.pt")
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 import os
 import resource
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -70,6 +71,17 @@ def prepare() -> Compute:
     # Nothing here reads memory before it is written, and filling it costs a tenth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return choose()
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Compute on one thread in the block, so that results do not depend on the number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def peak_memory() -> str:

@@ -20,9 +20,9 @@ from quarterturn.core.errors import run
 from quarterturn.core.files import atomic, write_json
 from quarterturn.core.params import load_params
 from quarterturn.core.progress import with_progress
+from quarterturn.core.side_by_side import cores
 from quarterturn.data.manifest import PARTS, rows_of
 from quarterturn.data.pixel_store import Store
-from quarterturn.ingest.parallel import cores
 from quarterturn.ingest.source import ImageSource
 from quarterturn.training.device import choose
 from quarterturn.training.model_file import load_network

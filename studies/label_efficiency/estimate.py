@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from quarterturn.ingest.parallel import cores
+from quarterturn.core.side_by_side import cores
 from quarterturn.training.device import Compute
 from quarterturn.training.network import Network
 from studies.label_efficiency.arms.config import Arm, Study
@@ -17,6 +17,18 @@ BATCH, STEPS = 64, 5  # images per timed step, and number of timed steps
 
 def print_estimate(study: Study, stages: Sequence[str]) -> None:
     """Print the CPU-hours of the given stages, such as scratch@0, and the hours with one of them per core."""
+    total = sum(images_seen(study, stage) for stage in stages)
+    hours = total / _images_per_second(study, single_threaded()) / 3600
+    print(
+        f"study: {len(stages)} stages to run, {total / 1e6:.1f} million images: about {hours:.1f} CPU-hours,"
+        f" {hours / cores():.1f} hours on {cores()} cores; it can be stopped at any time,"
+        " and continues with the missing stages",
+        flush=True,
+    )
+
+
+def images_seen(study: Study, stage: str) -> int:
+    """Return the number of images, repeats included, that a stage trains on; about in proportion to its duration."""
     tuned = _curve(study.fine_tuned, study.fractions) + 2 * _curve(study.fine_tuned, study.auxiliary.fractions)
     rotation = study.pretrain.steps * study.pretrain.batch_size * len(ANGLES)
     images = {  # an auxiliary loss doubles the images of a step
@@ -27,14 +39,7 @@ def print_estimate(study: Study, stages: Sequence[str]) -> None:
         ),  # one arm without the loss, two with twice the images
         "pretrained": rotation + tuned,
     }
-    total = sum(images.get(stage.partition("@")[0], 0) for stage in stages)
-    hours = total / _images_per_second(study, single_threaded()) / 3600
-    print(
-        f"study: {len(stages)} stages to run, {total / 1e6:.1f} million images: about {hours:.1f} CPU-hours,"
-        f" {hours / cores():.1f} hours on {cores()} cores; it can be stopped at any time,"
-        " and continues with the missing stages",
-        flush=True,
-    )
+    return images.get(stage.partition("@")[0], 0)
 
 
 def _curve(arm: Arm, fractions: Sequence[float]) -> int:

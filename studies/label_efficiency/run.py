@@ -18,10 +18,10 @@ from ruamel.yaml import YAML
 from quarterturn.core.errors import UserError, run
 from quarterturn.core.files import write_json
 from quarterturn.core.progress import with_progress
-from quarterturn.ingest.parallel import cores
+from quarterturn.core.side_by_side import cores
 from studies.code import code_digest
 from studies.label_efficiency.arms.config import ROOT, load_study
-from studies.label_efficiency.estimate import print_estimate
+from studies.label_efficiency.estimate import images_seen, print_estimate
 from studies.label_efficiency.report import write_report
 
 HERE = Path(__file__).resolve().parent
@@ -48,7 +48,9 @@ def main() -> None:
     write_json({name: code_digest(place) for name, place in CODE.items()}, folder / "code.json")
     stages = [stage for stage in json.loads(dvc("status", "--json", cwd=folder)) if "@" in stage]
     if stages:
-        print_estimate(load_study(folder), stages)
+        study = load_study(folder)
+        print_estimate(study, stages)
+        stages.sort(key=lambda stage: -images_seen(study, stage))  # so that no core waits for a long one at the end
     with ThreadPoolExecutor(cores()) as pool:
         try:
             for _ in with_progress(pool.map(lambda stage: finish(stage, folder, home), stages), "study", len(stages)):

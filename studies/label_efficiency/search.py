@@ -31,7 +31,7 @@ import pandas as pd
 
 from quarterturn.core.errors import run
 from quarterturn.core.files import atomic
-from quarterturn.ingest.parallel import cores
+from quarterturn.core.side_by_side import cores
 from quarterturn.training.model_file import load_network, save_network
 from studies.label_efficiency.arms.config import ROOT, Probe, Recipe, load_study
 from studies.label_efficiency.arms.frozen import frozen_blocks

@@ -21,10 +21,10 @@ from quarterturn.core.errors import run as run_saying_errors
 from quarterturn.core.files import atomic
 from quarterturn.core.params import load_params
 from quarterturn.core.progress import with_progress
+from quarterturn.core.side_by_side import cores
 from quarterturn.data.manifest import read_table
 from quarterturn.data.pixel_store import Store
 from quarterturn.evaluation.intervals import confusion
-from quarterturn.ingest.parallel import cores
 from quarterturn.training import device
 from studies.clone import cloned, images, set_params, shell
 from studies.notebook.arms import VARIANTS, Notebook

@@ -128,11 +128,13 @@ def test_balanced_weights_find_more_of_a_rare_class(trained: str) -> None:
     assert summary["validation"]["balanced_accuracy"] > 0.6
 
 
-def test_with_weights_cross_validation_reports_balanced_accuracy(store: Store) -> None:
+def test_with_weights_cross_validation_reports_balanced_accuracy(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTERTURN_PROCESSES", "1")
     plan = planned(0.5).model_copy(update={"class_weights": "balanced"})
 
-    def always_cat(training: LabelledImages, plan: Any, seed: int) -> Any:
-        return recording([])(training, plan.model_copy(update={"class_weights": "none"}), seed)
+    def always_cat(training: LabelledImages, plan: Any, seed: int, place: str) -> Any:
+        del place
+        return recording([])(training, plan.model_copy(update={"class_weights": "none"}), seed, "final")
 
     summary = cross_validate(store, plan, LABELS, always_cat, 0, choose().exact(), "baseline")[1]
     assert (len(rows_to_test(store.table)), summary["validation"]) == (

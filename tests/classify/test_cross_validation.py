@@ -1,6 +1,5 @@
 """Cross-validation: no network is asked about an image that it was trained on, and every label is tested."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from quarterturn.classify.cross_validation import LEAST_STEPS, cross_validate, fold_trainings, lengthen
+from quarterturn.classify.cross_validation import LEAST_STEPS, Train, cross_validate, fold_trainings, lengthen
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Baseline
 from quarterturn.data.datasets import LabelledImages
@@ -32,6 +31,11 @@ def planned(fraction: float, epochs: int = 3, batch_size: int = 16) -> Baseline:
     rest |= {"frozen_blocks": 0, "batch_norm": "trained"}
     rest |= {"trainable": "all", "class_weights": "none", "weights": None}
     return Baseline.model_validate({"label_fraction": fraction, "epochs": epochs, "batch_size": batch_size, **rest})
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTERTURN_PROCESSES", "1")
 
 
 @pytest.fixture
@@ -96,14 +100,16 @@ def test_a_share_that_leaves_a_class_out_is_told_before_any_training(store: Stor
         cross_validate(store, planned(0.01), LABELS, unasked, 0, choose(), "baseline")
 
 
-def unasked(training: LabelledImages, plan: Baseline, seed: int) -> Network:
-    raise AssertionError(training, plan, seed)
+def unasked(training: LabelledImages, plan: Baseline, seed: int, place: str) -> Network:
+    raise AssertionError(training, plan, seed, place)
 
 
-def recording(seen: list[tuple[npt.NDArray[np.int64], int]]) -> Callable[[LabelledImages, Baseline, int], Network]:
+def recording(seen: list[tuple[npt.NDArray[np.int64], int]]) -> Train:
     """A training that notes what it is given and answers "cat", by more the later it comes."""
+    places = ["final", *(f"repeat-{repeat}-fold-{fold}" for repeat in range(REPEATS) for fold in range(FOLD_COUNT))]
 
-    def train(training: LabelledImages, plan: Baseline, seed: int) -> Network:
+    def train(training: LabelledImages, plan: Baseline, seed: int, place: str) -> Network:
+        assert place == places[len(seen)]
         assert plan == lengthen(planned(plan.label_fraction), len(training))
         seen.append((training.rows, seed))
         network = blank_network(sized([4]), 1, 2, [0.5], [0.2], 0)
@@ -123,24 +129,24 @@ def test_each_image_is_answered_by_the_one_network_of_the_repeat_that_has_not_se
     rows = rows_to_test(store.table)
     assert held_out.shape == (40, REPEATS, 2)
     np.testing.assert_allclose(held_out.sum(axis=2), 1, atol=1e-5)
-    which = np.log(held_out[:, :, 0] / held_out[:, :, 1]) / 0.1  # of the networks, from 1
+    which = np.log(held_out[:, :, 0] / held_out[:, :, 1]) / 0.1 - 1  # of the networks, from 1; that of the whole is 0
     assert np.abs(which - which.round()).max() < 0.01
     for place, row in enumerate(rows):
         for repeat in range(REPEATS):
             number = round(which[place, repeat]) - 1
             assert number // FOLD_COUNT == repeat
-            assert row not in seen[number][0]
+            assert row not in seen[1 + number][0]
     trainings, seeds = [given for given, _ in seen], [seed for _, seed in seen]
     assert len(seen) == FOLD_COUNT * REPEATS + 1
     assert len(set(seeds)) == len(seeds)
-    assert seeds[-1] == 7
-    assert trainings[-1].tolist() == label_subset(store.table, 0.5, LABELS, KEY).tolist()
-    assert network.head.bias[0].item() == pytest.approx(1.6)
+    assert seeds[0] == 7
+    assert trainings[0].tolist() == label_subset(store.table, 0.5, LABELS, KEY).tolist()
+    assert network.head.bias[0].item() == pytest.approx(0.1)
     targets = class_indices(store.table, rows, LABELS)
     right, answers = held_out.argmax(axis=2) == targets[:, None], held_out[np.arange(len(rows)), :, targets]
     assert summary == {
         "validation": {"accuracy": pytest.approx(right.mean()), "loss": pytest.approx(-np.log(answers).mean())},
-        "labels": round(np.mean([len(given) for given in trainings[:-1]])),
+        "labels": round(np.mean([len(given) for given in trainings[1:]])),
         "final_labels": 20,
     }
     assert set(np.concatenate(trainings)) <= set(rows)

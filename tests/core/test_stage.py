@@ -116,3 +116,32 @@ def test_where_files_cannot_be_locked_the_reason_is_given(monkeypatch: pytest.Mo
     monkeypatch.setattr(stage.fcntl, "flock", refuse)
     with pytest.raises(UserError, match="lock cannot be locked: No locks available"), only_one("pretrain"):
         pass
+
+
+ASKED = """
+import os, sys
+from quarterturn.core import stage
+share_cores = stage.share_cores
+def checked():
+    share_cores()
+    print("torch" in sys.modules, os.environ["GOMP_SPINCOUNT"])
+    sys.stdout.flush()
+    os._exit(0)
+stage.share_cores = checked
+"""
+
+
+@pytest.mark.parametrize("given", [None, "5"])
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import runpy; runpy.run_module('stages.baseline', run_name='__main__')",
+        "from quarterturn.app.cli import main; main(['check'])",
+    ],
+)
+def test_threads_are_told_to_share_cores_before_torch_reads_it(program: str, given: str | None) -> None:
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "DVC_STAGE")}
+    environment |= {} if given is None else {"GOMP_SPINCOUNT": given}
+    command = [sys.executable, "-c", ASKED + program]
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert told == f"False {given or stage.SPINS}\n"

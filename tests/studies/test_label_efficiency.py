@@ -21,6 +21,7 @@ from studies.label_efficiency import report, run
 from studies.label_efficiency.arms.cells import Cell, read_cells, write_cells
 from studies.label_efficiency.arms.config import Recipe, Study, load_study
 from studies.label_efficiency.arms.images import Images
+from studies.label_efficiency.estimate import images_seen
 from studies.label_efficiency.scoring.results import cells_of, pack, summary
 from studies.label_efficiency.search import ARMS, PENALTIES, SEEDS, STEPS, TRAININGS, WORTH, best_probe, search
 from tests.conftest import copy_project, make_images, make_once, shell
@@ -212,6 +213,13 @@ def test_the_study_leaves_its_results_beside_itself(project: Path) -> None:
     assert {"labels_saved", "labels_saved_low", "labels_saved_high", "labels_saved_censored"} <= values.keys()
     assert (home / "arrows.png").stat().st_size > 10_000
     assert not re.search(re.escape(str(project)), (home / "arrows/dvc.lock").read_text("utf-8"))
+
+
+def test_a_stage_is_estimated_by_the_images_of_all_its_steps() -> None:
+    study = load_study(FOLDER)
+    recipes = [study.scratch.recipe(fraction) for fraction in study.fractions]
+    assert images_seen(study, "scratch@7") == sum(recipe.steps * recipe.batch_size for recipe in recipes)
+    assert images_seen(study, "pretrained@7") > images_seen(study, "scratch@7") > images_seen(study, "untrained@7") == 0
 
 
 @pytest.mark.parametrize("option", [["--seeds", "3"], ["--name", "mine"]])

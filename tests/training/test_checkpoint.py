@@ -121,7 +121,7 @@ def project(folder: Path) -> list[Path]:
 def killed_after(stage: str, inputs: list[Path], trainings: int) -> None:
     with suppress(Killed), checkpoints(stage, PLAN, inputs) as saved:
         for number in range(1, trainings + 1):
-            saved.next().save({"epoch": number})
+            saved.of(str(number)).save({"epoch": number})
         raise Killed
 
 
@@ -138,7 +138,7 @@ def test_the_time_between_two_is_a_number_or_one_line(monkeypatch: pytest.Monkey
 def found(inputs: list[Path], plan: TrainingPlan = PLAN) -> bool:
     """Whether a checkpoint is there to go on from; it stays."""
     with suppress(Killed), checkpoints("pretrain", plan, inputs) as saved:
-        state = saved.next().state
+        state = saved.of("1").state
         raise Killed
     return state is not None
 
@@ -173,7 +173,7 @@ def test_what_is_replaced_while_a_stage_runs_is_not_what_it_ran_with(changed: st
     with suppress(Killed), checkpoints("pretrain", PLAN, inputs) as saved:
         (tmp_path / "new").write_text("changed")
         (tmp_path / "new").replace(tmp_path / changed)
-        saved.next().save({"epoch": 1})
+        saved.of("1").save({"epoch": 1})
         raise Killed
     assert not found(inputs)
     (tmp_path / changed).write_text(original)
@@ -184,8 +184,8 @@ def test_checkpoints_go_when_the_stage_ends_well_and_stay_when_it_does_not(tmp_p
     inputs = project(tmp_path)
     killed_after("pretrain", inputs, 1)
     with checkpoints("pretrain", OTHER_PLAN, inputs) as saved:
-        assert saved.next().state is None
-        saved.next().save({"epoch": 1})
+        assert saved.of("1").state is None
+        saved.of("1").save({"epoch": 1})
         assert len(list(Path("outputs/scratch").glob("pretrain-*"))) == 2
     assert not list(Path("outputs/scratch").iterdir())
 
@@ -194,4 +194,4 @@ def test_each_training_of_a_stage_finds_its_own(tmp_path: Path) -> None:
     inputs = project(tmp_path)
     killed_after("baseline", inputs, 2)
     with checkpoints("baseline", PLAN, inputs) as saved:
-        assert [saved.next().state for _ in range(3)] == [{"epoch": 1}, {"epoch": 2}, None]
+        assert [saved.of(name).state for name in ("1", "2", "3")] == [{"epoch": 1}, {"epoch": 2}, None]
