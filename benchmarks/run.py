@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import alternatives, calls, features, growth, ingest, inputs, overhead, protocol, report
+from benchmarks import alternatives, calls, duplicates, features, growth, ingest, inputs, overhead, protocol, report
 from benchmarks.figures import figures
 from benchmarks.settings import Setting
 from quarterturn.core.errors import UserError, one_line
@@ -35,6 +35,7 @@ PARTS = {
     "others": alternatives.items,
     "growth": growth.items,
     "protocol": protocol.items,
+    "duplicates": duplicates.items,
 }
 # Files that determine what is measured, as pathspecs of Git.
 MEASURED = ["quarterturn", "stages", "recipes", "params.yaml", "dvc.yaml", "studies/clone.py", "benchmarks/*.py"]

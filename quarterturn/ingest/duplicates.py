@@ -18,7 +18,8 @@ from quarterturn.ingest.perceptual_hash import MASKS, SIDE, Hashes, Words, turne
 # Bits of all 256 and of the 63 lowest, those of 8 × 8 coefficients without the mean, in the best of eight orientations.
 # Measured on 400 of 2,399 photos of cats and dogs: copies that were mirrored, turned, saved again as JPEG (quality 50),
 # or scaled to a quarter of the side are all found, those cut by 1 to 5 % at each edge in 98 % or more, and of all
-# photos none is near another but one pair that shows the same. Of 9,716 distinct silhouettes, about 100 are near another.
+# photos none is near another but one pair that shows the same. Of 9,716 distinct silhouettes,
+# about 100 are near another.
 NEAR_DISTANCE, NEAR_LOW_DISTANCE = 32, 4
 _LOW_SIDE = 8
 _FIELDS, _BITS = 7, 9  # fields of the 63 lowest bits, and bits of each
@@ -123,7 +124,7 @@ def _distinct(hashes: Hashes) -> tuple[Indices, Indices]:
     """Return the first image of each set with equal hashes, ascending, and the number of each image's set."""
     flat = np.ascontiguousarray(hashes).reshape(len(hashes), math.prod(hashes.shape[1:]))
     columns = pd.DataFrame(flat.view(np.uint64))
-    group: Indices = columns.groupby(list(columns), sort=False).ngroup().to_numpy(np.int64)
+    group = columns.groupby(list(columns), sort=False).ngroup().to_numpy().astype(np.int64, copy=False)
     starts: Indices = np.unique(group, return_index=True)[1]
     return starts, group
 
