@@ -139,6 +139,24 @@ def calls(raw: Raw) -> dict[str, float]:
     }
 
 
+def duplicates(raw: Raw) -> dict[str, float]:
+    """Return how the split grows with the number of rows, the rate of false alarms, and the copies that are found.
+
+    The exponent is of the split's table with images.csv, fitted to all numbers of rows, and so are the bytes per row.
+    """
+    counts = np.array([int(name) for name in raw if name != "photos"])
+    taken = np.array([raw[str(count)]["split"] + raw[str(count)]["images.csv"] for count in counts])
+    photos = raw["photos"]
+    return {
+        "duplicates_time_exponent": _slope(np.log(counts), np.log(taken)),
+        "duplicates_seconds": float(taken[-1]),
+        "duplicates_folds_seconds": raw[str(counts[-1])]["folds"],
+        "duplicates_memory_per_picture": _bytes_each(raw, counts, None),
+        "duplicates_false_alarms": photos["near"] / photos["pictures"],
+        **{f"duplicates_found_{_key(kind)}": count / photos["planted"] for kind, count in photos["copies"].items()},
+    }
+
+
 FIGURES: dict[str, Callable[[Raw], dict[str, float]]] = {
     "overhead": overhead,
     "concurrency": concurrency,
@@ -149,11 +167,13 @@ FIGURES: dict[str, Callable[[Raw], dict[str, float]]] = {
     "others": others,
     "growth": growth,
     "protocol": protocol,
+    "duplicates": duplicates,
 }
 
 
-def _bytes_each(raw: Raw, counts: Any, name: str) -> float:
-    return _slope(counts, np.array([raw[str(count)][name]["anonymous"] for count in counts]))
+def _bytes_each(raw: Raw, counts: Any, name: str | None) -> float:
+    of_counts = [raw[str(count)] if name is None else raw[str(count)][name] for count in counts]
+    return _slope(counts, np.array([each["anonymous"] for each in of_counts]))
 
 
 def _slope(x: Any, y: Any) -> float:

@@ -16,7 +16,19 @@ from typing import Any
 
 import torch
 
-from benchmarks import alternatives, calls, concurrency, features, growth, ingest, inputs, overhead, protocol, report
+from benchmarks import (
+    alternatives,
+    calls,
+    concurrency,
+    duplicates,
+    features,
+    growth,
+    ingest,
+    inputs,
+    overhead,
+    protocol,
+    report,
+)
 from benchmarks.figures import figures
 from benchmarks.settings import Setting
 from quarterturn.core.errors import UserError, one_line
@@ -36,6 +48,7 @@ PARTS = {
     "others": alternatives.items,
     "growth": growth.items,
     "protocol": protocol.items,
+    "duplicates": duplicates.items,
 }
 # Files that determine what is measured, as pathspecs of Git.
 MEASURED = ["quarterturn", "stages", "recipes", "params.yaml", "dvc.yaml", "studies/clone.py", "benchmarks/*.py"]

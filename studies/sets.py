@@ -16,7 +16,7 @@ from quarterturn.ingest.decoded_store import decode_all
 from quarterturn.ingest.duplicates import first_near_duplicate
 from quarterturn.ingest.image_table import read_images
 from quarterturn.ingest.source import ImageSource
-from quarterturn.ingest.splitting import hash_matrix
+from quarterturn.ingest.splitting import hashes_of
 from studies.clone import ROOT
 
 LabelOf = Callable[[str], str | None]  # of an image by its path; "" without one, None for an image that is left out
@@ -123,7 +123,7 @@ def load(
         label_of = sets[name](folder)
         table["label"] = [label_of(path) for path in table["image"]]
         table = table[(table["reason"] == "") & table["label"].notna()].reset_index(drop=True)
-        first = first_near_duplicate(hash_matrix(table["perceptual_hash"]))
+        first = first_near_duplicate(hashes_of(table))
         table[first == np.arange(len(table))].to_csv(table_path, index=False)
     table = pd.read_csv(table_path, dtype=str, keep_default_na=False)
     if not store_path.exists():

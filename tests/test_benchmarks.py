@@ -249,10 +249,12 @@ def test_the_reference_imports_nothing_of_the_project() -> None:
 @pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")  # of torchvision, from 0.29
 def test_a_measured_ingest_and_input_give_figures(tmp_path: Path) -> None:
     setting, threads = Setting(tmp_path, small=True), torch.get_num_threads()
-    for part in ("ingest", "inputs"):
+    for part in ("ingest", "inputs", "duplicates"):
         raw = {name: measure() for name, measure in PARTS[part](setting).items()}
         found = FIGURES[part](json.loads(json.dumps(raw)))
-        assert all(value > 0 for value in found.values())
+        assert all(value > 0 for name, value in found.items() if name != "duplicates_false_alarms")
+        if part == "duplicates":
+            assert found["duplicates_found_mirrored"] == 1
         if part == "ingest":
             assert found["ingest_mean_difference"] < 3  # grey levels
         assert torch.get_num_threads() == threads  # another number would change how the next part rounds

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import imagehash
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -16,6 +15,7 @@ from quarterturn.core.errors import UnreadableImage, one_line
 from quarterturn.data.grey_range import GreyRange, fitting_range
 from quarterturn.ingest.chroma import decode_without_traces
 from quarterturn.ingest.deep_grey import highest_of_pgm, is_deep, scaled, stored_values, with_zero_as_black
+from quarterturn.ingest.perceptual_hash import PIXELS, perceptual_hashes
 from quarterturn.ingest.png_chunks import SIGNATURE, only_pixels
 
 # Pillow's formats for photos and graphics; formats that Pillow decodes with an external program, such as EPS, are left
@@ -24,7 +24,6 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "PPM")
 MAX_PIXELS = 200_000_000  # pixels; 0.6 GB as RGB; the resolution of the largest phone sensors
 MIN_SIDE = 8  # pixels; smaller images show nothing recognisable
 ORIENTATION = ExifTags.Base.Orientation
-HASH_SIDE = 16  # side of the perceptual hash, 16 × 16 = 256 bits
 DRAFT_MARGIN = 2  # JPEGs are decoded at this multiple of the wanted side or more, then resized
 COARSE = ("JPEG", "MPO", "WEBP", "AVIF")  # formats with subsampled chroma
 EDGE = 1  # pixels cut off at each edge, where the decoder had no neighbours to interpolate chroma from
@@ -51,6 +50,7 @@ class ImageFacts:
         height: stored height, pixels.
         channels: 1 (grey) or 3 (RGB).
         perceptual_hash: 256 bits as 64 hex digits.
+        inner_hashes: the same of the image without its edges, one after the other; see `perceptual_hash.VIEWS`.
         lowest: of the values of a grey image of more than 8 bits; None for other images.
         highest: of those values.
     """
@@ -59,6 +59,7 @@ class ImageFacts:
     height: int
     channels: int
     perceptual_hash: str
+    inner_hashes: str
     lowest: int | None = None
     highest: int | None = None
 
@@ -72,11 +73,10 @@ def examine(data: bytes) -> ImageFacts:
     Raises:
         UnreadableImage: with the reason.
     """
-    opened = _open(data, HASH_SIDE * 4, lambda lowest, highest: (lowest, highest))
-    phash = imagehash.phash(opened.image, hash_size=HASH_SIDE)
+    opened = _open(data, PIXELS, lambda lowest, highest: (lowest, highest))
+    whole, *inner = (each.tobytes().hex() for each in perceptual_hashes(opened.image))
     channels = len(opened.image.getbands())
-    bits = np.packbits(phash.hash).tobytes().hex()
-    return ImageFacts(opened.width, opened.height, channels, bits, *(opened.values or ()))
+    return ImageFacts(opened.width, opened.height, channels, whole, "".join(inner), *(opened.values or ()))
 
 
 def decode_square(data: bytes, size: int, channels: int, grey_range: GreyRange | None = None) -> npt.NDArray[np.uint8]:

@@ -28,8 +28,8 @@ from quarterturn.ingest.splitting import (
     check_counts,
     drawn_parts,
     group_keys,
-    hash_matrix,
     hash_order,
+    hashes_of,
     leave_out_groups,
     leave_out_near_duplicates,
     mark_copies,
@@ -113,7 +113,7 @@ def assign_folds(table: pd.DataFrame, val: float, test: float, seed: int, by: st
     labelled = table[(table["part"] == UNLABELLED) & (table["label"] != "")]
     labelled = labelled.iloc[hash_order(labelled, seed, "keep")]
     labelled = labelled.iloc[np.argsort(never_tested(labelled), kind="stable")]  # of two, the one that can be tested
-    first = labelled.index[first_near_duplicate(hash_matrix(labelled["perceptual_hash"]))]
+    first = labelled.index[first_near_duplicate(hashes_of(labelled))]
     left_out = labelled.index[first != labelled.index]
     table.loc[left_out, "part"] = NEAR_DUPLICATE
     table.loc[left_out, "reason"] = [f"nearly {table['image'][kept]}" for kept in first[first != labelled.index]]

@@ -15,9 +15,10 @@ from quarterturn.ingest.source import ImageSource, shown
 def read_images(source: ImageSource) -> pd.DataFrame:
     """Examine every image of ``source`` and return one row per file, in the order of their names.
 
-    Columns: `image`, `reason` (why it cannot be used, "" if it can), `width`, `height`, `channels`, `bytes`, `sha256`
-    and `perceptual_hash`; where there are grey images of more than 8 bits, also `lowest` and `highest`, and a line on
-    stdout says which values become black and white.
+    Columns: `image`, `reason` (why it cannot be used, "" if it can), `width`, `height`, `channels`, `bytes`, `sha256`,
+    `perceptual_hash` and `inner_hashes` (as in `ImageFacts`; the latter is not kept in images.csv); where there are
+    grey images of more than 8 bits, also `lowest` and `highest`, and a line on stdout says which values become black
+    and white.
 
     Raises:
         UserError: there are no images.
@@ -44,7 +45,7 @@ def read_images(source: ImageSource) -> pd.DataFrame:
 def describe(source: ImageSource, name: str) -> dict[str, object]:
     """Return one row of the table: the facts about a file, or the reason why it cannot be used."""
     row: dict[str, object] = {"image": shown(name), "reason": "", "width": 0, "height": 0, "channels": 0, "bytes": 0}
-    row |= {"sha256": "", "perceptual_hash": "", LOWEST: "", HIGHEST: ""}
+    row |= {"sha256": "", "perceptual_hash": "", "inner_hashes": "", LOWEST: "", HIGHEST: ""}
     set_pillow_limits()  # in the process that decodes
     try:
         data = source.read(name)

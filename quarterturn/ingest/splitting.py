@@ -24,9 +24,11 @@ from quarterturn.data.manifest import (
     VAL,
     never_tested,
 )
-from quarterturn.ingest.duplicates import exact_duplicates, near
+from quarterturn.ingest.duplicates import exact_duplicates, first_near_duplicate
+from quarterturn.ingest.perceptual_hash import VIEWS
 
 GIVEN = "given"  # column of the table before the split: the part that the data give each image, "" for none
+INNER = "inner_hashes"  # column of the table before the split, as in `quarterturn.ingest.decoding.ImageFacts`
 PREFERRED = {TEST: 0, VAL: 1, TRAIN: 2}  # of copies in several given parts, the test keeps its image
 MIN_IMAGES = 2  # per class and part; fewer give no meaningful accuracy or variance
 
@@ -40,18 +42,19 @@ def position(key: str, seed: int, purpose: str) -> float:
 def assign(table: pd.DataFrame, val: float, test: float, seed: int, by: str = "hash") -> pd.DataFrame:
     """Assign every image to a part, and give every training label its rank.
 
-    By hash, the part of a labelled image depends on where a hash of its content falls between fixed thresholds, so
-    adding or removing images moves no other image. By position, each class is cut in the order of its names, with
-    numbers compared by value: val first, then train, test last; images taken one after the other stay together. As
-    given, the column `given` decides; where it has no validation images, a fraction ``val`` of the training images
-    becomes that, by hash. Of near-duplicates in different parts, test keeps its image, then validation; the others are
-    left out, including unlabelled ones. Images of a group stand on one side: by hash, the name of the group is hashed
+    By hash, the part of a labelled image depends on where a hash of its content falls: the test takes what is below a
+    threshold, validation what is above another, so adding or removing images moves no other image, and a larger test or
+    validation takes images from training only. By position, each class is cut in the order of its names, with numbers
+    compared by value: val first, then train, test last; images taken one after the other stay together. As given, the
+    column `given` decides; where it has no validation images, a fraction ``val`` of the training images becomes that,
+    by hash. Of near-duplicates, in any orientation, test keeps one image, else validation does; the others are left
+    out, including unlabelled ones. Images of a group stand on one side: by hash, the name of the group is hashed
     instead of the content; and images of a group of test images leave the other parts, then those of val images. Images
     that were chosen by anything but chance are not tested; see `spare_chosen`.
 
     Args:
         table: one row per file with `label` ("" for unlabelled), `sha256`, `perceptual_hash` and `reason` ("" for
-            readable files); optionally `group` ("" for none), `given` and `chosen` ("" for none).
+            readable files); optionally `inner_hashes`, `group` ("" for none), `given` and `chosen` ("" for none).
         val: fraction of the labelled images for validation.
         test: fraction of the labelled images for the test.
         seed: seed of the split.
@@ -148,13 +151,19 @@ def drawn_parts(rows: pd.DataFrame, val: float, test: float, seed: int, by: str)
 
 
 def leave_out_near_duplicates(table: pd.DataFrame) -> None:
-    """Leave out, in place, near-duplicates of test images in other parts, then those of val images."""
-    used = table.index[table["part"].isin(PARTS)]
-    hashes = hash_matrix(table.loc[used, "perceptual_hash"])
-    for holder, others in ((TEST, (VAL, TRAIN, UNLABELLED)), (VAL, (TRAIN, UNLABELLED))):
-        part = table.loc[used, "part"]
-        leaves = near(hashes, (part == holder).to_numpy()) & part.isin(others).to_numpy()
-        table.loc[used[leaves], ["part", "reason"]] = [NEAR_DUPLICATE, f"nearly a {holder} image"]
+    """Leave out, in place, near-duplicates of test images and of val images, in these parts and in others.
+
+    Test images stand first, then val images, each by a hash of their content; an image is left out if it nearly is one
+    of those that were kept before it.
+    """
+    used = table[table["part"].isin(PARTS)].sort_values("sha256")
+    turn = used["part"].map({TEST: 0, VAL: 1}).fillna(2).to_numpy()
+    used = used.iloc[np.argsort(turn, kind="stable")]
+    first = first_near_duplicate(hashes_of(used), int((turn < 2).sum()))
+    leaves = first != np.arange(len(used))
+    names = used["image"].to_numpy()[first[leaves]]
+    table.loc[used.index[leaves], "part"] = NEAR_DUPLICATE
+    table.loc[used.index[leaves], "reason"] = [f"nearly {name}" for name in names]
 
 
 def rank_labels(table: pd.DataFrame, training: npt.NDArray[np.bool_], seed: int) -> None:
@@ -166,7 +175,7 @@ def rank_labels(table: pd.DataFrame, training: npt.NDArray[np.bool_], seed: int)
 
 def hash_order(rows: pd.DataFrame, seed: int, purpose: str) -> npt.NDArray[np.int64]:
     """Return indices that sort ``rows`` by `position` of their content."""
-    return np.argsort([position(sha256, seed, purpose) for sha256 in rows["sha256"]], kind="stable")
+    return np.argsort([position(sha256, seed, purpose) for sha256 in rows["sha256"].tolist()], kind="stable")
 
 
 def group_keys(rows: pd.DataFrame) -> pd.Series:
@@ -190,7 +199,19 @@ def _by_value(digits: str) -> tuple[int, str]:
 
 def hash_matrix(hexadecimal: pd.Series) -> npt.NDArray[np.uint8]:
     """Return perceptual hashes, 64 hex digits each, as (n, 32) uint8."""
-    return np.frombuffer(bytes.fromhex("".join(hexadecimal)), dtype=np.uint8).reshape(-1, 32)
+    return np.frombuffer(bytes.fromhex("".join(hexadecimal.tolist())), dtype=np.uint8).reshape(-1, 32)
+
+
+def hashes_of(rows: pd.DataFrame) -> npt.NDArray[np.uint8]:
+    """Return the perceptual hashes of images and, where they are known, of images without edges: (n, views, 32) uint8.
+
+    Those are known while the images are read; images.csv keeps the first.
+    """
+    whole = hash_matrix(rows["perceptual_hash"])[:, None]
+    if INNER not in rows:
+        return whole
+    inner = hash_matrix(rows[INNER]).reshape(len(rows), len(VIEWS) - 1, whole.shape[2])
+    return np.concatenate([whole, inner], axis=1)
 
 
 def check_counts(table: pd.DataFrame, labels: Sequence[str], given: bool = False) -> None:
@@ -244,8 +265,9 @@ def summary(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _by_hash(rows: pd.DataFrame, val: float, test: float, seed: int) -> list[str]:
-    places = [position(key, seed, "part") for key in group_keys(rows)]
-    return [TEST if place < test else VAL if place < test + val else TRAIN for place in places]
+    places = [position(key, seed, "part") for key in group_keys(rows).tolist()]
+    # From opposite ends, so that a larger test takes images from training and moves none out of validation.
+    return [TEST if place < test else VAL if place >= 1 - val else TRAIN for place in places]
 
 
 def _by_position(rows: pd.DataFrame, val: float, test: float) -> list[str]:

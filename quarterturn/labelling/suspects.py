@@ -17,6 +17,7 @@ from quarterturn.classify.linear_probe import Coordinates, out_of_fold_logits
 from quarterturn.core.errors import UserError
 from quarterturn.data.manifest import GROUP, group_numbers
 from quarterturn.ingest.duplicates import near
+from quarterturn.ingest.perceptual_hash import distances
 from quarterturn.ingest.splitting import hash_matrix
 from quarterturn.labelling.embeddings import LEAST_PROBED, Embedded
 
@@ -72,7 +73,7 @@ def find_suspects(embedded: Embedded, files: pd.DataFrame, seed: int) -> list[Su
 def contradicting_copies(files: pd.DataFrame) -> list[Suspect]:
     """Return the images that have an exact or near duplicate with another label, the closest pairs first.
 
-    Near duplicates are those whose perceptual hashes differ in at most `duplicates.NEAR_DISTANCE` bits. An image is
+    Near duplicates are those that `duplicates.near` finds, mirrored and turned ones among them. An image is
     compared with the closest one. It is not known whether its label or the other's is wrong, so both are there.
 
     Args:
@@ -85,14 +86,13 @@ def contradicting_copies(files: pd.DataFrame) -> list[Suspect]:
     images, labels, sha256 = (labelled[name].to_numpy(str) for name in ("image", "label", "sha256"))
     hashes = hash_matrix(labelled["perceptual_hash"])
     candidates = np.flatnonzero(_near_another_class(hashes, labels))
-    words = hashes.view(np.uint64)
     found = []
     for row in candidates:
         others = candidates[labels[candidates] != labels[row]]  # being near is mutual: its partner is a candidate, too
-        distances = np.bitwise_count(words[others] ^ words[row]).sum(axis=1, dtype=np.int64)
-        distances[sha256[others] == sha256[row]] = -1
-        closest = int(distances.argmin())
-        other, distance = int(others[closest]), int(distances[closest])
+        apart = distances(hashes[row], hashes[others])
+        apart[sha256[others] == sha256[row]] = -1
+        closest = int(apart.argmin())
+        other, distance = int(others[closest]), int(apart[closest])
         same = "the same image as" if distance < 0 else "nearly the same image as"
         why = f"{same} {images[other]}, which is {labels[other]}"
         order = distance, *sorted((images[row], images[other])), images[row]

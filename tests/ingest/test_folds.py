@@ -122,7 +122,7 @@ def test_of_labelled_near_duplicates_one_is_kept_and_named() -> None:
     assert table["reason"][left] == f"nearly {kept}.jpg"
     assert table[FOLDS][left] == ""
     assert table[FOLDS][kept] != ""
-    assert table["reason"][3] == "nearly a test image"
+    assert table["reason"][3] == f"nearly {kept}.jpg"
 
 
 def test_with_as_many_unlabelled_images_pretraining_sees_no_labelled_one() -> None:
