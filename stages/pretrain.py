@@ -3,12 +3,13 @@
 from quarterturn.core.stage import start
 
 if __name__ == "__main__":
-    start("pretrain")
+    start("pretrain", on_ranks=True)
 
 from pathlib import Path
 
 from quarterturn.core.files import write_json
 from quarterturn.core.params import check_unchanged, load_params
+from quarterturn.core.ranks import leave_to_first
 from quarterturn.data.angles import read_angles
 from quarterturn.data.manifest import TRAIN, UNLABELLED, VAL, rows_of
 from quarterturn.data.pixel_store import Store
@@ -36,6 +37,7 @@ def main() -> None:
         if params.pretrain.epochs > 0:
             best = fit(network, training, validation, job, log)
         else:
+            leave_to_first()
             best = Best(0, Scores(*evaluate(network, validation, compute)))
         size, fingerprint = params.data.image_size, store.fingerprint
         save_network(network, "rotation", names, params.model, size, path, fingerprint, store.grey_range)

@@ -3,7 +3,7 @@
 from quarterturn.core.stage import start
 
 if __name__ == "__main__":
-    start("transfer")
+    start("transfer", on_ranks=True)
 
 from pathlib import Path
 

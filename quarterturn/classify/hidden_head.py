@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from quarterturn.classify.frozen_features import FrozenFeatures, frozen_features
 from quarterturn.core.params import Model
-from quarterturn.data.datasets import Augmenter, LabelledImages
+from quarterturn.data.datasets import CPU, Augmenter, LabelledImages
 from quarterturn.training.loop import Job, Log, cross_entropy_of, fit, fit_all_epochs
 from quarterturn.training.network import Network, as_logits, make_head
 
@@ -77,7 +77,9 @@ class Features:
     def pixels_per_image(self) -> int:
         return 1
 
-    def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None, device: torch.device = CPU
+    ) -> tuple[Tensor, Tensor]:
         """Return the chosen features as images of one pixel, (m, width, 1, 1), and their targets."""
-        del augmentation  # features are those of images as they are
+        del augmentation, device  # features are those of images as they are, in memory
         return self.frozen.of(0, self.rows[chosen])[..., None, None], torch.from_numpy(self.targets[chosen])

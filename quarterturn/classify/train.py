@@ -18,6 +18,7 @@ from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.classify.out_of_fold import write_out_of_fold
 from quarterturn.core.files import write_json
 from quarterturn.core.params import ClassifierPlan, Params, TrainingPlan
+from quarterturn.core.ranks import leave_to_first
 from quarterturn.data.datasets import LabelledImages, labelled_images
 from quarterturn.data.manifest import FOLDS, VAL, label_subset, rows_of
 from quarterturn.data.pixel_store import Store, channel_statistics
@@ -65,6 +66,8 @@ def train_classifier(
         log: called with the epoch and its figures at each validation.
         compute: device and number format.
     """
+    if FOLDS in store.table or plan.trainable == "head":
+        leave_to_first()  # small trainings, for which several processes meet too often
     if plan.trainable == "head":
         print(f"{name}: {unused_by_head(name, params)}", flush=True)
     labels, seed = params.data.labels, params.seed

@@ -8,6 +8,8 @@ from typing import Self, TypeVar
 
 from tqdm import tqdm
 
+from quarterturn.core.ranks import rank
+
 T = TypeVar("T")
 QUIET_SECONDS = 10.0  # least time between two plain lines that report progress
 
@@ -23,7 +25,8 @@ class Progress:
 
     def __init__(self, name: str, total: int, done: int = 0) -> None:
         self._name, self._total, self._done = name, total, done
-        self._bar = tqdm(total=total, initial=done, desc=name, disable=not sys.stderr.isatty(), leave=False)
+        shown = sys.stderr.isatty() and rank() == 0
+        self._bar = tqdm(total=total, initial=done, desc=name, disable=not shown, leave=False)
         self._spoke = time.monotonic()
         if done > 0:
             self.note(f"continues after {done}/{total}")
@@ -45,7 +48,8 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Print a line of its own, above the bar if there is one."""
-        tqdm.write(f"{self._name}: {text}", file=sys.stderr)
+        if rank() == 0:
+            tqdm.write(f"{self._name}: {text}", file=sys.stderr)
         self._spoke = time.monotonic()
 
 

@@ -8,12 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
 from quarterturn.core.errors import INTERRUPTED, UserError, run
+from quarterturn.core.ranks import launch, rank
 
 SCRATCH = Path("outputs/scratch")
 GRACE_SECONDS = 5.0  # a stage that DVC has left behind ends within this time
@@ -22,10 +23,14 @@ SPINS = "1000"  # of a thread that waits, before it sleeps; 300,000 if this is n
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-def start(name: str) -> None:
+def start(name: str, on_ranks: bool = False) -> None:
     """Run ``stages.name`` as a program, and exit.
 
     It is imported here, under `run`, since what stages import takes seconds, in which Ctrl-C would be a traceback.
+
+    Args:
+        name: of the module.
+        on_ranks: whether several processes may run it together; see `quarterturn.core.ranks`.
     """
     if sys.version_info < (3, 11) or not find_spec("torch"):
         sys.exit(
@@ -33,8 +38,14 @@ def start(name: str) -> None:
             " before any `dvc`: . .venv/bin/activate"
         )
 
+    if on_ranks:
+        run(lambda: launch(f"stages.{name}"), name)
+    if rank() > 0:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (for as long as the process lives)
+
     def interrupt(*_: object) -> None:  # at once: what is half-written has a name of its own, so it may stay
-        os.write(2, f"{name}: {INTERRUPTED}\n".encode())
+        if rank() == 0:
+            os.write(2, f"{name}: {INTERRUPTED}\n".encode())
         os._exit(130)
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as in the background
@@ -45,7 +56,7 @@ def start(name: str) -> None:
     keep_freed_memory()
 
     def program() -> None:
-        with only_one(name):
+        with only_one(name) if rank() == 0 else nullcontext():
             import_module(f"stages.{name}").main()
 
     run(program, name)

@@ -4,6 +4,8 @@ An image gets the same augmentation at every angle. None of the operations revea
 and mirroring comes before the rotation (after it, mirroring would swap 90° and 270°).
 """
 
+from typing import NamedTuple, Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,31 +13,61 @@ from torch import Tensor
 from quarterturn.core.params import Augmentation
 
 
-def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop, mirror and recolour each image at random.
+class Changes(NamedTuple):
+    """Hold how each image of a batch is changed; None: not at all.
 
-    Args:
-        images: (n, channels, side, side) float32 in [0, 1].
-        settings: strengths; crop 1, mirror off and color 0 leave the images unchanged.
-        generator: source of the random numbers, on the CPU.
-
-    Returns:
-        Images of the same shape and dtype, in [0, 1].
+    Attributes:
+        scale: side of the crop, fraction of the image's, (n,).
+        shift: of its centre, (n, 2).
+        sign: -1 for images that are mirrored, else 1, (n,).
+        colors: relative changes of contrast and of brightness, (n, 2).
     """
-    count, device = len(images), images.device
+
+    scale: Tensor | None
+    shift: Tensor | None
+    sign: Tensor | None
+    colors: Tensor | None
+
+    def of(self, images: slice) -> Self:
+        """Return the changes of some of the images."""
+        return type(self)(*(None if values is None else values[images] for values in self))
+
+
+def draw_changes(settings: Augmentation, count: int, generator: torch.Generator) -> Changes:
+    """Draw how ``count`` images are cropped, mirrored and recoloured, from a generator on the CPU."""
+    scale = shift = sign = colors = None
     if settings.crop < 1 or settings.mirror:
         scale = settings.crop + (1 - settings.crop) * torch.rand(count, generator=generator)
         shift = (1 - scale)[:, None] * (2 * torch.rand(count, 2, generator=generator) - 1)
         sign = 1 - 2 * torch.randint(2, (count,), generator=generator) if settings.mirror else torch.ones(count)
-        affine = torch.zeros(count, 2, 3)
-        affine[:, 0, 0], affine[:, 1, 1], affine[:, :, 2] = scale * sign, scale, shift
+    if settings.color > 0:
+        colors = settings.color * (2 * torch.rand(2, count, generator=generator) - 1).T
+    return Changes(scale, shift, sign, colors)
+
+
+def augment(images: Tensor, settings: Augmentation, changes: Changes) -> Tensor:
+    """Crop, mirror and recolour each image.
+
+    Args:
+        images: (n, channels, side, side) float32 in [0, 1].
+        settings: strengths; crop 1, mirror off and color 0 leave the images unchanged.
+        changes: of the images, as `draw_changes` drew them with these settings.
+
+    Returns:
+        Images of the same shape and dtype, in [0, 1].
+    """
+    device = images.device
+    scale, shift, sign, colors = changes
+    if scale is not None and shift is not None and sign is not None:
         if settings.crop < 1:
+            affine = torch.zeros(len(images), 2, 3)
+            affine[:, 0, 0], affine[:, 1, 1], affine[:, :, 2] = scale * sign, scale, shift
             grid = F.affine_grid(affine.to(device), list(images.shape), align_corners=False)
             images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
         else:  # flipping pixels is exact; grid_sample would interpolate
             images = torch.where((sign < 0).to(device)[:, None, None, None], images.flip(3), images)
-    if settings.color > 0:
-        draws = settings.color * (2 * torch.rand(2, count, 1, 1, 1, generator=generator).to(device) - 1)
+    if colors is not None:
+        contrast, brightness = colors.to(device).T[:, :, None, None, None]
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        images = ((images - mean) * (1 + draws[0]) + mean * (1 + draws[1])).clamp(0, 1)
+        images = ((images - mean) * (1 + contrast) + mean * (1 + brightness)).clamp(0, 1)
     return images

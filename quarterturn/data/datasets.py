@@ -11,18 +11,26 @@ import torch
 from torch import Tensor
 
 from quarterturn.core.params import Augmentation
-from quarterturn.data.augmentation import augment
+from quarterturn.core.ranks import own_share
+from quarterturn.data.augmentation import Changes, augment, draw_changes
 from quarterturn.data.manifest import GROUP, class_indices, group_numbers
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.data.rotation import rotate_all, rotate_each
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Augmenter:
-    """Bundle the augmentation settings with the generator of their random numbers."""
+    """Bundle the augmentation settings of a training with the generator of their random numbers."""
 
     settings: Augmentation
     generator: torch.Generator
+
+    def own(self, count: int) -> tuple[slice, Changes]:
+        """Draw changes for all ``count`` images of a step; return which of them are this rank's, and their changes."""
+        mine, changes = own_share(count), draw_changes(self.settings, count, self.generator)
+        return mine, changes.of(mine)
 
 
 class Examples(Protocol):
@@ -35,16 +43,19 @@ class Examples(Protocol):
     def pixels_per_image(self) -> int:
         """Return the number of pixels that one image adds to a batch, over all its angles."""
 
-    def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:
-        """Return the examples of the chosen images.
+    def batch(
+        self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None, device: torch.device = CPU
+    ) -> tuple[Tensor, Tensor]:
+        """Return the examples of the chosen images; in training on several ranks, those of this rank's share of them.
 
         Args:
             chosen: (m,) int64 indices of the images.
-            augmentation: how to augment them; None: not at all.
+            augmentation: how to augment them in training; None: not at all.
+            device: where they are augmented and rotated.
 
         Returns:
-            Images, (k, channels, side, side) float32 in [0, 1], and targets, (k,) int64, where k = m · examples per
-            image.
+            Images, (k, channels, side, side) float32 in [0, 1], on the device, and targets, (k,) int64, on the CPU,
+            where k = m · examples per image.
         """
 
 
@@ -67,9 +78,11 @@ class LabelledImages:
     def pixels_per_image(self) -> int:
         return int(self.pixels.shape[1] * self.pixels.shape[2])
 
-    def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:
-        images = images_at(self.pixels, self.rows[chosen], augmentation)
-        return images, torch.from_numpy(self.targets[chosen])
+    def batch(
+        self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None, device: torch.device = CPU
+    ) -> tuple[Tensor, Tensor]:
+        images, mine = training_images(self.pixels, self.rows[chosen], augmentation, device)
+        return images, torch.from_numpy(self.targets[chosen][mine])
 
 
 @dataclass(frozen=True)
@@ -92,11 +105,13 @@ class RotatedImages:
     def pixels_per_image(self) -> int:
         return int(self.pixels.shape[1] * self.pixels.shape[2]) * (len(self.angles) if self.drawn is None else 1)
 
-    def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:
-        images = images_at(self.pixels, self.rows[chosen], augmentation)
+    def batch(
+        self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None, device: torch.device = CPU
+    ) -> tuple[Tensor, Tensor]:
+        images, mine = training_images(self.pixels, self.rows[chosen], augmentation, device)
         if self.drawn is None:
             return rotate_all(images, self.angles)
-        targets = self.drawn[torch.from_numpy(chosen)]
+        targets = self.drawn[torch.from_numpy(chosen[mine])]
         return rotate_each(images, self.angles, targets), targets
 
 
@@ -108,7 +123,19 @@ def labelled_images(
     return LabelledImages(pixels, rows, class_indices(table, rows, labels), groups)
 
 
-def images_at(pixels: Pixels, rows: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> Tensor:
-    """Return stored images as (n, channels, side, side) float32 in [0, 1], augmented if ``augmentation`` is given."""
-    images = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2).to(torch.float32).div_(255)
-    return images if augmentation is None else augment(images, augmentation.settings, augmentation.generator)
+def images_at(pixels: Pixels, rows: npt.NDArray[np.int64], device: torch.device = CPU) -> Tensor:
+    """Return stored images as (n, channels, side, side) float32 in [0, 1], on the device."""
+    squares = torch.from_numpy(pixels[rows])
+    if device.type == "cuda":  # as bytes, a quarter of the floats, and while the last step is still being computed
+        squares = squares.pin_memory().to(device, non_blocking=True)
+    return squares.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+
+def training_images(
+    pixels: Pixels, rows: npt.NDArray[np.int64], augmentation: Augmenter | None, device: torch.device
+) -> tuple[Tensor, slice]:
+    """Return the images of a step that are this rank's, augmented, and which they are; without augmentation, all."""
+    if augmentation is None:
+        return images_at(pixels, rows, device), slice(None)
+    mine, changes = augmentation.own(len(rows))
+    return augment(images_at(pixels, rows[mine], device), augmentation.settings, changes), mine

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.files import atomic
+from quarterturn.core.ranks import ranks
 from quarterturn.core.stage import SCRATCH
 from quarterturn.training.device import choose
 
@@ -43,7 +44,7 @@ class Checkpoint:
         self.state: dict[str, Any] | None = None
         if path is not None and path.exists():
             try:
-                read = torch.load(path, weights_only=True)
+                read = torch.load(path, map_location="cpu", weights_only=True)
                 self.kept, self.state = read["kept"], read["state"]
             except Exception as error:  # of many kinds; a checkpoint only saves time
                 print(f"{path} is damaged, so this training begins anew: {one_line(error, 100)}", file=sys.stderr)
@@ -115,13 +116,13 @@ def fingerprint(params: BaseModel, inputs: Iterable[Path]) -> str:
 
 
 def code_and_machine() -> str:
-    """Hash what decides results in every stage: code, torch, threads, device, number format. Returns 64 hex digits.
+    """Hash what decides results in every stage: code, torch, threads, ranks, device, number format. Returns 64 digits.
 
     Every module below the folders `CODE` counts.
     """
     compute = choose()
     digest = hashlib.sha256(
-        f"{torch.__version__} {torch.get_num_threads()} {compute.device.type} {compute.dtype}\n".encode()
+        f"{torch.__version__} {torch.get_num_threads()} {ranks()} {compute.device.type} {compute.dtype}\n".encode()
     )
     for path in sorted(path for folder in CODE for path in Path(folder).rglob("*.py")):
         digest.update(f"{path}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())

@@ -13,6 +13,10 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from quarterturn.core.errors import UserError
+from quarterturn.core.ranks import ranks
+from quarterturn.training.data_parallel import join
+
 M = TypeVar("M", bound=nn.Module)
 
 # Flags of CPUs that multiply bfloat16 in hardware; others emulate it, slower than fp32.
@@ -50,11 +54,18 @@ class Compute:
 
 @cache
 def choose() -> Compute:
-    """Choose CUDA when there is one, else the CPU; bfloat16 where the hardware has it. The process stays as it is."""
+    """Choose CUDA when there is one, else the CPU; bfloat16 where the hardware has it. The process stays as it is.
+
+    Raises:
+        UserError: a machine has more ranks than GPUs.
+    """
     if torch.cuda.is_available():
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise UserError(f"there are {torch.cuda.device_count()} GPUs; start as many processes, or fewer")
         modern = torch.cuda.get_device_capability() >= (8, 0)  # tensor cores with bfloat16
         return Compute(
-            torch.device("cuda"),
+            torch.device("cuda", local) if ranks() > 1 else torch.device("cuda"),
             torch.bfloat16 if modern else torch.float32,
             torch.channels_last if modern else torch.contiguous_format,
         )
@@ -63,14 +74,20 @@ def choose() -> Compute:
 
 
 def prepare() -> Compute:
-    """Make this process repeat its trainings bit for bit, and `choose`; for programs, before their first training."""
+    """Make this process repeat its trainings bit for bit, and `choose`; for programs, before their first training.
+
+    Where a launcher has started several processes, they meet here.
+    """
     # cuBLAS is only repeatable with a fixed workspace; it reads this before its first call.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32, in `Compute.exact`
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Nothing here reads memory before it is written, and filling it costs a tenth of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return choose()
+    compute = choose()
+    if ranks() > 1:
+        join(compute.device)
+    return compute
 
 
 @contextmanager

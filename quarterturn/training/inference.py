@@ -77,7 +77,7 @@ def predict(network: nn.Module, examples: Examples, compute: Compute) -> tuple[T
     count = len(examples)
 
     def of_batch(chosen: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:  # whose images are freed before the next
-        images, expected = examples.batch(chosen)
+        images, expected = examples.batch(chosen, device=compute.device)
         with compute.autocast():
             return network(compute.move(images)).float().cpu(), expected
 

@@ -17,8 +17,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Augmentation, TrainingPlan
 from quarterturn.core.progress import Progress
+from quarterturn.core.ranks import leave_to_first, rank, ranks
 from quarterturn.data.datasets import Augmenter, Examples
 from quarterturn.training.checkpoint import Checkpoint
+from quarterturn.training.data_parallel import averaged_over_ranks, from_first, parallel, share_of_weight
 from quarterturn.training.device import Compute, peak_memory
 from quarterturn.training.inference import Scores, predict
 from quarterturn.training.network import Network
@@ -83,6 +85,8 @@ def fit(network: nn.Module, training: Examples, validation: Examples, job: Job, 
     An exponential moving average of the weights over the steps, batch statistics included, is validated and kept
     (Polyak and Juditsky, 1992); it is steadier than the weights themselves.
 
+    On several ranks the first alone validates, and returns: the others end with the last epoch.
+
     Args:
         network: changed in place, moved to the device.
         training: images to learn from.
@@ -103,7 +107,7 @@ def fit(network: nn.Module, training: Examples, validation: Examples, job: Job, 
     loss_of = cross_entropy_of(network, training, job.compute, job.class_weights)
     for epoch in train_epochs(network, loss_of, len(training), job):
         losses.append(epoch.losses)
-        if epoch.number in validated:
+        if epoch.number in validated and rank() == 0:
             logits, targets = predict(epoch.averaged, validation, job.compute)
             scores = Scores.of(logits, targets, balanced=job.class_weights is not None)
             train_loss = torch.cat(losses).mean().item()
@@ -115,6 +119,7 @@ def fit(network: nn.Module, training: Examples, validation: Examples, job: Job, 
             if scores.better_than(best.scores):
                 best = Best(epoch.number, scores)
                 kept |= {"best": astuple(best), "weights": copied_weights(epoch.averaged)}
+    leave_to_first()
     best.checked(job.name)
     network.load_state_dict(kept["weights"])
     network.eval()
@@ -189,11 +194,11 @@ def train_epochs(network: nn.Module, loss_of: LossOf, count: int, job: Job) -> I
     optimizer, schedule = make_optimizer(network, blocks, plan, plan.epochs * steps)
     averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging), use_buffers=True)
     parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
-    done = 0
-    if checkpoint.state is not None:
-        done = checkpoint.state["epoch"]
-        for key in parts.keys() & checkpoint.state.keys():
-            parts[key].load_state_dict(checkpoint.state[key])
+    done, state = 0, from_first(checkpoint.state)
+    if state is not None:
+        done = state["epoch"]
+        for key in parts.keys() & state.keys():
+            parts[key].load_state_dict(state[key])
     started, seen = time.monotonic(), 0
     with Progress(job.name, plan.epochs * steps, done * steps) as progress:
         for epoch in range(done + 1, plan.epochs + 1):
@@ -218,8 +223,8 @@ def train_epochs(network: nn.Module, loss_of: LossOf, count: int, job: Job) -> I
             def note(text: str, prefix: str = f"epoch {epoch}/{plan.epochs}  ") -> None:
                 progress.note(prefix + text)
 
-            yield Epoch(epoch, averaged.module, losses, note)
-            if checkpoint.due or epoch == plan.epochs:
+            yield Epoch(epoch, averaged.module, averaged_over_ranks(losses), note)
+            if rank() == 0 and (checkpoint.due or epoch == plan.epochs):
                 needed = parts if epoch < plan.epochs else {}  # they take five times the model
                 checkpoint.save({"epoch": epoch} | {key: part.state_dict() for key, part in needed.items()})
     print_cost(job.name, started, seen, job.compute)
@@ -230,15 +235,24 @@ def cross_entropy_of(
 ) -> LossOf:
     """Return a function that computes the loss of a batch: mean cross-entropy of ``network`` on ``training``.
 
-    With ``class_weights``, (classes,) float32, it is the weighted mean: each image counts the weight of its class.
+    With ``class_weights``, (classes,) float32, it is the weighted mean: each image counts the weight of its class. On
+    several ranks it is of this rank's images; its mean over ranks is that of the batch.
     """
     weights = None if class_weights is None else class_weights.to(compute.device)
+    forward: nn.Module | None = None
 
     def loss_of(chosen: npt.NDArray[np.int64], augmentation: Augmenter) -> tuple[Tensor, int]:
-        images, targets = training.batch(chosen, augmentation)
+        nonlocal forward
+        forward = forward or parallel(network)  # at the first step, when the network is ready for it
+        images, targets = training.batch(chosen, augmentation, compute.device)
         with compute.autocast():
-            logits = network(compute.move(images)).float()
-        return F.cross_entropy(logits, targets.to(compute.device), weights), len(images)
+            logits = forward(compute.move(images)).float()
+        targets = targets.to(compute.device)
+        loss = F.cross_entropy(logits, targets, weights)
+        if ranks() > 1:
+            count = torch.ones_like(targets) if weights is None else weights[targets]
+            loss = loss * share_of_weight(count.sum().float())
+        return loss, len(images) * ranks()
 
     return loss_of
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.core.params import Augmentation, Model, TrainingPlan
-from quarterturn.data.datasets import Augmenter, LabelledImages, RotatedImages
+from quarterturn.data.datasets import CPU, Augmenter, LabelledImages, RotatedImages
 from quarterturn.data.pixel_store import Pixels, channel_statistics
 from quarterturn.training.device import choose, prepare
 from quarterturn.training.inference import predict
@@ -102,8 +102,10 @@ class SeparatelyRotated:
     def pixels_per_image(self) -> int:
         return sum(part.pixels_per_image for part in self.parts)
 
-    def batch(self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None) -> tuple[Tensor, Tensor]:
-        images, targets = zip(*[part.batch(chosen, augmentation) for part in self.parts], strict=True)
+    def batch(
+        self, chosen: npt.NDArray[np.int64], augmentation: Augmenter | None = None, device: torch.device = CPU
+    ) -> tuple[Tensor, Tensor]:
+        images, targets = zip(*[part.batch(chosen, augmentation, device) for part in self.parts], strict=True)
         return torch.cat(images), torch.cat(targets)
 
 

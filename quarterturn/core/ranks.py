@@ -1,0 +1,63 @@
+"""The processes that a launcher, such as torchrun, has started for one stage; each has a rank, from 0."""
+
+import ctypes
+import os
+import shlex
+import signal
+import sys
+
+from quarterturn.core.errors import UserError
+
+LAUNCH = "QUARTERTURN_LAUNCH"  # a launcher's command, such as: torchrun --standalone --nproc-per-node 4
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
+
+
+def rank() -> int:
+    """Return the rank of this process; 0 if it was started alone. The first rank alone writes and reports."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def ranks() -> int:
+    """Return the number of processes that run this stage together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launch(module: str) -> None:
+    """Replace this process by the launcher that the user has named, which starts ``module`` in several processes.
+
+    Return where none is named, or where this is one of its processes. The launcher ends when DVC does, and then ends
+    its processes.
+
+    Raises:
+        UserError: the launcher cannot be started.
+    """
+    command = shlex.split(os.environ.get(LAUNCH, ""))
+    if not command or "RANK" in os.environ:
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "prctl"):  # Linux
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # Processes that are started again would otherwise find the addresses of those before them, and wait for those.
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    try:
+        os.execvp(command[0], [*command, "-m", module])
+    except OSError as error:
+        raise UserError(f"{LAUNCH} is {shlex.join(command)!r}, which cannot be started: {error.strerror}") from error
+
+
+def leave_to_first() -> None:
+    """End all processes but that of the first rank, which goes on as one that was started alone."""
+    if rank() > 0:
+        sys.exit()
+    os.environ["WORLD_SIZE"] = "1"
+
+
+def own_share(count: int) -> slice:
+    """Return which of the ``count`` images of a step are this rank's.
+
+    Raises:
+        UserError: there are more ranks than images.
+    """
+    if count < ranks():
+        raise UserError(f"a step has {count} images for {ranks()} processes; raise batch_size, or start fewer")
+    return slice(count * rank() // ranks(), count * (rank() + 1) // ranks())
