@@ -43,13 +43,16 @@ def check(_: argparse.Namespace) -> None:
     """Check params.yaml.
 
     Raises:
-        UserError: it is not valid, or data.path begins with `~`, which DVC takes for a folder of that name.
+        UserError: it is not valid, data.path begins with `~`, which DVC takes for a folder of that name, or a package
+            is missing that reads there.
     """
     from quarterturn.core.params import load_params
+    from quarterturn.ingest.places import check_packages
 
     path = load_params().data.path
     if _expanded(path) != path:
         raise UserError(f"params.yaml: data.path is {path}, but DVC does not expand ~; write {_expanded(path)}")
+    check_packages(path)
 
 
 def mend(_: argparse.Namespace) -> None:

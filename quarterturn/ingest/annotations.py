@@ -64,7 +64,7 @@ def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) 
         one, other = next(iter(pairs.values()))[:2]
         say(f"{len(pairs):,} images bear the name of another, such as {one} and {other}; data.ignore leaves masks out")
     rows = _rows(source, data, names, say)
-    columns = {"label": _labels(data, names, rows, say)}
+    columns = {"label": _labels(data, source, rows, say)}
     if data.group_column is not None:
         groups = {row.image: row.group for row in rows}
         columns[GROUP] = [groups.get(name) or "" for name in names]
@@ -91,23 +91,36 @@ def found_by(pattern: str, names: Sequence[str], group: str) -> list[str | None]
     return [(match[group] or "").strip() or None if match else None for match in found]
 
 
-def _labels(data: Data, names: Sequence[str], rows: Sequence[Row], say: Say) -> list[str]:
+def _labels(data: Data, source: ImageSource, rows: Sequence[Row], say: Say) -> list[str]:
     """Return the label of each image, "" for unlabelled; labels that are not among ``data.labels`` are told."""
+    names = source.names()
     by_name = {normalised_name(label): label for label in data.labels}
     if any(row.label is not None for row in rows):
         found = {row.image: row.label for row in rows if row.label}
         given: list[str | None] = [found.get(name) for name in names]
     elif data.label_pattern is not None:
         given = found_by(data.label_pattern, names, "label")
+    elif beside := source.labels():
+        numbered = _numbered(set(beside.values()), data.labels)
+        given = [numbered.get(text, text) if (text := beside.get(name)) else None for name in names]
     else:
         return [label or "" for label in labels_by_path(names, data.labels)]
     known = by_name.keys() | RESERVED_LABELS
     others = sorted({label for label in given if label and normalised_name(label) not in known})
     if others:
-        where = "data.label_pattern finds" if data.label_column is None and data.label_pattern else _joined(rows)
+        by_pattern = "data.label_pattern finds" if data.label_pattern else "labels beside images in .tar files are"
+        where = _joined(rows) if any(row.label is not None for row in rows) else by_pattern
         shown = ", ".join(one_line(label, 40) for label in others[:10])
         say(f"{where} {shown}, not among data.labels: those are unlabelled here")
     return [by_name.get(normalised_name(label or ""), "") for label in given]
+
+
+def _numbered(texts: set[str], labels: Sequence[str]) -> dict[str, str]:
+    """Return the classes that texts stand for as their indices: all texts are integers, and not all of them names."""
+    if not all(map(str.isdecimal, texts)) or texts <= set(labels):
+        return {}
+    index = {str(number): label for number, label in enumerate(labels)}
+    return {text: index[text] for text in texts & index.keys()}
 
 
 def _joined(rows: Sequence[Row]) -> str:
