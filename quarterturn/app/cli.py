@@ -226,7 +226,7 @@ def parser() -> argparse.ArgumentParser:
         "quarterturn start ~/Pictures/pets",
     )
     added.add_argument(
-        "path", type=_expanded, metavar="PATH", help="folder or .zip of images, or a table in such a folder"
+        "path", type=_expanded, metavar="PATH", help="folder, .zip or URL of images, or a table in a folder"
     )
     added.add_argument("--classes", metavar="A,B", help="the classes; other images are unlabelled")
     added.add_argument(

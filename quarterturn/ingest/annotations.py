@@ -91,6 +91,19 @@ def found_by(pattern: str, names: Sequence[str], group: str) -> list[str | None]
     return [(match[group] or "").strip() or None if match else None for match in found]
 
 
+def labels_beside(source: ImageSource, names: Sequence[str], labels: Sequence[str]) -> list[str | None]:
+    """Return what stands beside each image in a .tar as its label, or None; see `ImageSource.labels`.
+
+    Where all are integers, and not all of them are among ``labels``, they are indices of these.
+    """
+    beside = source.labels()
+    texts = set(beside.values())
+    if texts and all(map(str.isdecimal, texts)) and not texts <= set(labels):
+        index = {str(number): label for number, label in enumerate(labels)}
+        beside = {name: index.get(text, text) for name, text in beside.items()}
+    return [beside.get(name) for name in names]
+
+
 def _labels(data: Data, source: ImageSource, rows: Sequence[Row], say: Say) -> list[str]:
     """Return the label of each image, "" for unlabelled; labels that are not among ``data.labels`` are told."""
     names = source.names()
@@ -100,9 +113,8 @@ def _labels(data: Data, source: ImageSource, rows: Sequence[Row], say: Say) -> l
         given: list[str | None] = [found.get(name) for name in names]
     elif data.label_pattern is not None:
         given = found_by(data.label_pattern, names, "label")
-    elif beside := source.labels():
-        numbered = _numbered(set(beside.values()), data.labels)
-        given = [numbered.get(text, text) if (text := beside.get(name)) else None for name in names]
+    elif any(beside := labels_beside(source, names, data.labels)):
+        given = beside
     else:
         return [label or "" for label in labels_by_path(names, data.labels)]
     known = by_name.keys() | RESERVED_LABELS
@@ -113,14 +125,6 @@ def _labels(data: Data, source: ImageSource, rows: Sequence[Row], say: Say) -> l
         shown = ", ".join(one_line(label, 40) for label in others[:10])
         say(f"{where} {shown}, not among data.labels: those are unlabelled here")
     return [by_name.get(normalised_name(label or ""), "") for label in given]
-
-
-def _numbered(texts: set[str], labels: Sequence[str]) -> dict[str, str]:
-    """Return the classes that texts stand for as their indices: all texts are integers, and not all of them names."""
-    if not all(map(str.isdecimal, texts)) or texts <= set(labels):
-        return {}
-    index = {str(number): label for number, label in enumerate(labels)}
-    return {text: index[text] for text in texts & index.keys()}
 
 
 def _joined(rows: Sequence[Row]) -> str:

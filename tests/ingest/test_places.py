@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 from fsspec import AbstractFileSystem, register_implementation
 from s3fs import S3FileSystem
 
+from quarterturn.app.start import start
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.params import load_params
 from quarterturn.data.manifest import UNLABELLED, read_table, write_table
@@ -21,6 +23,7 @@ from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.decoded_store import decode_all
 from quarterturn.ingest.image_table import read_images
 from quarterturn.ingest.source import ImageSource
+from quarterturn.survey.findings import Options
 from tests.conftest import copy_project, set_params, shell
 from tests.images import encoded, fill, images_table, pack, pack_tar, scene
 from tests.ingest.conftest import Bucket
@@ -263,6 +266,25 @@ def test_a_connection_that_is_refused_is_told(monkeypatch: pytest.MonkeyPatch) -
 
 
 # The pipeline
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_start_looks_at_a_bucket(
+    packed: bool, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ROOT / "recipes", tmp_path / "project/recipes")
+    shutil.copy(ROOT / "params.yaml", tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    files = PHOTOS
+    if packed:
+        flat = {name[4:]: data for name, data in PHOTOS.items()}
+        flat |= {name[4:-3] + "cls": name[:3].encode() for name in PHOTOS}
+        files = {"1.tar": pack_tar(tmp_path / "1.tar", dict(sorted(flat.items()))).read_bytes()}
+    start(url := bucket(files), Options(columns=dict.fromkeys(("image", "label", "group", "split"))))
+    said = capsys.readouterr().out
+    assert "2 with 24 labels: cat 12, dog 12" in said
+    assert ("labels by  files beside the images" if packed else "labels by  folders") in said
+    assert load_params().data.path == url
 
 
 @pytest.mark.slow
