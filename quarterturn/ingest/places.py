@@ -121,6 +121,8 @@ class Bucket:
         facts: dict[str, Any] = self._try("", lambda: file_system.info(self._root))
         self.is_file = facts["type"] == "file"
         self._facts = facts if self.is_file else None
+        if self.is_file and facts["size"] is None:
+            raise UserError(f"data.path: the server does not say how large {self.path} is; download it")
 
     def names(self) -> list[str]:
         """Return the paths of all objects below the prefix."""
@@ -227,9 +229,11 @@ def _connected(url: str, process: int) -> tuple["AbstractFileSystem", str]:  # n
     from fsspec.core import url_to_fs  # not needed for files that are here
 
     scheme = urlsplit(url).scheme
-    # fsspec and boto would both try again, and each would wait for the other.
-    once = {"config_kwargs": {"retries": {"total_max_attempts": 1}, "max_pool_connections": READERS}}
-    options = once if scheme == "s3" else {}
+    options: dict[str, Any] = {}
+    if scheme == "s3":
+        # s3fs would ask for the size of each object first, in order to read it in parts; boto would try again, too.
+        options["max_concurrency"] = 1
+        options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "max_pool_connections": READERS}
     try:  # fsspec would keep all facts about all objects; DVC and fsspec spell Azure differently
         found: tuple[AbstractFileSystem, str] = url_to_fs(
             url.replace("azure://", "az://", 1), use_listings_cache=False, **options

@@ -96,6 +96,11 @@ class ImageSource:
             raise UnreadableImage("its name is not UTF-8; give it another")
         return self._ahead.read(name) if self._ahead else self._read(name)
 
+    def file(self, name: str) -> Path | None:
+        """Return the path of an image that is a file of its own here, else None."""
+        here = isinstance(self._place, Folder) and self._archive_of(name)[0] is None
+        return Path(self.path) / name if here else None
+
     def fingerprint(self) -> str:
         """Hash the images' names, and what tells that files have changed. Returns 64 hex digits."""
         told = self.names(), self._place.fingerprint(self.names())

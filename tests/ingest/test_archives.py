@@ -35,6 +35,7 @@ def test_a_folder_of_archives_is_the_files_in_them(kinds: str, tmp_path: Path) -
     names = {"tar": ["more/a.tar/cat/1.jpg", "more/a.tar/dog/2.jpg"], "zip": ["B.ZIP/cat/1.jpg", "B.ZIP/dog/2.jpg"]}
     assert source.names() == (names["zip"] + names["tar"] if kinds == "both" else names[kinds])
     assert all(source.read(name) == files[name[-9:]] for name in source.names())
+    assert not any(map(source.file, source.names()))
     assert ImageSource(tmp_path).read(source.names()[0]) == JPG  # without a list of the names
     assert ("B.ZIP/labels.csv" in source.files()) == (kinds != "tar")
 
@@ -42,7 +43,9 @@ def test_a_folder_of_archives_is_the_files_in_them(kinds: str, tmp_path: Path) -
 def test_an_archive_beside_images_is_no_source_of_them(tmp_path: Path) -> None:
     fill(tmp_path, {"1.jpg": JPG})
     pack(tmp_path / "all.zip", {"2.jpg": JPG})
-    assert ImageSource(tmp_path).names() == ["1.jpg"]
+    source = ImageSource(tmp_path)
+    assert source.names() == ["1.jpg"]
+    assert source.file("1.jpg") == tmp_path / "1.jpg"
 
 
 def test_paths_in_shards_tell_labels(tmp_path: Path) -> None:

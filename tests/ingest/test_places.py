@@ -68,6 +68,19 @@ def test_names_of_objects_may_be_awkward(bucket: Bucket) -> None:
     assert all(source.read(name) == files[name] for name in source.names())
 
 
+def test_an_object_is_one_request(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, calls, call = ImageSource(bucket(PHOTOS)), [], S3FileSystem._call_s3
+
+    def counted(self: S3FileSystem, method: str, *given: object, **options: object) -> Any:
+        calls.append(method)
+        return call(self, method, *given, **options)
+
+    monkeypatch.setattr(S3FileSystem, "_call_s3", counted)
+    source.expect(list(PHOTOS))
+    assert all(source.read(name) == data for name, data in PHOTOS.items())
+    assert calls == ["get_object"] * len(PHOTOS)
+
+
 def test_objects_that_stand_for_folders_are_no_files(bucket: Bucket) -> None:
     url = bucket({"cat/1.jpg": JPG, "cat/.hidden.jpg": JPG, "dog/": b""})
     assert ImageSource(url + "/").files() == ["cat/1.jpg"]
