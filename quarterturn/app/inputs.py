@@ -60,8 +60,7 @@ def _inside(path: Path) -> Iterator[ImageFile]:
         yield ImageFile(shown(str(path)), path, partial(_refuse, reason))
         return
     for name in names:
-        file = path / name if path.is_dir() else None
-        yield ImageFile(shown(str(path / name)), file, partial(source.read, name))
+        yield ImageFile(shown(str(path / name)), source.file(name), partial(source.read, name))
 
 
 def _read_file(path: Path) -> bytes:
