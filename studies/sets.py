@@ -130,6 +130,6 @@ def load(
         decode_all(source, table, store_path, size, int(table["channels"].astype(int).max()))
     labels = sorted(set(table["label"]) - {""})
     targets = np.array([labels.index(label) if label else -1 for label in table["label"]])
-    shared = table["image"].str.extract(GROUPS[name])[0] if name in GROUPS else table["image"]
-    groups, _ = pd.factorize(shared.fillna(table["image"]))
+    group_of = by_pattern(GROUPS[name]) if name in GROUPS else str
+    groups, _ = pd.factorize(np.array([group_of(path) or path for path in table["image"]]))
     return Images(np.load(store_path, mmap_mode="r"), targets, groups)
