@@ -22,6 +22,7 @@ UTF8_FLAG = 0x800  # of an entry in a .zip
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
 _HEADER = 30 + 2 * 65_535 + 24  # most bytes of an entry in a .zip besides its data
 _MOST_TEXT = 10_000  # bytes of a .cls or .json
+_ENCRYPTED = 0x1  # of the flags of an entry in a .zip
 _TAR_BLOCK = 512
 
 
@@ -69,6 +70,8 @@ class Zip:
             UnreadableImage: it cannot be unpacked.
         """
         entry = self._entries[name]
+        if entry.flag_bits & _ENCRYPTED:
+            raise UnreadableImage("is encrypted in the archive")
         try:
             next_start = self._starts[min(bisect_right(self._starts, entry.header_offset), len(self._starts) - 1)]
             end = min(next_start, entry.header_offset + entry.compress_size + _HEADER)
