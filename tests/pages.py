@@ -12,6 +12,7 @@ import benchmarks.report
 import studies.advise.report
 import studies.audit.report
 import studies.label_efficiency.report
+import studies.map.report
 import studies.next.report
 import studies.notebook.report
 import studies.rotation_on_imagenet.report
@@ -43,6 +44,7 @@ def main() -> None:
         studies.rotation_on_imagenet,
         studies.suspects,
         studies.advise,
+        studies.map,
         studies.next,
     ):
         study.report.main()

@@ -1,0 +1,184 @@
+"""The map: what a seed tests and trains on, arms on a few made-up images, results that go on, and its page."""
+
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from quarterturn.core.errors import UserError
+from quarterturn.training.device import choose
+from studies.map import arms
+from studies.map.arms import Recipe, Subject
+from studies.map.parts import BUDGETS, FOLDS, TUNING, Parts
+from studies.map.report import Key, cells_of, differences, table_of_accuracies, verdict
+from studies.map.results import Answer, Runs, Unit, pack, unpack
+from studies.map.run import share_of
+from studies.map.search import FEW, MANY, SEARCHED, TRIED, WORTH, best, name_of, recipes
+from studies.sets import Images
+
+SEEDS = range(2 * FOLDS)
+
+
+def made_up(count: int, groups: np.ndarray | None = None, side: int = 16) -> Images:
+    """Images of three classes, a tenth without a label."""
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 3, count)
+    targets[::10] = -1
+    pixels = random.integers(0, 256, (count, side, side, 1), dtype=np.uint8)
+    return Images(pixels, targets, np.arange(count) if groups is None else groups)
+
+
+IMAGES = made_up(600)
+GROUPED = made_up(600, np.arange(600) // 3)
+
+
+@pytest.mark.parametrize("images", [IMAGES, GROUPED], ids=["alone", "in groups"])
+def test_no_image_or_group_is_tested_and_trained_on(images: Images) -> None:
+    parts = Parts(images)
+    for seed in (*SEEDS, TUNING):
+        part = parts.part(seed)
+        assert set(images.groups[part.tested]).isdisjoint(images.groups[part.pool])
+        assert set(np.concatenate(part.ranked)) <= set(part.pool)
+        assert (images.targets[part.tested] >= 0).all()
+
+
+@pytest.mark.parametrize("images", [IMAGES, GROUPED], ids=["alone", "in groups"])
+def test_every_tiling_tests_all_but_the_reserve_once(images: Images) -> None:
+    parts = Parts(images)
+    reserve, labelled = parts.part(TUNING).tested, np.flatnonzero(images.targets >= 0)
+    assert len(reserve) == pytest.approx(len(labelled) / 6, rel=0.1)
+    for tiling in range(2):
+        tested = np.concatenate([parts.part(FOLDS * tiling + number).tested for number in range(FOLDS)])
+        assert sorted(tested) == sorted(set(labelled) - set(reserve))
+        digits = np.array(list(parts.tested_by(tiling)))
+        for number in range(FOLDS):
+            assert np.flatnonzero(digits == str(number)).tolist() == parts.part(FOLDS * tiling + number).tested.tolist()
+
+
+def test_labels_are_nested_and_of_each_class_as_many() -> None:
+    part = Parts(IMAGES).part(3)
+    before: set[int] = set()
+    for budget in (5, 10, 25):
+        rows = part.labelled(budget)
+        assert before <= set(rows)
+        assert np.bincount(IMAGES.targets[rows]).tolist() == [budget] * 3
+        before = set(rows)
+
+
+def test_seeds_draw_other_labels() -> None:
+    parts = Parts(IMAGES)
+    assert set(parts.part(0).labelled(10)) != set(parts.part(FOLDS).labelled(10))
+
+
+def test_budgets_are_those_that_every_class_has_in_every_seed() -> None:
+    parts = Parts(IMAGES)
+    most = min(parts.part(seed).most for seed in SEEDS)
+    assert parts.budgets(SEEDS) == [budget for budget in BUDGETS if budget <= most]
+    assert most < max(BUDGETS) + 60
+
+
+def test_arms_answer_for_every_tested_image_at_every_budget(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(arms.ROTATION, "rotation", Recipe(4, 8, 0.003))
+    images, recipe = made_up(90), Recipe(3, 8, 0.003)
+    part = Parts(images).part(0)
+    chosen = {arm: {5: recipe, 10: recipe} for arm in ("scratch", "rotation fine-tuned")}
+    subject = Subject(images, images, part, [5, 10], chosen, 0, choose(), "", tmp_path)
+    answers = [*subject.scratch(), *subject.rotation(), *subject.random_frozen()]
+    expected = ["scratch", "rotation frozen", "rotation fine-tuned", "random frozen"]
+    assert [answer.arm for answer in answers] == [arm for arm in expected for _ in range(2)]
+    assert [answer.budget for answer in answers] == [5, 10] * len(expected)
+    assert all(len(answer.right) == len(part.tested) for answer in answers)
+    again = replace(subject, budgets=[10])
+    assert next(again.scratch()).right.tolist() == answers[1].right.tolist()  # other budgets change nothing
+
+
+def test_right_answers_survive_packing() -> None:
+    right = np.random.default_rng(0).random(37) > 0.5
+    assert unpack(pack(right), 37).tolist() == right.tolist()
+
+
+def answer(arm: str, budget: int, right: list[bool]) -> Answer:
+    return Answer(arm, budget, np.array(right), 4)
+
+
+def test_a_run_goes_on_and_its_table_does_not_depend_on_the_order(tmp_path: Path) -> None:
+    units = [Unit("b", 0, "scratch"), Unit("a", 1, "scratch"), Unit("a", 0, "rotation")]
+    tables = []
+    for number, order in enumerate((units, units[::-1])):
+        runs = Runs(tmp_path / f"{number}.csv", tmp_path / str(number))
+        assert runs.missing(order) == order
+        runs.write(order[0], [answer("scratch", 5, [True, False, True])], 1.0)
+        runs.collect()
+        runs = Runs(tmp_path / f"{number}.csv", tmp_path / f"elsewhere-{number}")  # as in a fresh clone
+        assert runs.missing(order) == order[1:]
+        for unit in order[1:]:
+            runs.write(unit, [answer("scratch", 5, [True, False, True])], 2.0)
+        runs.collect()
+        assert runs.missing(units) == []
+        tables.append((tmp_path / f"{number}.csv").read_bytes())
+    assert tables[0] == tables[1]
+    assert pd.read_csv(tmp_path / "0-seconds.csv")["seconds"].sum() == 5
+
+
+@pytest.mark.parametrize("text", ["", "2", "0/2", "3/2", "1/2/3", "a/b"])
+def test_a_share_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="SHARE"):
+        share_of(text)
+
+
+def test_shares_are_all_units_once() -> None:
+    units = list(range(7))
+    taken = [units[number::count] for number, count in map(share_of, ("1/3", "2/3", "3/3"))]
+    assert sorted(chain.from_iterable(taken)) == units
+
+
+def searched(accuracies: dict[str, float]) -> pd.DataFrame:
+    """The table of a search in which candidates have these accuracies, by name, else one half, in every set."""
+    return pd.DataFrame(
+        {"arm": name_of(arm, recipe), "budget": budget, "accuracy": accuracies.get(name_of(arm, recipe), 0.5)}
+        for _ in SEARCHED
+        for arm, candidates in TRIED.values()
+        for recipe in candidates
+        for budget in (FEW, MANY)
+    )
+
+
+def test_the_cheapest_recipe_close_to_the_best_is_taken() -> None:
+    slow, fast = "scratch, 2250 steps at 0.002", "scratch, 250 steps at 0.006"
+    close = best(searched({slow: 0.8, fast: 0.8 - 0.9 * WORTH}))
+    assert name_of("scratch", close["scratch"][FEW]) == fast
+    far = best(searched({slow: 0.8, fast: 0.8 - 1.1 * WORTH}))
+    assert name_of("scratch", far["scratch"][FEW]) == slow
+
+
+def test_every_arm_tries_as_many_recipes() -> None:
+    assert {len(candidates) for _, candidates in TRIED.values()} == {6}
+    chosen = recipes(searched({}))
+    assert chosen["imagenet fine-tuned"] == chosen["imagenet-rotation fine-tuned"]
+    assert set(chosen["scratch"]) == set(BUDGETS)
+
+
+def results(better: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Results of five seeds on 500 images: scratch is right on half of them, rotation on ``better`` more."""
+    random = np.random.default_rng(0)
+    parts = np.array(["-"] * 100 + [str(number % FOLDS) for number in range(500)])
+    rows = []
+    for seed in range(FOLDS):
+        worse = random.random(100) < 0.5
+        for arm, right in (("scratch", worse), ("rotation fine-tuned", worse | (random.random(100) < better))):
+            rows.append(["a", seed, arm, arm, 10, 100, right.mean(), 4, pack(right)])
+    columns = ["set", "seed", "work", "arm", "budget", "tested", "accuracy", "block", "right"]
+    return pd.DataFrame(rows, columns=columns), pd.DataFrame({"set": ["a"], "tiling": [0], "parts": ["".join(parts)]})
+
+
+def test_the_page_says_what_is_shown() -> None:
+    for better, said in ((0.4, "help in 1 of 1 places on the map (a at 10)"), (0.0, "help in 0 of 1")):
+        table, folds = results(better)
+        cells = {"a": cells_of(table, folds, "a")}
+        found = {"rotation": differences(cells, "rotation fine-tuned", "scratch"), "ImageNet or rotation": {}}
+        assert said in verdict(found)
+        assert found["rotation"][Key("a", 10)].seeds == FOLDS
+        assert "| a | 10 |" in table_of_accuracies(table)[2]
