@@ -10,8 +10,8 @@ import torch
 # Twenty blocks of 64 MB, one after the other; prints how many pages the system had to give for the last ten.
 PROGRAM = """
 import resource, torch
-from quarterturn.core.stage import _keep_freed_memory
-_keep_freed_memory()
+from quarterturn.core.stage import keep_freed_memory
+keep_freed_memory()
 for number in range(20):
     if number == 10:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

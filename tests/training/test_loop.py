@@ -8,7 +8,7 @@ import torch
 
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Augmentation, TrainingPlan
-from quarterturn.data.datasets import LabelledImages, RotatedImages
+from quarterturn.data.datasets import CPU, LabelledImages, RotatedImages
 from quarterturn.training.device import choose
 from quarterturn.training.inference import evaluate, evaluation_batches, predict
 from quarterturn.training.loop import Best, Job, batches, fit
@@ -95,10 +95,10 @@ def test_layer_decay_has_earlier_blocks_learn_more_slowly() -> None:
 
 def test_every_image_is_seen_once_an_epoch_in_batches_of_nearly_equal_size() -> None:
     class Counting(LabelledImages):
-        def batch(self, chosen, augmentation=None):
+        def batch(self, chosen, augmentation=None, device=CPU):
             if augmentation is not None:
                 batches.append(chosen)
-            return super().batch(chosen, augmentation)
+            return super().batch(chosen, augmentation, device)
 
     batches: list[Any] = []
     whole = examples(65, 0)
