@@ -54,7 +54,7 @@ PARTS = {
 }
 # Files that determine what is measured, as pathspecs of Git.
 MEASURED = ["quarterturn", "stages", "recipes", "params.yaml", "dvc.yaml", "studies/clone.py", "benchmarks/*.py"]
-MEASURED += [f":!benchmarks/{name}.py" for name in ("figures", "report", "run")]
+MEASURED += [f":!benchmarks/{name}.py" for name in ("figures", "report", "run", "scale")]
 
 
 def main() -> None:
