@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.features import EPOCHS
+from benchmarks.gpu import MACHINE, RANKS
 from benchmarks.growth import ARCHIVE
 from benchmarks.timing import ratio
 
@@ -44,7 +45,7 @@ def inputs(raw: Raw) -> dict[str, float]:
     """Return the throughput of real training as a fraction of that on one batch in memory, the smallest first."""
     shares = {name: ratio(item["seconds"]["in memory"], item["seconds"]["real"]) for name, item in raw.items()}
     return {"input_efficiency": min(shares.values())} | {
-        f"input_efficiency_{_key(name)}": share for name, share in shares.items()
+        f"input_efficiency_{key_of(name)}": share for name, share in shares.items()
     }
 
 
@@ -60,7 +61,7 @@ def ingest(raw: Raw) -> dict[str, float]:
             "ingest_mean_difference": item["mean_difference"],
             "ingest_per_second_two_cores": item["pictures"] / median(taken["pipeline, two cores"]),
         }
-        found |= {f"{key}_{_key(name)}" if number > 0 else key: value for key, value in values.items()}
+        found |= {f"{key}_{key_of(name)}" if number > 0 else key: value for key, value in values.items()}
     return found
 
 
@@ -90,8 +91,8 @@ def growth(raw: Raw) -> dict[str, float]:
         spent = [raw[str(count)][stage] for count in counts]
         beyond = [each["seconds"] - raw["start"][stage.partition(",")[0]] for each in spent]
         # A thousand images take hardly more than the imports, whose time varies, so bound the time below by 0.01 s.
-        exponents[_key(stage)] = _slope(np.log(counts[-2:]), np.log(np.maximum(beyond[-2:], 0.01)))
-        memory[_key(stage)] = _bytes_each(raw, counts, stage)
+        exponents[key_of(stage)] = _slope(np.log(counts[-2:]), np.log(np.maximum(beyond[-2:], 0.01)))
+        memory[key_of(stage)] = _bytes_each(raw, counts, stage)
     return {
         "time_exponent": max(exponents.values()),
         "memory_per_picture": max(memory.values()),
@@ -134,7 +135,7 @@ def features(raw: Raw) -> dict[str, float]:
 def calls(raw: Raw) -> dict[str, float]:
     """Return the fraction of time in convolutions, which remains if everything else takes no time."""
     return {
-        f"convolution_share_{_key(name)}": sum(share for call, share in shares.items() if "convolution" in call)
+        f"convolution_share_{key_of(name)}": sum(share for call, share in shares.items() if "convolution" in call)
         for name, shares in raw.items()
     }
 
@@ -153,8 +154,30 @@ def duplicates(raw: Raw) -> dict[str, float]:
         "duplicates_folds_seconds": raw[str(counts[-1])]["folds"],
         "duplicates_memory_per_picture": _bytes_each(raw, counts, None),
         "duplicates_false_alarms": photos["near"] / photos["pictures"],
-        **{f"duplicates_found_{_key(kind)}": count / photos["planted"] for kind, count in photos["copies"].items()},
+        **{f"duplicates_found_{key_of(kind)}": count / photos["planted"] for kind, count in photos["copies"].items()},
     }
+
+
+def gpu(raw: Raw) -> dict[str, float]:
+    """Return throughput, peak memory and scaling of trainings on GPUs; where there are none, under other names.
+
+    Images of rotation are counted at each angle.
+    """
+    name = "gpu" if raw[MACHINE]["gpus"] > 0 else "gpu_script_on_cpu"
+    trainings = {key: item for key, item in raw.items() if key not in (MACHINE, RANKS)}
+    found: dict[str, float] = {}
+    for key, item in trainings.items():
+        taken = item["seconds"]
+        found[f"{name}_input_efficiency_{key_of(key)}"] = ratio(taken["in memory"], taken["real"])
+        found[f"{name}_images_per_second_{key_of(key)}"] = item["images"] / median(taken["real"])
+        if item["peak"] > 0:
+            found[f"{name}_peak_bytes_{key_of(key)}"] = item["peak"]
+        if "in memory, compiled" in taken:
+            found[f"{name}_compile_speedup_{key_of(key)}"] = ratio(taken["in memory"], taken["in memory, compiled"])
+    worst = min(value for key, value in found.items() if "_input_efficiency_" in key)
+    speeds = {int(count): item["images"] / median(item["seconds"]) for count, item in raw[RANKS].items()}
+    scaling = {f"{name}_scaling_{count}": speed / speeds[1] for count, speed in speeds.items() if count > 1}
+    return {f"{name}_input_efficiency": worst} | found | scaling
 
 
 FIGURES: dict[str, Callable[[Raw], dict[str, float]]] = {
@@ -168,6 +191,7 @@ FIGURES: dict[str, Callable[[Raw], dict[str, float]]] = {
     "growth": growth,
     "protocol": protocol,
     "duplicates": duplicates,
+    "gpu": gpu,
 }
 
 
@@ -180,5 +204,6 @@ def _slope(x: Any, y: Any) -> float:
     return float(np.polyfit(x, y, 1)[0])
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
+    """Return the name of an item as it stands in the names of its figures."""
     return name.replace(", ", "_").replace(" ", "_").replace("-", "_")

@@ -4,7 +4,7 @@ Both sides run the pipeline's own training loop, in turns of one epoch. On one s
 store, augmented and rotated; on the other every step gets the same finished batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -51,10 +51,21 @@ def compared(setting: Setting, name: str | None, stage: str) -> dict[str, Any]:
 
 
 class Training:
-    """Set up one of the pipeline's trainings on a store of noise, with ``steps`` steps per epoch."""
+    """Set up one of the pipeline's trainings on a store of noise, with ``steps`` steps per epoch.
 
-    def __init__(self, setting: Setting, name: str | None, stage: str, steps: int, epochs: int) -> None:
-        self._params, self._stage, self._compute = recipe(name, {}), stage, choose()
+    ``changes`` are those of the recipe (section → key → value).
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        name: str | None,
+        stage: str,
+        steps: int,
+        epochs: int,
+        changes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self._params, self._stage, self._compute = recipe(name, changes or {}), stage, choose()
         plan: TrainingPlan = getattr(self._params, stage)
         self._plan = plan.model_copy(update={"epochs": epochs})
         size, count = self._params.data.image_size, steps * plan.batch_size
@@ -73,9 +84,14 @@ class Training:
         network = self._blank()
         return self._epochs(network, cross_entropy_of(network, self._examples, self._compute))
 
-    def in_memory(self) -> Callable[[], object]:
-        """Return a function that trains for one epoch on the same batch, made once, in every step."""
+    def in_memory(self, compiled: bool = False) -> Callable[[], object]:
+        """Return a function that trains for one epoch on the same batch, made once, in every step.
+
+        ``compiled``: by `torch.compile`, which takes its time in the first epoch.
+        """
         network, compute, params = self._blank(), self._compute, self._params
+        if compiled:
+            network.compile()
         chosen = batches(len(self._examples), self._plan.batch_size, params.seed, 1)[0]
         images, targets = self._examples.batch(chosen, Augmenter(params.augmentation, torch.Generator().manual_seed(0)))
         placed, expected = compute.move(images), targets.to(compute.device)

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import key_of
+from benchmarks.gpu import MACHINE, RANKS, UNMEASURED
 from studies.markdown import fill_tables
 
 HERE = Path(__file__).resolve().parent
@@ -52,6 +54,13 @@ ROWS: list[tuple[str, str, str]] = [
     ("repro_seconds", "`make repro` from nothing, seconds", "≤ 90"),
     ("two_at_once_ratio", "the default baseline: time of two at once / of one alone", "≤ 2.5"),
     ("cross_validation_scaling", "a cross-validated baseline: time with one process / with two", "≥ 1.4"),
+    (
+        "gpu_input_efficiency",
+        "on a GPU: throughput of real training / of one batch in its memory, the worst training",
+        "≥ 0.95",
+    ),
+    ("gpu_scaling_2", "images per second on two GPUs / on one", ""),
+    ("gpu_scaling_4", "images per second on four GPUs / on one", ""),
 ]
 MOST_CALLS = 10  # rows in the table of calls
 NOT_YET = ["*Not measured yet.*"]
@@ -63,7 +72,12 @@ def main() -> None:
 
 def tables(results: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the lines of Markdown by the name of the table."""
-    return {"figures": figures_table(results), "machine": machines(results["of"]), "calls": calls(results)}
+    return {
+        "figures": figures_table(results),
+        "machine": machines(results["of"]),
+        "gpu": gpu(results),
+        "calls": calls(results),
+    }
 
 
 def figures_table(results: Mapping[str, Any]) -> list[str]:
@@ -83,6 +97,40 @@ def machines(of: Mapping[str, Mapping[str, Any]]) -> list[str]:
         where += f" torch {each['torch']}, with photos that were {each['photos']}"
         parts.setdefault(where, []).append(part)
     return [f"- {', '.join(names)}: {where}." for where, names in parts.items()]
+
+
+def gpu(results: Mapping[str, Any]) -> list[str]:
+    """Return the table of trainings on a GPU; where there was none, what the script did on the CPU."""
+    if "gpu" not in results["raw"]:
+        return NOT_YET
+    raw = results["raw"]["gpu"]
+    name, on_gpu = raw[MACHINE]["name"], raw[MACHINE]["gpus"] > 0
+    first = f"Measured on {raw[MACHINE]['gpus']} × {name}."
+    if not on_gpu:
+        first = f"**{UNMEASURED}**: the same script, with a few small steps on the CPU, which says nothing of a GPU."
+    prefix = "gpu" if on_gpu else "gpu_script_on_cpu"
+    rows = []
+    for key in raw:
+        if key not in (MACHINE, RANKS):
+            columns = ("images_per_second", "input_efficiency", "peak_bytes", "compile_speedup")
+            speed, share, peak, compiled = (results.get(f"{prefix}_{column}_{key_of(key)}") for column in columns)
+            memory = "–" if peak is None else f"{peak / 2**30:.2f} GiB"
+            rows.append(
+                f"| {key} | {speed:,.0f} | {share:.3f} | {memory} | {'–' if compiled is None else f'{compiled:.2f}'} |"
+            )
+    scaling = [
+        f"{results[f'{prefix}_scaling_{count}']:.2f} times as many images per second on {count} ranks as on one"
+        for count in raw[RANKS]
+        if count != "1"
+    ]
+    return [
+        first,
+        "",
+        "| training | images/s | of a batch in memory | peak memory | `torch.compile` |",
+        "|---|---|---|---|---|",
+        *rows,
+        *(["", f"{'; '.join(scaling)}."] if scaling else []),
+    ]
 
 
 def calls(results: Mapping[str, Any]) -> list[str]:

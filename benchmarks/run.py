@@ -22,6 +22,7 @@ from benchmarks import (
     concurrency,
     duplicates,
     features,
+    gpu,
     growth,
     ingest,
     inputs,
@@ -49,10 +50,11 @@ PARTS = {
     "growth": growth.items,
     "protocol": protocol.items,
     "duplicates": duplicates.items,
+    "gpu": gpu.items,
 }
 # Files that determine what is measured, as pathspecs of Git.
 MEASURED = ["quarterturn", "stages", "recipes", "params.yaml", "dvc.yaml", "studies/clone.py", "benchmarks/*.py"]
-MEASURED += [f":!benchmarks/{name}.py" for name in ("figures", "report", "run")]
+MEASURED += [f":!benchmarks/{name}.py" for name in ("figures", "report", "run", "scale")]
 
 
 def main() -> None:

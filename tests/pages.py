@@ -1,7 +1,7 @@
 """Write what the pages take from the code and from results: `make pages`, before a commit that changes either.
 
-These are two pages of docs/reference, the tables of the studies and benchmarks, and parts of other pages that stand
-between the marks ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
+These are two pages of docs/reference, the tables of the studies, benchmarks and docs/scale.md, and parts of other pages
+that stand between the marks ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
 """
 
 import json
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import benchmarks.report
+import benchmarks.scale
 import studies.advise.report
 import studies.audit.report
 import studies.label_efficiency.report
@@ -49,6 +50,7 @@ def main() -> None:
     ):
         study.report.main()
     benchmarks.report.main()
+    benchmarks.scale.main()
     fill_tables(
         ROOT / "docs/how-to/upright.md",
         {"upright": upright({name: read(f"studies/upright/{name}.json") for name in UPRIGHT})},

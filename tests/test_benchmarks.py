@@ -12,7 +12,7 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from benchmarks import growth, report
+from benchmarks import gpu, growth, report
 from benchmarks.figures import FIGURES, figures
 from benchmarks.images import CLASSES, as_jpeg, made_up, make_folder, make_zip
 from benchmarks.reference import Example, load, make_head, make_trunk
@@ -79,6 +79,16 @@ RAW: dict[str, dict[str, Any]] = {
         "two at once": {"alone": [10.0, 9.0, 20.0], "two at once": [20.0]},
         "cross-validation": {"one process": [18.0], "two processes": [10.0]},
     },
+    "gpu": {
+        "machine": {"name": "a GPU", "gpus": 2},
+        "rotation, 64 pixels": {
+            "seconds": {"real": [2.0], "in memory": [1.9], "in memory, compiled": [1.0]},
+            "images": 64,
+            "peak": 2**30,
+        },
+        "frozen features, 224 pixels": {"seconds": {"real": [2.0], "in memory": [2.0]}, "images": 10, "peak": 2**29},
+        "ranks": {"1": {"seconds": [2.0], "images": 10}, "2": {"seconds": [2.5], "images": 20}},
+    },
 }
 
 
@@ -108,6 +118,12 @@ def test_figures_are_what_the_timings_say() -> None:
         "repro_seconds": 70,
         "two_at_once_ratio": 2,
         "cross_validation_scaling": 1.8,
+        "gpu_input_efficiency": 0.95,
+        "gpu_input_efficiency_frozen_features_224_pixels": 1,
+        "gpu_images_per_second_rotation_64_pixels": 32,
+        "gpu_peak_bytes_rotation_64_pixels": 2**30,
+        "gpu_compile_speedup_rotation_64_pixels": 1.9,
+        "gpu_scaling_2": 1.6,
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-9)
 
@@ -125,6 +141,18 @@ def test_the_tables_say_what_was_measured() -> None:
     assert tables["calls"][2:4] == ["| `aten::convolution` | 40.0 % |", "| `aten::add` | 40.0 % |"]
     text = (ROOT / "benchmarks/README.md").read_text("utf-8")
     assert all(f"<!-- {name} -->" in text and f"<!-- end of {name} -->" in text for name in tables)
+
+
+def test_figures_of_the_cpu_are_not_taken_for_a_gpus() -> None:
+    raw = RAW["gpu"] | {"machine": gpu.machine() | {"name": gpu.UNMEASURED, "gpus": 0}}
+    found = figures({"gpu": raw})
+    assert all(name.startswith("gpu_script_on_cpu_") for name in found)
+    table = report.gpu(found | {"of": {}, "raw": {"gpu": raw}})
+    assert table[0].startswith("**CPU; GPU unmeasured**")
+    assert "| rotation, 64 pixels | 32 | 0.950 | 1.00 GiB | 1.90 |" in table
+    assert table[-1] == "1.60 times as many images per second on 2 ranks as on one."
+    assert "≥ 0.95 | not yet |" in "\n".join(report.figures_table(found))
+    assert report.gpu(figures(RAW) | {"raw": RAW})[0] == "Measured on 2 × a GPU."
 
 
 def test_what_is_published_is_what_its_raw_timings_give() -> None:
@@ -249,7 +277,7 @@ def test_the_reference_imports_nothing_of_the_project() -> None:
 @pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")  # of torchvision, from 0.29
 def test_a_measured_ingest_and_input_give_figures(tmp_path: Path) -> None:
     setting, threads = Setting(tmp_path, small=True), torch.get_num_threads()
-    for part in ("ingest", "inputs", "duplicates"):
+    for part in ("ingest", "inputs", "duplicates", "gpu"):
         raw = {name: measure() for name, measure in PARTS[part](setting).items()}
         found = FIGURES[part](json.loads(json.dumps(raw)))
         assert all(value > 0 for name, value in found.items() if name != "duplicates_false_alarms")

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from quarterturn.data.datasets import images_at
 from quarterturn.data.pixel_store import Pixels
 from quarterturn.training.checkpoint import code_and_machine
 from quarterturn.training.device import Compute
-from quarterturn.training.inference import evaluation_batches
+from quarterturn.training.inference import evaluation_batches, fetched, one_behind
 from quarterturn.training.network import Network, pooled
 
 GRIDS = (1, 4)  # cells a side that features are averaged over for a linear head; less where a block has fewer
@@ -124,11 +124,14 @@ def _write(
     places: Sequence[Place],
 ) -> None:
     compute.place(network).eval()
-    steps = evaluation_batches(len(rows), pixels.shape[1] * pixels.shape[2])
-    for step in with_progress([rows[chosen] for chosen in steps], "features", len(steps)):
+    steps = evaluation_batches(len(rows), pixels.shape[1] * pixels.shape[2], compute.device)
+
+    def of_step(chosen: npt.NDArray[np.int64]) -> Callable[[], Tensor]:
         with compute.autocast():
-            blocks = list(network.features(compute.move(images_at(pixels, step))))
-            features = torch.cat([pooled(blocks[block - 1].float(), grid) for block, grid in places], 1).cpu()
+            blocks = list(network.features(compute.move(images_at(pixels, rows[chosen], compute.device))))
+            return fetched(torch.cat([pooled(blocks[block - 1].float(), grid) for block, grid in places], 1))
+
+    for features in one_behind(map(of_step, with_progress(steps, "features", len(steps)))):
         try:
             file.write(features.numpy().tobytes())
             file.flush()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from quarterturn.core.params import Augmentation
+from quarterturn.data.upload import uploaded
 
 
 class Changes(NamedTuple):
@@ -62,12 +63,12 @@ def augment(images: Tensor, settings: Augmentation, changes: Changes) -> Tensor:
         if settings.crop < 1:
             affine = torch.zeros(len(images), 2, 3)
             affine[:, 0, 0], affine[:, 1, 1], affine[:, :, 2] = scale * sign, scale, shift
-            grid = F.affine_grid(affine.to(device), list(images.shape), align_corners=False)
+            grid = F.affine_grid(uploaded(affine, device), list(images.shape), align_corners=False)
             images = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
         else:  # flipping pixels is exact; grid_sample would interpolate
-            images = torch.where((sign < 0).to(device)[:, None, None, None], images.flip(3), images)
+            images = torch.where(uploaded(sign < 0, device)[:, None, None, None], images.flip(3), images)
     if colors is not None:
-        contrast, brightness = colors.to(device).T[:, :, None, None, None]
+        contrast, brightness = uploaded(colors, device).T[:, :, None, None, None]
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         images = ((images - mean) * (1 + contrast) + mean * (1 + brightness)).clamp(0, 1)
     return images

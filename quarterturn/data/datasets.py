@@ -125,10 +125,17 @@ def labelled_images(
 
 def images_at(pixels: Pixels, rows: npt.NDArray[np.int64], device: torch.device = CPU) -> Tensor:
     """Return stored images as (n, channels, side, side) float32 in [0, 1], on the device."""
-    squares = torch.from_numpy(pixels[rows])
-    if device.type == "cuda":  # as bytes, a quarter of the floats, and while the last step is still being computed
-        squares = squares.pin_memory().to(device, non_blocking=True)
+    # As bytes, a quarter of the floats, and while the step before is still being computed.
+    squares = gathered(pixels, rows, device).to(device, non_blocking=True)
     return squares.permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+
+def gathered(pixels: Pixels, rows: npt.NDArray[np.int64], device: torch.device = CPU) -> Tensor:
+    """Return stored images as bytes on the CPU, (n, side, side, channels), in pinned memory if they go to a GPU."""
+    squares = torch.empty((len(rows), *pixels.shape[1:]), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    # Written where they are sent from: indexing would make a copy before. The other modes write into a buffer first.
+    np.take(pixels, rows, axis=0, out=squares.numpy(), mode="clip")
+    return squares
 
 
 def training_images(

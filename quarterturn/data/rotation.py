@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from quarterturn.data.upload import uploaded
+
 
 def rotate(images: Tensor, angle: int) -> Tensor:
     """Rotate (n, channels, side, side) counter-clockwise by ``angle`` degrees, a multiple of 90."""
@@ -26,10 +28,10 @@ def rotate_all(images: Tensor, angles: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def rotate_each(images: Tensor, angles: Sequence[int], targets: Tensor) -> Tensor:
-    """Rotate image i by ``angles[targets[i]]``; shape and dtype are those of ``images``."""
+    """Rotate image i by ``angles[targets[i]]``, targets on the CPU; shape and dtype are those of ``images``."""
     rotated = torch.empty_like(images)
     for index, angle in enumerate(angles):
-        chosen = targets == index
+        chosen = uploaded((targets == index).nonzero().squeeze(1), images.device)
         rotated[chosen] = rotate(images[chosen], angle)
     return rotated
 

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Augmentation, TrainingPlan
 from quarterturn.core.progress import Progress
 from quarterturn.core.ranks import leave_to_first, rank, ranks
 from quarterturn.data.datasets import Augmenter, Examples
+from quarterturn.data.upload import uploaded
+from quarterturn.training.averaging import MovingAverage
 from quarterturn.training.checkpoint import Checkpoint
 from quarterturn.training.data_parallel import averaged_over_ranks, from_first, parallel, share_of_weight
 from quarterturn.training.device import Compute, peak_memory
@@ -192,7 +193,7 @@ def train_epochs(network: nn.Module, loss_of: LossOf, count: int, job: Job) -> I
     for weights in chain(*blocks[: plan.frozen_blocks]):
         weights.requires_grad_(False)
     optimizer, schedule = make_optimizer(network, blocks, plan, plan.epochs * steps)
-    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging), use_buffers=True)
+    averaged = MovingAverage(network, plan.averaging)
     parts: dict[str, Any] = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     done, state = 0, from_first(checkpoint.state)
     if state is not None:
@@ -209,6 +210,8 @@ def train_epochs(network: nn.Module, loss_of: LossOf, count: int, job: Job) -> I
             augmentation = Augmenter(job.augmentation, torch.Generator().manual_seed(epoch_seed(seed, epoch)))
             # Made before the first step: what each made new and kept would lie between what it frees, and memory grow.
             losses = torch.empty(steps, device=job.compute.device)
+            # Nothing in a step waits for the device, so on a GPU the next batch is read, and its computation is asked
+            # for, while this one is computed. A loss that is printed at each step, say, would end that.
             for step, chosen in enumerate(batches(count, plan.batch_size, seed, epoch)):
                 loss, images = loss_of(chosen, augmentation)
                 optimizer.zero_grad()
@@ -247,7 +250,7 @@ def cross_entropy_of(
         images, targets = training.batch(chosen, augmentation, compute.device)
         with compute.autocast():
             logits = forward(compute.move(images)).float()
-        targets = targets.to(compute.device)
+        targets = uploaded(targets, compute.device)
         loss = F.cross_entropy(logits, targets, weights)
         if ranks() > 1:
             count = torch.ones_like(targets) if weights is None else weights[targets]
