@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -121,6 +122,17 @@ def pack(path: Path, files: dict[str, bytes], compression: int = zipfile.ZIP_STO
             archive.writestr(folder + "/", b"")
         for name, data in files.items():
             archive.writestr(name, data)
+    return path
+
+
+def pack_tar(path: Path, files: dict[str, bytes]) -> Path:
+    """Write a .tar of files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
     return path
 
 

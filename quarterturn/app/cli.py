@@ -45,13 +45,16 @@ def check(_: argparse.Namespace) -> None:
     """Check params.yaml.
 
     Raises:
-        UserError: it is not valid, or data.path begins with `~`, which DVC takes for a folder of that name.
+        UserError: it is not valid, data.path begins with `~`, which DVC takes for a folder of that name, or a package
+            is missing that reads there.
     """
     from quarterturn.core.params import load_params
+    from quarterturn.ingest.places import check_packages
 
     path = load_params().data.path
     if _expanded(path) != path:
         raise UserError(f"params.yaml: data.path is {path}, but DVC does not expand ~; write {_expanded(path)}")
+    check_packages(path)
 
 
 def mend(_: argparse.Namespace) -> None:
@@ -225,7 +228,7 @@ def parser() -> argparse.ArgumentParser:
         "quarterturn start ~/Pictures/pets",
     )
     added.add_argument(
-        "path", type=_expanded, metavar="PATH", help="folder or .zip of images, or a table in such a folder"
+        "path", type=_expanded, metavar="PATH", help="folder, .zip or URL of images, or a table in a folder"
     )
     added.add_argument("--classes", metavar="A,B", help="the classes; other images are unlabelled")
     added.add_argument(

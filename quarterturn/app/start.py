@@ -9,7 +9,7 @@ from typing import Any
 
 from quarterturn.app.recipes import PARAMS, read_recipe, write_values
 from quarterturn.core.errors import UserError, one_line
-from quarterturn.core.params import load_params
+from quarterturn.core.params import is_url, load_params
 from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
 from quarterturn.ingest.source import ImageSource
 from quarterturn.ingest.splitting import GIVEN
@@ -29,7 +29,7 @@ def start(path: str, options: Options) -> None:
     """Look at a folder, .zip or table, print what it holds, write params.yaml, and track the data with DVC.
 
     Args:
-        path: folder or .zip of images, or a table in a folder of images.
+        path: folder, .zip or .tar of images, here or at a URL, or a table in a folder of images.
         options: what would be found wrongly.
 
     Raises:
@@ -37,12 +37,14 @@ def start(path: str, options: Options) -> None:
             not fit.
     """
     before = load_params()
-    place, options = _with_table(Path(path), options)
-    inside = place.resolve().is_relative_to(Path.cwd())
-    shown = place.resolve().relative_to(Path.cwd()) if inside else place.resolve()
-    if shown == Path() or Path.cwd().is_relative_to(place.resolve()):
-        raise UserError(f"{path} holds this project; give the folder of the images")
-    found = find(shown.as_posix(), before, options)
+    shown, inside = path, False
+    if not is_url(path):
+        place, options = _with_table(Path(path), options)
+        inside = place.resolve().is_relative_to(Path.cwd())
+        shown = (place.resolve().relative_to(Path.cwd()) if inside else place.resolve()).as_posix()
+        if shown == "." or Path.cwd().is_relative_to(place.resolve()):
+            raise UserError(f"{path} holds this project; give the folder of the images")
+    found = find(shown, before, options)
     recipe = _recipe(found.sizes)
     of_recipe = read_recipe(recipe)[1]
     values = _values(shown, found, before.split.model_dump() | dict(of_recipe.get("split") or {}))
@@ -60,7 +62,7 @@ def start(path: str, options: Options) -> None:
     changes = write_values((f"recipe {recipe}", of_recipe), ("start", values))
     print(f"{PARAMS}: {len(changes)} values changed; `git diff {PARAMS}` shows them")
     if inside:
-        track(shown)
+        track(Path(shown))
     print("next: make repro" if found.said["label"].any() else "next: quarterturn label")
 
 
@@ -79,7 +81,7 @@ def _recipe(sizes: Sizes) -> str:
     return "pretrained" if WEIGHTS.exists() or (find_spec(PACKAGE) and find_spec("timm")) else "photos"
 
 
-def _values(path: Path, found: Findings, shares: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _values(path: str, found: Findings, shares: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the values of params.yaml that depend on the images, by section and key.
 
     Args:
@@ -96,7 +98,7 @@ def _values(path: Path, found: Findings, shares: dict[str, Any]) -> dict[str, di
     if not found.parts and smallest * min(shares["val"], shares["test"]) < EXPECTED:
         split["cross_validate_below"] = max(FEW_LABELS, count + 1)
     return {
-        "data": {"path": path.as_posix()} | found.data,
+        "data": {"path": path} | found.data,
         "split": split,
         "transfer": {"label_fraction": 1.0 if few else 0.5},
         "baseline": {"label_fraction": 1.0},

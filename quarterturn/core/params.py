@@ -33,6 +33,30 @@ def _in_weights_folder(path: str | None) -> str | None:
     return path
 
 
+# Schemes of URLs of images, with the extra of this package that reads there, and the modules that it brings. At
+# http, DVC needs one file that has a version.
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "s3": ("s3", "s3fs", "dvc_s3"),
+    "gs": ("gs", "gcsfs", "dvc_gs"),
+    "azure": ("az", "adlfs", "dvc_azure"),
+    "https": (),
+    "http": (),
+}
+
+
+def is_url(path: str) -> bool:
+    """Return whether a path of images is a URL."""
+    return "://" in path
+
+
+def _reachable(path: str) -> str:
+    scheme = path.partition("://")[0]
+    if not is_url(path) or scheme in EXTRAS:
+        return path
+    kinds = "s3://bucket/prefix, gs://, azure:// (as DVC spells az://), or https:// with a .zip or .tar"
+    raise ValueError(f"is {_short(path)}; allowed: a folder, .zip or .tar, {kinds}")
+
+
 def with_group(name: str, pattern: str | None) -> str | None:
     """Return a regular expression; raise a `ValueError` unless it is one, or None, and has a group ``name``."""
     try:
@@ -72,6 +96,7 @@ LabelPattern = Annotated[str | None, AfterValidator(partial(with_group, "label")
 GroupPattern = Annotated[str | None, AfterValidator(partial(with_group, "group"))]
 Column = Text | None
 ClassWeights = Annotated[Literal["none", "balanced"] | dict[str, float], BeforeValidator(_as_class_weights)]
+ImagesPath = Annotated[str, Field(min_length=1), AfterValidator(_reachable)]
 WeightsPath = Annotated[str | None, AfterValidator(_in_weights_folder)]
 
 
@@ -84,7 +109,9 @@ class Section(BaseModel):
 class ImageFolder(Section):
     """Locate the images and name their classes."""
 
-    path: str = Field(min_length=1, description="folder or .zip of images")
+    path: ImagesPath = Field(
+        description="folder, .zip or .tar of images, or archives, here or at s3://, gs://, azure:// or https://"
+    )
     labels: list[Text] = Field(min_length=2, description="class names; their order is the class index")
     image_size: int = Field(ge=8, le=1024, description="side of the stored square, pixels")
     max_rejected: float = Field(ge=0, le=1, description="largest tolerated fraction of unreadable images")

@@ -64,7 +64,7 @@ def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) 
         one, other = next(iter(pairs.values()))[:2]
         say(f"{len(pairs):,} images bear the name of another, such as {one} and {other}; data.ignore leaves masks out")
     rows = _rows(source, data, names, say)
-    columns = {"label": _labels(data, names, rows, say)}
+    columns = {"label": _labels(data, source, rows, say)}
     if data.group_column is not None:
         groups = {row.image: row.group for row in rows}
         columns[GROUP] = [groups.get(name) or "" for name in names]
@@ -91,20 +91,37 @@ def found_by(pattern: str, names: Sequence[str], group: str) -> list[str | None]
     return [(match[group] or "").strip() or None if match else None for match in found]
 
 
-def _labels(data: Data, names: Sequence[str], rows: Sequence[Row], say: Say) -> list[str]:
+def labels_beside(source: ImageSource, names: Sequence[str], labels: Sequence[str]) -> list[str | None]:
+    """Return what stands beside each image in a .tar as its label, or None; see `ImageSource.labels`.
+
+    Where all are integers, and not all of them are among ``labels``, they are indices of these.
+    """
+    beside = source.labels()
+    texts = set(beside.values())
+    if texts and all(map(str.isdecimal, texts)) and not texts <= set(labels):
+        index = {str(number): label for number, label in enumerate(labels)}
+        beside = {name: index.get(text, text) for name, text in beside.items()}
+    return [beside.get(name) for name in names]
+
+
+def _labels(data: Data, source: ImageSource, rows: Sequence[Row], say: Say) -> list[str]:
     """Return the label of each image, "" for unlabelled; labels that are not among ``data.labels`` are told."""
+    names = source.names()
     by_name = {normalised_name(label): label for label in data.labels}
     if any(row.label is not None for row in rows):
         found = {row.image: row.label for row in rows if row.label}
         given: list[str | None] = [found.get(name) for name in names]
     elif data.label_pattern is not None:
         given = found_by(data.label_pattern, names, "label")
+    elif any(beside := labels_beside(source, names, data.labels)):
+        given = beside
     else:
         return [label or "" for label in labels_by_path(names, data.labels)]
     known = by_name.keys() | RESERVED_LABELS
     others = sorted({label for label in given if label and normalised_name(label) not in known})
     if others:
-        where = "data.label_pattern finds" if data.label_column is None and data.label_pattern else _joined(rows)
+        by_pattern = "data.label_pattern finds" if data.label_pattern else "labels beside images in .tar files are"
+        where = _joined(rows) if any(row.label is not None for row in rows) else by_pattern
         shown = ", ".join(one_line(label, 40) for label in others[:10])
         say(f"{where} {shown}, not among data.labels: those are unlabelled here")
     return [by_name.get(normalised_name(label or ""), "") for label in given]

@@ -1,6 +1,7 @@
 """Decoding of all image files into the pixel store."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -35,10 +36,18 @@ def decode_all(
     Raises:
         UserError: an image has changed since the table was made, or can no longer be read.
     """
+    source.locate(table["image"])
     items = list(zip(range(len(table)), table["image"], table["sha256"], strict=True))
     with new_store(path, (len(table), size, size, channels)) as store:
-        for _ in map_in_processes(partial(decode_into, store, source, grey_range), items, "rotate-augment"):
+        for _ in map_in_processes(
+            partial(decode_into, store, source, grey_range), items, "rotate-augment", partial(expect, source)
+        ):
             pass
+
+
+def expect(source: ImageSource, items: Sequence[tuple[int, str, str]]) -> None:
+    """Begin to read the images of ``items``, which are those of `decode_into`."""
+    source.expect([name for _, name, _ in items])
 
 
 def decode_into(store: NewStore, source: ImageSource, grey_range: GreyRange | None, item: tuple[int, str, str]) -> None:

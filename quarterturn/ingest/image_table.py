@@ -27,7 +27,7 @@ def read_images(source: ImageSource) -> pd.DataFrame:
     if not names:
         raise UserError(f"data.path: there are no images in {source.path}")
     columns: dict[str, list[object]] = {}  # a list of rows would take twice the memory
-    for row in map_in_processes(partial(describe, source), names, "split"):
+    for row in map_in_processes(partial(describe, source), names, "split", source.expect):
         for key, value in row.items():
             columns.setdefault(key, []).append(value)
     table = pd.DataFrame(columns)

@@ -12,10 +12,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from itertools import chain
 from multiprocessing.process import BaseProcess as Process
 from multiprocessing.synchronize import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.progress import with_progress
@@ -27,21 +27,34 @@ FEW = 4  # items; starting processes for so few does not pay
 CHUNK = 16  # items per task; fewer if there are few items, more if there are very many
 CHUNKS = 4  # tasks per process, at least, so that a task with large images does not delay the end
 MOST_CHUNKS = 1024  # tasks; all are queued at once
-_stopped: Event | None = None  # in a process of a pool
+# In a process of a pool:
+_stopped: Event | None = None
+_call: Callable[[Any], Any] | None = None
+_ahead: Callable[[Sequence[Any]], object] | None = None
 FEWER = "with QUARTERTURN_PROCESSES=1, one image is read at a time"
 
 
-def map_in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> Iterator[R]:
+def map_in_processes(
+    call: Callable[[T], R], items: Sequence[T], name: str, ahead: Callable[[Sequence[T]], object] | None = None
+) -> Iterator[R]:
     """Yield the results of ``call`` for every item, in order, and show progress under ``name``.
 
-    With at most `FEW` items, or on one core, this process does the work. Otherwise ``call``, items and results are
-    pickled.
+    With at most `FEW` items, or on one core, this process does the work. Otherwise items and results are pickled;
+    processes inherit ``call`` and ``ahead`` where they are forked, and get one pickled copy each where they are not.
+
+    Args:
+        call: done for each item.
+        items: in the order of the results.
+        name: of the progress.
+        ahead: called with the items of each task before ``call``, in the same process, so that it can prepare.
 
     Raises:
         UserError: processes cannot be started, or one was killed. Exceptions of ``call`` are passed on.
     """
     processes = cores()
     if processes == 1 or len(items) <= FEW:
+        if ahead is not None:
+            ahead(items)
         yield from with_progress(map(call, items), name, len(items))
         return
     # Forking is fastest, but only safe on Linux: system libraries elsewhere do not support it.
@@ -50,9 +63,10 @@ def map_in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> I
     processes = min(processes, len(items))
     chunk = max(1, min(CHUNK, len(items) // (CHUNKS * processes)), len(items) // MOST_CHUNKS)
     stopped = context.Event()
-    pool = ProcessPoolExecutor(processes, context, _begin, (stopped,))
+    pool = ProcessPoolExecutor(processes, context, _begin, (stopped, call, ahead))
+    tasks = [items[first : first + chunk] for first in range(0, len(items), chunk)]
     try:
-        results = _handed_out(pool, partial(_unless_stopped, call), items, chunk)
+        results: Iterator[R] = chain.from_iterable(_handed_out(pool, tasks))
     except (OSError, RuntimeError) as error:  # from a partly started pool, which cannot be shut down
         for child in _ended_children(others):
             child.join()
@@ -70,14 +84,14 @@ def map_in_processes(call: Callable[[T], R], items: Sequence[T], name: str) -> I
         pool.shutdown(cancel_futures=True)
 
 
-def _handed_out(pool: ProcessPoolExecutor, call: Callable[[T], R], items: Sequence[T], chunk: int) -> Iterator[R]:
+def _handed_out(pool: ProcessPoolExecutor, tasks: Sequence[Sequence[Any]]) -> Iterator[list[Any]]:
     """Start the processes with SIGINT blocked, so that only the parent process handles Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit the mask
     try:
         with warnings.catch_warnings():
             # Python 3.12 and later warn about forking with threads; no thread here holds a lock that decoding needs.
             warnings.simplefilter("ignore", DeprecationWarning)
-            return pool.map(call, items, chunksize=chunk)
+            return pool.map(_work, tasks)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -90,9 +104,9 @@ def _ended_children(others: Sequence[Process]) -> list[Process]:
     return children
 
 
-def _begin(stopped: Event) -> None:
-    global _stopped
-    _stopped = stopped
+def _begin(stopped: Event, call: Callable[[Any], Any], ahead: Callable[[Sequence[Any]], object] | None) -> None:
+    global _stopped, _call, _ahead
+    _stopped, _call, _ahead = stopped, call, ahead
     # There is a process for each core. Threads of torch would wait for each other, or forever if forked in mid-use.
     os.environ["OMP_NUM_THREADS"] = "1"  # for one that is imported here
     if "torch" in sys.modules:
@@ -100,8 +114,15 @@ def _begin(stopped: Event) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _unless_stopped(call: Callable[[T], R], item: T) -> R:
-    """Return the result of ``call``; raise where nobody waits for it any more."""
-    if _stopped is not None and _stopped.is_set():
-        raise CancelledError
-    return call(item)
+def _work(items: Sequence[Any]) -> list[Any]:
+    """Return the results of one task; raise where nobody waits for it any more."""
+    assert _stopped is not None
+    assert _call is not None
+    if _ahead is not None and not _stopped.is_set():
+        _ahead(items)
+    results = []
+    for item in items:
+        if _stopped.is_set():
+            raise CancelledError
+        results.append(_call(item))
+    return results

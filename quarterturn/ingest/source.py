@@ -1,76 +1,55 @@
-"""Image sources: a folder or a .zip, and the files in it."""
+"""Image sources: a folder, a bucket or archives, and the images in them."""
 
-import lzma
-import os
+import hashlib
 import re
-import stat
-import struct
 import unicodedata
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from functools import cache, cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 
-from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.core.errors import UnreadableImage
+from quarterturn.ingest.archives import Tar, Zip, is_archive, key_of
+from quarterturn.ingest.parallel import map_in_processes
+from quarterturn.ingest.places import READERS, Bucket, Folder, check_size, place_of
+from quarterturn.ingest.read_ahead import ReadAhead
 
 # Endings of image files. Pillow cannot read phones' .heic: it is listed so that it is reported instead of ignored.
 _PHOTOS = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".gif", ".webp", ".avif", ".heic", ".heif")
 SUFFIXES = frozenset((*_PHOTOS, ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"))
-UTF8_FLAG = 0x800  # of an entry in a .zip
-MAX_BYTES = 500_000_000  # bytes of one file, after unpacking
-# Exceptions that zipfile and the decompressors raise on damaged, encrypted or unusual archives.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError)
+Archive = Zip | Tar
 
 
 class ImageSource:
-    """Read the images in a folder, at any depth, or in one .zip of it.
+    """Read the images in a folder or a bucket, at any depth, or in archives.
 
-    Symbolic links to folders are not followed, so that links cannot loop. Links to files are followed, since DVC may
-    link the files of a tracked folder to its cache.
+    Where there are no images but archives, the files in these count: `a.tar/1.jpg` is `1.jpg` in `a.tar`. In one
+    archive, it is `1.jpg`.
 
     Args:
-        path: folder or .zip.
+        path: folder, .zip or .tar, here or at a URL such as `s3://bucket/prefix`.
         ignore: patterns of images to leave out; see `is_ignored`.
 
     Raises:
-        UserError: the path does not exist, or is neither a folder nor a readable .zip.
+        UserError: the path does not exist, or is neither a folder nor a readable archive.
     """
 
     def __init__(self, path: str | Path, ignore: Sequence[str] = ()) -> None:
-        self.path, self.ignore = Path(path), tuple(ignore)
-        self._zip: zipfile.ZipFile | None = None
-        self._entries: dict[str, zipfile.ZipInfo] = {}
-        try:
-            is_file, is_folder = self.path.is_file(), self.path.is_dir()
-        except OSError as error:  # for example, the name is too long
-            raise UserError(f"data.path: {self.path} cannot be read: {error.strerror}") from error
-        if is_file:
-            try:
-                self._zip = zipfile.ZipFile(self.path)
-                self._entries = _entries(self._zip)
-            except (OSError, *_ZIP_ERRORS) as error:
-                raise UserError(
-                    f"data.path: {self.path} is a file but no readable .zip ({error}); give a folder or a .zip"
-                ) from error
-        elif not is_folder:
-            raise UserError(
-                f"data.path: there is no {self.path}; give a folder or a .zip of images (`dvc pull` if it is tracked)"
-            )
+        self._place, self.ignore = place_of(path), tuple(ignore)
+        self.path = self._place.path
+        self._archives: dict[str, Archive] = {}  # by their names; one alone has the name ""
+        self._ahead: ReadAhead | None = None
+        if self._place.is_file:
+            self._archives[""] = _opened(self._place, "")
 
-    def __reduce__(self) -> tuple[Callable[[Path, tuple[str, ...]], "ImageSource"], tuple[Path, tuple[str, ...]]]:
-        return _of_process, (
-            self.path,
-            self.ignore,
-        )  # an open archive has one file position, so each process opens its own
+    def __getstate__(self) -> dict[str, object]:
+        return vars(self) | {"_ahead": None}  # threads are of one process
 
     def names(self) -> list[str]:
         """Return the paths of the images relative to the source, `/` between parts, sorted, but for ignored ones.
 
         Raises:
-            UserError: a folder in it cannot be read.
+            UserError: a folder or an archive in it cannot be read.
         """
         return [name for name in self.files() if is_image(name) and not is_ignored(name, self.ignore)]
 
@@ -81,79 +60,101 @@ class ImageSource:
     def files(self) -> list[str]:
         """Return the paths of all files that are not hidden, sorted, as they were when they were asked for first.
 
+        Files beside an image in a .tar that share its key, such as its label, are not among them.
+
         Raises:
-            UserError: a folder in it cannot be read.
+            UserError: a folder or an archive in it cannot be read.
         """
         return self._files
 
-    @cached_property
-    def _files(self) -> list[str]:
-        return sorted(name for name in self._all_files() if not _is_hidden(name))
+    def labels(self) -> dict[str, str]:
+        """Return what stands beside images in a .tar as their labels, by path; see `Tar`."""
+        names = self.names()
+        content = self._archives.items()
+        beside = {_inside(path, key): label for path, each in content for key, label in each.labels().items()}
+        return {name: beside[key_of(name)] for name in names if key_of(name) in beside}
+
+    def locate(self, names: Iterable[str]) -> None:
+        """Find archives that hold some of these images, so that no process that reads them has to."""
+        if any(is_archive(part) for name in names for part in PurePosixPath(name).parts[:-1]):
+            self.files()
+
+    def expect(self, names: Sequence[str]) -> None:
+        """Begin to read images that this process will ask for, in this order, where this takes time but no work."""
+        if isinstance(self._place, Bucket):
+            self._ahead = self._ahead or ReadAhead(self._read, READERS)
+            self._ahead.expect(names)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of one file.
 
         Raises:
             UnreadableImage: with the reason.
+            UserError: a bucket or server does not hand it out.
         """
         if name != shown(name):
             raise UnreadableImage("its name is not UTF-8; give it another")
+        return self._ahead.read(name) if self._ahead else self._read(name)
+
+    def fingerprint(self) -> str:
+        """Hash the images' names, and what tells that files have changed. Returns 64 hex digits."""
+        told = self.names(), self._place.fingerprint(self.names())
+        return hashlib.sha256(repr(told).encode(errors="surrogateescape")).hexdigest()
+
+    def _read(self, name: str) -> bytes:
         try:
-            if self._zip is None:
-                path = self.path / name
-                status = path.stat()
-                if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device might never end
-                    raise UnreadableImage("not a regular file")
-                if status.st_size > MAX_BYTES:
-                    raise UnreadableImage(f"larger than {MAX_BYTES:,} bytes")
-                return path.read_bytes()
-            entry = self._entries[name]
-            if entry.file_size > MAX_BYTES:
-                raise UnreadableImage(f"larger than {MAX_BYTES:,} bytes")
-            return self._zip.read(entry.filename)
+            self.locate([name])
+            archive, inner = self._archive_of(name)
+            if archive is None:
+                return self._place.read(name)
+            check_size(archive.size(inner))
+            return archive.read(inner)
         except OSError as error:
             raise UnreadableImage(f"cannot be read: {error.strerror or error}") from error
         except KeyError as error:
             raise UnreadableImage("is no longer in the archive") from error
-        except _ZIP_ERRORS as error:
-            raise UnreadableImage(f"cannot be unpacked: {error or 'it ends too early'}") from error
 
-    def _all_files(self) -> list[str]:
-        if self._zip is not None:
-            return list(self._entries)
-        return [
-            Path(folder, file).relative_to(self.path).as_posix()
-            for folder, _, files in os.walk(self.path, onerror=_refuse)
-            for file in files
-        ]
+    def _archive_of(self, name: str) -> tuple["Archive | None", str]:
+        """Return the archive that a file is in, None for none, and its path in it."""
+        if self._place.is_file:
+            return self._archives[""], name
+        for parent in PurePosixPath(name).parents if self._archives else ():
+            if str(parent) in self._archives:
+                return self._archives[str(parent)], name[len(str(parent)) + 1 :]
+        return None, name
 
-
-def _entries(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Return the files in an archive by name, with `/` between parts.
-
-    Windows' PowerShell writes backslashes instead. They are taken for separators where no name has a `/`. A name
-    without the flag for UTF-8 (APPNOTE 6.3.10, appendix D) is read as UTF-8 all the same where it can be.
-    """
-    entries = {}
-    for entry in archive.infolist():
-        name = entry.filename
-        if not entry.flag_bits & UTF8_FLAG:
-            with suppress(UnicodeError):
-                name = name.encode("cp437").decode("utf-8")
-        if name and not name.endswith("/"):  # ZipInfo.is_dir raises an error for an entry without a name
-            entries[name] = entry
-    if any("/" in name for name in entries):
-        return entries
-    return {name.replace("\\", "/"): entry for name, entry in entries.items() if not name.endswith("\\")}
+    @cached_property
+    def _files(self) -> list[str]:
+        if self._place.is_file:
+            names = _in_archive("", self._archives[""])
+        else:
+            names = [name for name in self._place.names() if not _is_hidden(name)]
+            archives = sorted(filter(is_archive, names))
+            if archives and not any(map(is_image, names)):
+                opened = map_in_processes(partial(_opened, self._place), archives, "archives")
+                self._archives = dict(zip(archives, opened, strict=True))
+                names = [name for name in names if not is_archive(name)]
+                for archive, content in self._archives.items():
+                    names += _in_archive(archive, content)
+        return sorted(name for name in names if not _is_hidden(name))
 
 
-@cache
-def _of_process(path: Path, ignore: tuple[str, ...]) -> ImageSource:
-    return ImageSource(path, ignore)
+def _opened(place: Folder | Bucket, name: str) -> Archive:
+    is_tar = str(name or place.path).lower().endswith(".tar")
+    return Tar(place, name) if is_tar else Zip(place, name)
 
 
-def _refuse(error: OSError) -> None:
-    raise UserError(f"data.path: {error.filename} cannot be read: {error.strerror}") from error
+def _in_archive(archive: str, content: Archive) -> list[str]:
+    """Return the paths of the files in an archive; what belongs to an image in a .tar is not listed."""
+    names = content.names()
+    if isinstance(content, Tar):
+        keys = {key_of(name) for name in names if is_image(name)}
+        names = [name for name in names if is_image(name) or key_of(name) not in keys]
+    return [_inside(archive, name) for name in names]
+
+
+def _inside(archive: str, name: str) -> str:
+    return f"{archive}/{name}" if archive else name
 
 
 def is_image(name: str) -> bool:

@@ -119,10 +119,8 @@ def _read_here(source: ImageSource, params: Params) -> tuple[pd.DataFrame, Pixel
 
 
 def _digest(source: ImageSource, size: int) -> str:
-    """Hash names, sizes and times of all files, and the side of the squares. Returns 32 hex digits."""
-    paths = [source.path] if source.path.is_file() else [source.path / name for name in source.names()]
-    facts = [(str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in paths]
-    return hashlib.sha256(repr((source.names(), facts, size)).encode(errors="surrogateescape")).hexdigest()[:32]
+    """Hash what tells that files have changed, and the side of the squares. Returns 32 hex digits."""
+    return hashlib.sha256(f"{source.fingerprint()} {size}".encode()).hexdigest()[:32]
 
 
 def _embedded(params: Params, weights: str, table: pd.DataFrame, pixels: Pixels) -> Embedded:

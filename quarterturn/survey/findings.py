@@ -15,7 +15,7 @@ from PIL import Image
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.params import Params, check_params, with_group
 from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
-from quarterturn.ingest.annotations import annotate, found_by, label_files, labels_by_path
+from quarterturn.ingest.annotations import annotate, found_by, label_files, labels_beside, labels_by_path
 from quarterturn.ingest.companions import companion_patterns
 from quarterturn.ingest.decoding import DAMAGED, FORMATS
 from quarterturn.ingest.parts import folder_parts, list_part, part_named
@@ -229,7 +229,7 @@ def _is_mask(source: ImageSource, name: str) -> bool:
 
 
 def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | None, options: Options) -> Labels:
-    """Return what tells the classes: an option, a table, folders, or the names of the files, in this order.
+    """Return what tells the classes: an option, a table, files beside images, folders, or names, in this order.
 
     A table that tells the same as folders leaves the word to the folders.
     """
@@ -239,6 +239,9 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
     if tables is not None and tables.label is not None:
         cells = tables.by_image(tables.label)
         by_table = [cells.get(name) for name in names]
+    beside = labels_beside(source, names, options.classes)
+    if any(beside) and not by_table:
+        return Labels(beside, "files beside the images, .cls or .json")
     if options.classes and not by_table:
         chosen = _chosen(source, names, options.classes)
         there = as_classes(class_folders(names))[0]

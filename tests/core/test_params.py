@@ -155,6 +155,8 @@ def test_a_wrong_type_is_named_with_the_value_and_what_is_allowed(key: str, valu
         ("split.val", 0, "greater than 0"),
         ("split.test", 1, "less than 1"),
         ("split.test", float("nan"), "finite number"),
+        ("data.path", "ftp://host/images", "s3://bucket/prefix, gs://, azure://"),
+        ("data.path", "az://container", "azure:// (as DVC spells az://)"),
         ("data.image_size", 7, "greater than or equal to 8"),
         ("data.image_size", 1025, "less than or equal to 1024"),
         ("data.max_rejected", 1.01, "less than or equal to 1"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.params import load_params
 from quarterturn.data.manifest import read_table, write_table
-from quarterturn.ingest import source as source_module
+from quarterturn.ingest import places
 from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.image_table import describe
 from quarterturn.ingest.source import SUFFIXES, ImageSource, is_ignored, shown
@@ -180,9 +180,9 @@ def test_a_folder_that_cannot_be_listed_is_an_error_not_a_gap(tmp_path: Path, mo
 
 def test_a_file_that_is_too_large_is_not_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     source = place({"1.jpg": JPG})
-    monkeypatch.setattr(source_module, "MAX_BYTES", len(JPG))
+    monkeypatch.setattr(places, "MAX_BYTES", len(JPG))
     assert source.read(source.names()[0]) == JPG
-    monkeypatch.setattr(source_module, "MAX_BYTES", len(JPG) - 1)
+    monkeypatch.setattr(places, "MAX_BYTES", len(JPG) - 1)
     with pytest.raises(UnreadableImage, match="larger than"):
         source.read(source.names()[0])
 
