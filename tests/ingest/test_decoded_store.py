@@ -22,6 +22,7 @@ from quarterturn.ingest import decoded_store, image_table, parallel
 from quarterturn.ingest.decoded_store import decode_all, fingerprint
 from quarterturn.ingest.image_table import read_images
 from quarterturn.ingest.source import ImageSource
+from tests.conftest import run_stages
 from tests.images import encoded, fill, images_table, scene
 
 SIDE, COUNT, PER_SHARD = 16, 11, 3
@@ -228,14 +229,15 @@ def launched(stage: str, launcher: str = TWO) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def in_shards(workspace: Path) -> Path:
-    """Provide a project whose library writes small shards, of which there are eight."""
+def in_shards(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Provide a project whose library writes small shards, of which there are eight, and has written them."""
+    size = 12 * 32 * 32 * 3
     module = workspace / "quarterturn/data/pixel_store.py"
     text = module.read_text("utf-8")
     assert "SHARD_BYTES = 250_000_000" in text
-    module.write_text(text.replace("SHARD_BYTES = 250_000_000", f"SHARD_BYTES = {12 * 32 * 32 * 3}"), "utf-8")
-    for stage in INGEST:
-        subprocess.run([sys.executable, "-m", f"stages.{stage}"], check=True, capture_output=True)
+    module.write_text(text.replace("SHARD_BYTES = 250_000_000", f"SHARD_BYTES = {size}"), "utf-8")
+    monkeypatch.setattr(pixel_store, "SHARD_BYTES", size)  # here, for this process
+    run_stages("rotate_augment")
     return workspace
 
 
