@@ -4,6 +4,7 @@ import hashlib
 import sys
 from collections.abc import Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,8 @@ def decode_all(
         UserError: an image has changed since the table was made, or can no longer be read, or ranks share no disk.
     """
     source.locate(table["image"])
+    if "width" in table and (table["width"] != size).any():
+        import_module("quarterturn.ingest.resizing")  # here, since forked processes then share the memory of torch
     shape = (len(table), size, size, channels)
     shards = shard_rows(shape)
     with new_store(folder, fingerprint(table, shape, grey_range)) as unfinished:
@@ -64,7 +67,9 @@ def decode_all(
                 for _ in map_in_processes(call, items, name, partial(expect, source)):
                     pass
         hand_to_first(None)
-        missing = [path for path in paths if not path.exists()]
+        # Listed, since a shared disk may remember for a while that a file was not there.
+        present = {path.name for path in unfinished.iterdir()}
+        missing = [path for path in paths if path.name not in present]
         if missing:
             raise UserError(
                 f"{missing[0]}, which another process has decoded, is not here; machines need one disk for outputs/,"
