@@ -32,6 +32,7 @@ from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.core.params import Params
 from quarterturn.core.side_by_side import cores
 from quarterturn.data.datasets import LabelledImages
+from quarterturn.data.pixel_store import read_pixels
 from quarterturn.ingest.annotations import labels_by_path
 from quarterturn.ingest.decoded_store import decode_all
 from quarterturn.ingest.source import ImageSource
@@ -151,9 +152,9 @@ def from_store(folder: Path, params: Params) -> LabelledImages:
     source = ImageSource(folder)
     names = source.names()
     table = pd.DataFrame({"image": names, "sha256": [hashlib.sha256(source.read(name)).hexdigest() for name in names]})
-    path = folder / "pixels.npy"
+    path = folder / "pixels"
     decode_all(source, table, path, params.data.image_size, 3)
-    pixels = np.load(path)
+    pixels = np.array(read_pixels(path)[:])
     targets = np.array([CLASSES.index(Path(name).parent.name) for name in names])
     return LabelledImages(pixels, np.arange(len(names)), targets)
 

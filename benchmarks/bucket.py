@@ -35,7 +35,7 @@ WORK = ROOT / "build" / "bench-bucket"
 JPEG = (160, 120)  # pixels, width and height
 BUCKET, SIDE, PAGE = "bench", 64, 1000  # name; pixels; names in one answer, as S3 does
 STAGES = ("split", "rotate_augment")
-OUTPUTS = ("outputs/split/images.csv", "outputs/rotate-augment/pixels.npy")
+TABLE, PIXELS = "outputs/split/images.csv", "outputs/rotate-augment/pixels"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -149,10 +149,10 @@ def main() -> None:
             print(f"{name}, {stage}: {options.images / taken.seconds:,.0f} images/s, {taken.seconds:.1f} s,", end=" ")
             print(f"{taken.anonymous / 1e6:,.0f} MB", flush=True)
     check_same()
-    (WORK / "bucket" / OUTPUTS[1]).unlink()
+    shutil.rmtree(WORK / "bucket" / PIXELS)
     half = spent["bucket", "rotate_augment"].seconds / 2
     run_stage(WORK / "bucket", "rotate_augment", limit, kill_after=half)
-    if (WORK / "bucket" / OUTPUTS[1]).exists():
+    if (WORK / "bucket" / PIXELS).exists():
         sys.exit("the stage ended before it was killed")
     run_stage(WORK / "bucket", "rotate_augment", limit)
     check_same()
@@ -162,7 +162,8 @@ def main() -> None:
 
 def check_same() -> None:
     """End with an error unless both sides have written the same bytes."""
-    for name in OUTPUTS:
+    shards = [f"{PIXELS}/{path.name}" for path in (WORK / "folder" / PIXELS).iterdir()]
+    for name in (TABLE, *shards):
         if (WORK / "folder" / name).read_bytes() != (WORK / "bucket" / name).read_bytes():
             sys.exit(f"{name} differs")
 

@@ -21,6 +21,7 @@ from benchmarks.ingest import with_pillow
 from benchmarks.settings import Setting, recipe
 from benchmarks.timing import alternating
 from quarterturn.classify.frozen_features import frozen_features
+from quarterturn.data.pixel_store import read_pixels
 from quarterturn.ingest.decoded_store import decode_all
 from quarterturn.ingest.source import ImageSource
 from quarterturn.training.backbones import timm_model
@@ -46,9 +47,9 @@ def compared(setting: Setting) -> dict[str, Any]:
     paths = sorted(folder.rglob("*.jpg"))[: 8 if setting.small else IMAGES]
     names = [path.relative_to(folder).as_posix() for path in paths]
     table = pd.DataFrame({"image": names, "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]})
-    store = setting.work / "features.npy"
+    store = setting.work / "features"
     decode_all(ImageSource(folder), table, store, size, 3)
-    pixels, rows = np.load(store, mmap_mode="r"), np.arange(len(paths))
+    pixels, rows = read_pixels(store), np.arange(len(paths))
     network = blank_network(params.model, 3, 2, [0.5] * 3, [0.5] * 3, params.seed)
     bare = compute.place(timm_model(architecture)).eval()
     steps = evaluation_batches(len(paths), size * size)

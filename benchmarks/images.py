@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from quarterturn.core.files import atomic
-from quarterturn.data.pixel_store import Pixels, write_store
+from quarterturn.data.pixel_store import Pixels, read_pixels, write_store
 
 CLASSES = ("cat", "dog")  # distinguished by a tint
 PHOTO = (500, 375)  # pixels, width and height of most images of the Kaggle set
@@ -80,5 +80,4 @@ def make_store(path: Path, count: int, size: int) -> Pixels:
             random.integers(0, 256, shape[1:], dtype=np.uint8) for _ in range(count)
         )
         write_store(path, squares, shape)
-    pixels: Pixels = np.load(path, mmap_mode="r")
-    return pixels
+    return read_pixels(path)

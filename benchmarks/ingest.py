@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torchvision.transforms.v2.functional as F
 from PIL import Image
@@ -21,11 +20,12 @@ from torchvision.transforms import InterpolationMode
 from benchmarks.images import FULL_SIZE, make_folder
 from benchmarks.settings import Setting
 from benchmarks.timing import alternating, on_cores
+from quarterturn.data.pixel_store import Squares, read_pixels
 from quarterturn.ingest.decoded_store import decode_all
 from quarterturn.ingest.source import ImageSource
 
-Squares = npt.NDArray[np.uint8]
 ROUNDS = 5
+PLAIN = ("pillow", "torchvision")
 PHOTOS, FULL = 1200, 16  # images
 SIZES = (64, 224)  # pixels, side of the squares in the recipes photos and notebook
 
@@ -44,15 +44,15 @@ def compared(setting: Setting, size: int, full: bool) -> dict[str, Any]:
     paths = sorted(folder.rglob("*.jpg"))[:count]
     names = [path.relative_to(folder).as_posix() for path in paths]
     table = pd.DataFrame({"image": names, "sha256": [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]})
-    stores = {name: setting.work / f"ingest-{name}.npy" for name in ("pipeline", "pillow", "torchvision")}
+    store, plain_stores = setting.work / "ingest", {name: setting.work / f"ingest-{name}.npy" for name in PLAIN}
 
     def pipeline(cores: int) -> None:
         with on_cores(cores):
-            decode_all(ImageSource(folder), table, stores["pipeline"], size, 3)
+            decode_all(ImageSource(folder), table, store, size, 3)
 
     def plain(name: str, decode: Callable[[Path, int], Squares]) -> None:
         with on_cores(1):
-            np.save(stores[name], collect(paths, size, decode))
+            np.save(plain_stores[name], collect(paths, size, decode))
 
     sides: dict[str, Callable[[], object]] = {
         "pipeline, one core": partial(pipeline, 1),
@@ -61,7 +61,7 @@ def compared(setting: Setting, size: int, full: bool) -> dict[str, Any]:
         "torchvision, one core": partial(plain, "torchvision", with_torchvision),
     }
     taken = alternating(sides, 1 if setting.small else ROUNDS)
-    ours, theirs = (np.load(stores[name]).astype(np.float64) for name in ("pipeline", "pillow"))
+    ours, theirs = read_pixels(store)[:].astype(np.float64), np.load(plain_stores["pillow"]).astype(np.float64)
     return {"seconds": taken, "pictures": len(paths), "mean_difference": float(np.abs(ours - theirs).mean())}
 
 

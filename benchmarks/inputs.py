@@ -69,8 +69,8 @@ class Training:
         plan: TrainingPlan = getattr(self._params, stage)
         self._plan = plan.model_copy(update={"epochs": epochs})
         size, count = self._params.data.image_size, steps * plan.batch_size
-        pixels = make_store(setting.work / f"store-{size}.npy", max(count, PIXELS // size**2), size)
-        rows = np.sort(np.random.default_rng(0).permutation(len(pixels))[:count])
+        pixels = make_store(setting.work / f"store-{size}", max(count, PIXELS // size**2), size)
+        rows = np.sort(np.random.default_rng(0).permutation(pixels.shape[0])[:count])
         angles = self._params.rotate_augment.angles
         rotated = stage == "pretrain"
         self._outputs = len(angles) if rotated else 2

@@ -3,7 +3,7 @@
 from quarterturn.core.stage import start
 
 if __name__ == "__main__":
-    start("rotate_augment")
+    start("rotate_augment", on_ranks=True)
 
 from pathlib import Path
 
@@ -24,8 +24,8 @@ def main() -> None:
     every_file = read_table("outputs/split/images.csv")
     table = used_rows(every_file)
     channels = int(table["channels"].max())  # grey only if every image is
-    source, path = ImageSource(params.data.path), FOLDER / "pixels.npy"
-    decode_all(source, table, path, size, channels, grey_range(every_file))
+    source, folder = ImageSource(params.data.path), FOLDER / "pixels"
+    decode_all(source, table, folder, size, channels, grey_range(every_file))
     write_angles(angles, FOLDER / "rotation.json")
     draw_samples(Store("outputs", size), labels, angles, FOLDER / "samples.png")
     check_unchanged(params, "data", "rotate_augment")

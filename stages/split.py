@@ -3,7 +3,7 @@
 from quarterturn.core.stage import start
 
 if __name__ == "__main__":
-    start("split")
+    start("split", on_ranks=True)
 
 from quarterturn.core.files import write_json
 from quarterturn.core.params import check_unchanged, load_params

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from quarterturn.core.errors import UserError
-from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.pixel_store import Pixels, read_pixels
 from quarterturn.ingest.decoded_store import decode_all
 from quarterturn.ingest.duplicates import first_near_duplicate
 from quarterturn.ingest.image_table import read_images
@@ -116,7 +116,7 @@ def load(
     if not folder.exists():
         raise UserError(f"there is no folder {folder}; DATA is the folder that holds {folder.name} and the other sets")
     work.mkdir(parents=True, exist_ok=True)
-    table_path, store_path = work / f"{name}.csv", work / f"{name}-{size}.npy"
+    table_path, store_path = work / f"{name}.csv", work / f"{name}-{size}"
     source = ImageSource(folder)
     if not table_path.exists():
         table = read_images(source)
@@ -132,4 +132,4 @@ def load(
     targets = np.array([labels.index(label) if label else -1 for label in table["label"]])
     group_of = by_pattern(GROUPS[name]) if name in GROUPS else str
     groups, _ = pd.factorize(np.array([group_of(path) or path for path in table["image"]]))
-    return Images(np.load(store_path, mmap_mode="r"), targets, groups)
+    return Images(read_pixels(store_path), targets, groups)

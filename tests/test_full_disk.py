@@ -11,11 +11,12 @@ import pytest
 
 from quarterturn.core import files
 from quarterturn.core.errors import run
+from quarterturn.ingest import decoded_store
 from quarterturn.training import checkpoint
 
 OUTPUTS = {
     "split": ["outputs/split/images.csv", "metrics/split.json"],
-    "rotate_augment": ["outputs/rotate-augment/pixels.npy", "outputs/rotate-augment/samples.png"],
+    "rotate_augment": ["outputs/rotate-augment/samples.png"],
     "pretrain": ["outputs/pretrain/model.safetensors"],
     "transfer": ["outputs/transfer/held-out.csv"],
     "baseline": ["metrics/baseline.json"],
@@ -43,6 +44,22 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(
     assert ending(stage, capsys) == [told]
     assert path.read_bytes() == before
     assert not [part for part in path.parent.iterdir() if part.name.endswith(".part")]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_a_disk_that_fills_while_images_are_decoded_leaves_the_old_store(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path("outputs/rotate-augment")
+    store, unfinished = workspace / folder / "pixels/00000.npy", folder / ".pixels-x.part"
+    before = store.read_bytes()
+    monkeypatch.setattr(decoded_store, "fingerprint", lambda *_: "x")
+    unfinished.mkdir()
+    (unfinished / ".00000.npy.part").symlink_to("/dev/full")
+    told = f"rotate_augment: No space left on device at {unfinished}/00000.npy"
+    assert ending("rotate_augment", capsys) == [f"{told}; put that right and run the same command again"]
+    assert store.read_bytes() == before
+    assert list(unfinished.iterdir()) == []
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])

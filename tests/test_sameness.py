@@ -18,7 +18,7 @@ from quarterturn.ingest import parallel as workers
 from tests.conftest import run_stages, set_params
 
 OUTPUTS = ["outputs/split/images.csv", "metrics/split.json"]
-OUTPUTS += [f"outputs/rotate-augment/{name}" for name in ("pixels.npy", "rotation.json", "samples.png")]
+OUTPUTS += [f"outputs/rotate-augment/{name}" for name in ("pixels/00000.npy", "rotation.json", "samples.png")]
 TRAINED = ["outputs/transfer/model.safetensors", "outputs/transfer/held-out.csv", "metrics/transfer.json"]
 
 

@@ -17,6 +17,7 @@ import torch
 from quarterturn.app.report import report
 from quarterturn.core.errors import UserError, run
 from quarterturn.data.manifest import read_table, used_rows, write_table
+from quarterturn.data.pixel_store import read_pixels
 from quarterturn.evaluation.metrics import metrics_of
 from quarterturn.training.model_file import load_network
 from tests.conftest import make_images, run_stages, set_params, shell
@@ -82,7 +83,7 @@ def test_the_numbers_of_images_agree_everywhere(finished: Path) -> None:
     table = used_rows(read_table(finished / "outputs/split/images.csv"))
     parts = [count for label in ("cat", "dog") for count in split["images"][label].values()]
     assert sum(parts) + split["images"]["unlabelled"] == len(table)
-    assert len(np.load(finished / "outputs/rotate-augment/pixels.npy", mmap_mode="r")) == len(table)
+    assert read_pixels(finished / "outputs/rotate-augment/pixels").shape[0] == len(table)
     test = set(table["image"][table["part"] == "test"])
     assert set(pd.read_csv(finished / "metrics/predictions.csv")["image"]) == test
 
@@ -261,7 +262,7 @@ def test_queued_experiments_use_their_own_code_and_data(workspace: Path) -> None
             "no weights data/weights/none.safetensors",
         ),
         ({"model__architecture": "resnet9"}, "baseline", "timm has no model 'resnet9'"),
-        ({"data__image_size": 64}, "pretrain", "pixels.npy holds uint8"),
+        ({"data__image_size": 64}, "pretrain", "pixels holds uint8"),
         ({"model__widths": [4, 9]}, "transfer", "its model is"),
         ({"model__widths": [4, 9]}, "evaluate", "its model is"),
         ({"seed": "one"}, "baseline", "seed is 'one'; allowed:"),
@@ -336,7 +337,7 @@ def test_params_that_change_meanwhile_cost_no_training_once_they_are_back(
 @pytest.mark.usefixtures("workspace")
 def test_a_damaged_store_or_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for name, stage in (
-        ("outputs/rotate-augment/pixels.npy", "pretrain"),
+        ("outputs/rotate-augment/pixels/00000.npy", "pretrain"),
         ("outputs/pretrain/model.safetensors", "transfer"),
     ):
         whole = Path(name).read_bytes()

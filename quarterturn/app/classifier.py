@@ -12,7 +12,7 @@ from torch import Tensor
 from quarterturn.core.errors import UserError
 from quarterturn.core.files import read_json
 from quarterturn.data.datasets import images_at
-from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.pixel_store import Squares
 from quarterturn.ingest.decoding import decode_square
 from quarterturn.training.device import Compute, choose
 from quarterturn.training.inference import evaluation_batches
@@ -51,7 +51,7 @@ class Classifier:
             found += [dict(zip(self.labels, row, strict=True)) for row in self.probabilities(squares).tolist()]
         return found
 
-    def decode(self, data: bytes) -> Pixels:
+    def decode(self, data: bytes) -> Squares:
         """Decode the bytes of a file to the square that the network takes, (size, size, channels) uint8.
 
         Raises:
@@ -61,7 +61,7 @@ class Classifier:
         return decode_square(data, description.image_size, description.channels, description.grey_range)
 
     @torch.no_grad()
-    def probabilities(self, squares: Pixels) -> npt.NDArray[np.float64]:
+    def probabilities(self, squares: Squares) -> npt.NDArray[np.float64]:
         """Return the probability of each output.
 
         Args:

@@ -17,7 +17,7 @@ from quarterturn.app.inputs import Decoded, find_images
 from quarterturn.core.errors import UserError
 from quarterturn.core.files import atomic, check_output
 from quarterturn.core.params import load_params
-from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.pixel_store import Squares
 from quarterturn.training.network import Network
 
 TOLERANCE = 1e-4  # largest difference between a probability of torch and of ONNX Runtime
@@ -131,7 +131,7 @@ def _write(classifier: Classifier, path: Path) -> None:
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def _some_squares(classifier: Classifier, paths: Sequence[str]) -> Pixels:
+def _some_squares(classifier: Classifier, paths: Sequence[str]) -> Squares:
     """Return at most `MOST` decoded images, evenly spaced, (n, size, size, channels) uint8."""
     found = list(find_images(paths))
     chosen = [found[number] for number in np.unique(np.linspace(0, len(found) - 1, MOST).round().astype(int))]
@@ -141,7 +141,7 @@ def _some_squares(classifier: Classifier, paths: Sequence[str]) -> Pixels:
     return np.concatenate(groups)
 
 
-def _largest_difference(classifier: Classifier, path: Path, squares: Pixels) -> float:
+def _largest_difference(classifier: Classifier, path: Path, squares: Squares) -> float:
     """Return the largest difference between the probabilities of torch and of ONNX Runtime."""
     import onnxruntime
 

@@ -14,7 +14,7 @@ from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.files import read_text
 from quarterturn.core.params import CLASSIFIERS
 from quarterturn.data.contact_sheets import as_image
-from quarterturn.data.pixel_store import Pixels, Store
+from quarterturn.data.pixel_store import Squares, Store
 from quarterturn.evaluation.plots import COLORS
 from quarterturn.labelling.shown_images import as_data_url
 
@@ -73,7 +73,7 @@ def _confidence(answer: Mapping[Hashable, str], name: str) -> float:
     return float(answer[f"{name}_{answer[name]}"])
 
 
-def thumbnail(pixels: Pixels) -> str:
+def thumbnail(pixels: Squares) -> str:
     """Return a (height, width, 1 or 3) uint8 image, no larger than `THUMBNAIL`, as a data: URL of a PNG."""
     image = as_image(pixels)
     image.thumbnail((THUMBNAIL, THUMBNAIL))

@@ -12,7 +12,7 @@ import numpy as np
 
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.side_by_side import cores
-from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.pixel_store import Squares
 from quarterturn.ingest.decoding import set_pillow_limits
 from quarterturn.ingest.source import SUFFIXES, ImageSource, shown
 
@@ -81,16 +81,16 @@ class Decoded:
         unreadable: number of those that could not be read.
     """
 
-    def __init__(self, images: Iterable[ImageFile], decode: Callable[[bytes], Pixels], size: int) -> None:
+    def __init__(self, images: Iterable[ImageFile], decode: Callable[[bytes], Squares], size: int) -> None:
         set_pillow_limits()
         self._images, self._decode, self._size = iter(images), decode, size
         self.count = self.unreadable = 0
 
-    def __iter__(self) -> Iterator[tuple[list[ImageFile], Pixels]]:
+    def __iter__(self) -> Iterator[tuple[list[ImageFile], Squares]]:
         """Yield groups of at most ``size``: images, and their squares, (n, side, side, channels) uint8."""
         with ThreadPoolExecutor(cores()) as pool:  # a group is too small to pay for starting processes
             while group := list(islice(self._images, self._size)):
-                good: list[tuple[ImageFile, Pixels]] = []
+                good: list[tuple[ImageFile, Squares]] = []
                 for image, square in zip(group, pool.map(self._square, group), strict=True):
                     if isinstance(square, UnreadableImage):
                         print(f"{image.name}: {square}", file=sys.stderr)
@@ -101,7 +101,7 @@ class Decoded:
                 if good:
                     yield [image for image, _ in good], np.stack([square for _, square in good])
 
-    def _square(self, image: ImageFile) -> Pixels | UnreadableImage:
+    def _square(self, image: ImageFile) -> Squares | UnreadableImage:
         try:
             return self._decode(image.read())
         except UnreadableImage as error:

@@ -64,7 +64,7 @@ def report(output: Path, against: str | None = None) -> None:
     comparison = compare_revisions(before, here) if before else None
     warnings = [] if comparison else here.stale()  # the comparison includes these warnings
     store = None
-    if (OUTPUTS / "rotate-augment/pixels.npy").exists():
+    if (OUTPUTS / "rotate-augment/pixels").exists():
         try:
             store = Store(OUTPUTS, params.data.image_size)
         except UserError as error:

@@ -15,7 +15,7 @@ from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.params import Params, load_params
 from quarterturn.data.contact_sheets import COLUMNS, draw_sheet
 from quarterturn.data.manifest import read_table
-from quarterturn.data.pixel_store import Pixels, Store
+from quarterturn.data.pixel_store import Squares, Store
 from quarterturn.ingest.decoding import decode_square, set_pillow_limits
 from quarterturn.ingest.source import ImageSource
 from quarterturn.labelling.embeddings import OUTPUTS, embedded_images
@@ -75,7 +75,7 @@ def _draw(found: Sequence[Suspect], params: Params, path: Path) -> None:
     store = Store(OUTPUTS, params.data.image_size)
     rows = {image: row for row, image in enumerate(store.table["image"])}
 
-    def square(image: str) -> Pixels:
+    def square(image: str) -> Squares:
         return store.pixels[rows[image]] if image in rows else _decoded(image, params, store)
 
     tiles = [(square(each.image), f"{rank}: {each.given} → {each.suggested}") for rank, each in enumerate(found, 1)]
@@ -83,7 +83,7 @@ def _draw(found: Sequence[Suspect], params: Params, path: Path) -> None:
     draw_sheet(f"{len(tiles)} labels that look wrong (given → suggested), the worst first", sheet, path)
 
 
-def _decoded(image: str, params: Params, store: Store) -> Pixels:
+def _decoded(image: str, params: Params, store: Store) -> Squares:
     """Return the square of an image that is in no part, as copies with different labels are."""
     set_pillow_limits()
     source = ImageSource(params.data.path, params.data.ignore)

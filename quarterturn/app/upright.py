@@ -11,7 +11,7 @@ from quarterturn.app.inputs import Decoded, ImageFile, find_images
 from quarterturn.app.lossless_rotation import rotate_file
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.files import read_json
-from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.pixel_store import Squares
 
 TRAINED = Path("metrics/pretrain.json")
 SURE = 0.9  # least probability for an image to be listed
@@ -62,7 +62,7 @@ def upright(paths: Sequence[str], model: str | None = None, sure: float = SURE, 
         raise UserError(f"{failed:,} of {listed:,} could not be rotated; see above. The rest is done")
 
 
-def angle_probabilities(classifier: Classifier, squares: Pixels) -> npt.NDArray[np.float64]:
+def angle_probabilities(classifier: Classifier, squares: Squares) -> npt.NDArray[np.float64]:
     """Return the probability that each image was rotated counter-clockwise by each angle: (n, angles) float64.
 
     Every image is classified at every angle; the results are mapped back and averaged.

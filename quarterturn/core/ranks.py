@@ -5,10 +5,14 @@ import os
 import shlex
 import signal
 import sys
+from datetime import timedelta
+from typing import Any
 
 from quarterturn.core.errors import UserError
 
 LAUNCH = "QUARTERTURN_LAUNCH"  # a launcher's command, such as: torchrun --standalone --nproc-per-node 4
+# Others wait as long for the first rank, which alone validates and writes; a rank that has died is noticed at once.
+PATIENCE = timedelta(hours=6)
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 
@@ -20,6 +24,11 @@ def rank() -> int:
 def ranks() -> int:
     """Return the number of processes that run this stage together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def ranks_here() -> int:
+    """Return how many of them run on this machine, and share its cores."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def launch(module: str) -> None:
@@ -45,11 +54,35 @@ def launch(module: str) -> None:
         raise UserError(f"{LAUNCH} is {shlex.join(command)!r}, which cannot be started: {error.strerror}") from error
 
 
+def join_group(backend: str = "gloo") -> None:
+    """Meet the other ranks, once in a process."""
+    import torch.distributed as dist  # takes seconds, and is not needed where one process works alone
+
+    if not dist.is_initialized():
+        dist.init_process_group(backend, timeout=PATIENCE)
+
+
+def hand_to_first(value: Any) -> list[Any]:
+    """Return what each rank hands over, in their order, to the first; then do as `leave_to_first`.
+
+    Where processes are forked, call this after that: it starts threads.
+    """
+    values = [value]
+    if ranks() > 1:
+        join_group()
+        import torch.distributed as dist
+
+        values *= ranks()
+        dist.gather_object(value, values if rank() == 0 else None)
+    leave_to_first()
+    return values
+
+
 def leave_to_first() -> None:
     """End all processes but that of the first rank, which goes on as one that was started alone."""
     if rank() > 0:
         sys.exit()
-    os.environ["WORLD_SIZE"] = "1"
+    os.environ["WORLD_SIZE"] = os.environ["LOCAL_WORLD_SIZE"] = "1"
 
 
 def own_share(count: int) -> slice:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from quarterturn.core import progress
 from quarterturn.core.errors import UserError, one_line
+from quarterturn.core.ranks import ranks_here
 from quarterturn.core.stage import keep_freed_memory
 
 J = TypeVar("J")
@@ -34,7 +35,7 @@ _ALONE = {"OMP_NUM_THREADS": "1", "QUARTERTURN_PROCESSES": "1"}
 
 
 def cores() -> int:
-    """Return the number of cores to use: QUARTERTURN_PROCESSES if set, else those available to this process.
+    """Return the number of cores to use: QUARTERTURN_PROCESSES if set, else this process's share of those available.
 
     The number changes no result.
 
@@ -46,7 +47,8 @@ def cores() -> int:
         if not wanted.isdecimal() or int(wanted) < 1:
             raise UserError(f"QUARTERTURN_PROCESSES is {wanted!r}, not a positive integer")
         return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, available // ranks_here())
 
 
 def side_by_side(call: Callable[[J], R], jobs: Sequence[J], name: str, gpus: int = 0) -> Iterator[R]:

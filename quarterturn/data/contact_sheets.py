@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from quarterturn.core.files import atomic
 from quarterturn.data.fonts import draw_text, fonts_for, from_left, shortened, text_length
 from quarterturn.data.manifest import FOLDS, TEST, TRAIN, UNLABELLED, rows_of
-from quarterturn.data.pixel_store import Pixels, Store
+from quarterturn.data.pixel_store import Pixels, Squares, Store
 
 TILE = 112  # pixels, side of a tile
 CAPTION, LINE = 20, 14  # pixels, height of a caption of one line, and of each further line
@@ -22,7 +22,7 @@ FEW_CLASSES, MOST_CLASSES = 8, 60  # classes on the sheet of samples with rows o
 MISTAKES, COLUMNS = 24, 8  # tiles on a sheet of mistakes, and in its rows
 
 
-def draw_sheet(title: str, rows: Sequence[Sequence[tuple[Pixels, str]]], path: str | Path) -> None:
+def draw_sheet(title: str, rows: Sequence[Sequence[tuple[Squares, str]]], path: str | Path) -> None:
     """Draw rows of tiles under a title and write them as a PNG.
 
     Args:
@@ -59,14 +59,14 @@ def draw_samples(store: Store, labels: Sequence[str], angles: Sequence[int], pat
     a row.
     """
     training = rows_of(store.table, TRAIN, UNLABELLED, *([TEST] if FOLDS in store.table else []))
-    classes: list[list[tuple[Pixels, str]]] = []
+    classes: list[list[tuple[Squares, str]]] = []
     for label in [*labels[:MOST_CLASSES], ""]:
         rows = training[(store.table["label"].to_numpy()[training] == label)][:SAMPLES]
         if len(rows) > 0:
             classes.append([(store.pixels[row], label or "unlabelled") for row in rows])
     few = len(classes) <= FEW_CLASSES
     per_row = 1 if few else math.ceil(len(classes) / (2 * FEW_CLASSES - 1))
-    sheet: list[list[tuple[Pixels, str]]] = []
+    sheet: list[list[tuple[Squares, str]]] = []
     for start in range(0, len(classes), per_row):
         sheet.append([tile for samples in classes[start : start + per_row] for tile in samples])
         if few or start == 0:
@@ -112,7 +112,7 @@ def draw_mistakes(
     draw_sheet(f"{title}: the {len(tiles)} most confident mistakes (true → predicted, probability)", sheet, path)
 
 
-def as_image(pixels: Pixels) -> Image.Image:
+def as_image(pixels: Squares) -> Image.Image:
     """Return a (height, width, 1 or 3) uint8 array as a grey or RGB image."""
     return Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels)
 

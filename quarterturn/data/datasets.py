@@ -133,8 +133,11 @@ def images_at(pixels: Pixels, rows: npt.NDArray[np.int64], device: torch.device 
 def gathered(pixels: Pixels, rows: npt.NDArray[np.int64], device: torch.device = CPU) -> Tensor:
     """Return stored images as bytes on the CPU, (n, side, side, channels), in pinned memory if they go to a GPU."""
     squares = torch.empty((len(rows), *pixels.shape[1:]), dtype=torch.uint8, pin_memory=device.type == "cuda")
-    # Written where they are sent from: indexing would make a copy before. The other modes write into a buffer first.
-    np.take(pixels, rows, axis=0, out=squares.numpy(), mode="clip")
+    if isinstance(pixels, np.ndarray):
+        # Written where they are sent from: indexing would make a copy before. The other modes write into a buffer.
+        np.take(pixels, rows, axis=0, out=squares.numpy(), mode="clip")
+    else:
+        squares.numpy()[...] = pixels[rows]
     return squares
 
 

@@ -6,6 +6,7 @@ from functools import partial
 import pandas as pd
 
 from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.core.ranks import hand_to_first, rank, ranks
 from quarterturn.data.manifest import HIGHEST, LOWEST, grey_range, grey_values
 from quarterturn.ingest.decoding import examine, set_pillow_limits
 from quarterturn.ingest.parallel import map_in_processes
@@ -15,29 +16,38 @@ from quarterturn.ingest.source import ImageSource, shown
 def read_images(source: ImageSource) -> pd.DataFrame:
     """Examine every image of ``source`` and return one row per file, in the order of their names.
 
+    On several ranks, each examines its part of the images, and the first alone returns.
+
     Columns: `image`, `reason` (why it cannot be used, "" if it can), `width`, `height`, `channels`, `bytes`, `sha256`,
     `perceptual_hash` and `inner_hashes` (as in `ImageFacts`; the latter is not kept in images.csv); where there are
     grey images of more than 8 bits, also `lowest` and `highest`, and a line on stdout says which values become black
     and white.
 
     Raises:
-        UserError: there are no images.
+        UserError: there are no images, or ranks find others.
     """
     names = source.names()
     if not names:
         raise UserError(f"data.path: there are no images in {source.path}")
+    own = names[len(names) * rank() // ranks() : len(names) * (rank() + 1) // ranks()]
     columns: dict[str, list[object]] = {}  # a list of rows would take twice the memory
-    for row in map_in_processes(partial(describe, source), names, "split", source.expect):
+    for row in map_in_processes(partial(describe, source), own, "split", source.expect):
         for key, value in row.items():
             columns.setdefault(key, []).append(value)
+    columns, *others = hand_to_first(columns)
+    for part in others:
+        for key, values in part.items():
+            columns.setdefault(key, []).extend(values)
     table = pd.DataFrame(columns)
-    values, range_of_set = grey_values(table), grey_range(table)
+    if table["image"].tolist() != list(map(shown, names)):
+        raise UserError(f"processes have found different images in {source.path}; give each machine the same ones")
+    deep, range_of_set = grey_values(table), grey_range(table)
     if range_of_set is None:
         return table.drop(columns=[LOWEST, HIGHEST])
     black, white = range_of_set
     print(
-        f"split: grey images of more than 8 bits ({len(values):,}) have values from {values.min():,} to"
-        f" {values.max():,}: {black:,} to {white:,} becomes black to white"
+        f"split: grey images of more than 8 bits ({len(deep):,}) have values from {deep.min():,} to"
+        f" {deep.max():,}: {black:,} to {white:,} becomes black to white"
     )
     return table
 

@@ -1,6 +1,7 @@
 """Features of every image by the backbone in use: what commands about labels work on."""
 
 import hashlib
+import shutil
 import sys
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from quarterturn.core.params import Params
 from quarterturn.core.stage import SCRATCH
 from quarterturn.data.datasets import labelled_images
 from quarterturn.data.manifest import CHOSEN, GROUP, UNLABELLED, grey_range, read_table, write_table
-from quarterturn.data.pixel_store import Pixels, Store
+from quarterturn.data.pixel_store import Pixels, Store, read_pixels
 from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.decoded_store import decode_all
 from quarterturn.ingest.image_table import check_rejected, read_images
@@ -90,7 +91,7 @@ def _images(params: Params) -> tuple[pd.DataFrame, Pixels]:
     names = [shown(name) for name in source.names()]
     said = annotate(source, params.data, given=False, say=lambda _: None).set_axis(names)
     listed = OUTPUTS / "split/images.csv"
-    if (OUTPUTS / "rotate-augment/pixels.npy").exists() and read_table(listed)["image"].tolist() == names:
+    if (OUTPUTS / "rotate-augment/pixels").exists() and read_table(listed)["image"].tolist() == names:
         store = Store(OUTPUTS, params.data.image_size)
         table, pixels = store.table, store.pixels
     else:
@@ -103,7 +104,7 @@ def _read_here(source: ImageSource, params: Params) -> tuple[pd.DataFrame, Pixel
     """Return the readable images and their pixels; they are read only if files have changed since the last time."""
     size = params.data.image_size
     folder = READ / _digest(source, size)
-    listed, stored = folder / "images.csv", folder / "pixels.npy"
+    listed, stored = folder / "images.csv", folder / "pixels"
     if not stored.exists():
         table = read_images(source)
         check_rejected(table, params.data.max_rejected)
@@ -112,10 +113,8 @@ def _read_here(source: ImageSource, params: Params) -> tuple[pd.DataFrame, Pixel
         decode_all(source, table, stored, size, int(table["channels"].max()), grey_range(table))
         for old in READ.iterdir():
             if old != folder:
-                for file in old.iterdir():
-                    file.unlink()
-                old.rmdir()
-    return read_table(listed), np.load(stored, mmap_mode="r")
+                shutil.rmtree(old)
+    return read_table(listed), read_pixels(stored)
 
 
 def _digest(source: ImageSource, size: int) -> str:

@@ -5,7 +5,6 @@ number of ranks. Sums are then made in another order than on one rank, so result
 drift apart like those of another seed.
 """
 
-from datetime import timedelta
 from importlib import import_module
 from typing import Any, cast
 
@@ -16,20 +15,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from quarterturn.core.errors import UserError
-from quarterturn.core.ranks import ranks
+from quarterturn.core.ranks import join_group, ranks
 from quarterturn.training.backbones import ConvNet
 from quarterturn.training.network import Network
-
-# Others wait as long for the first rank, which alone validates and writes; a rank that has died is noticed at once.
-PATIENCE = timedelta(hours=6)
 
 
 def join(device: torch.device) -> None:
     """Meet the other ranks, once in a process."""
-    if not dist.is_initialized():
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    join_group("nccl" if device.type == "cuda" else "gloo")
 
 
 def from_first(value: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter
 
-from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.pixel_store import Squares
 from quarterturn.training.network import pooled
 
 COVER = 128  # grey level that replaces hidden pixels
@@ -21,14 +21,14 @@ FINE = 1.0  # pixels, standard deviation of the Gaussian whose residual is the f
 BLUR_MARGIN = 2  # standard deviations, cut off at each edge after a blur
 
 
-def frame_only(pixels: Pixels) -> Pixels:
+def frame_only(pixels: Squares) -> Squares:
     """Keep the outermost `FRAME` pixels and cover the rest."""
     shown = pixels.copy()
     shown[:, FRAME:-FRAME, FRAME:-FRAME] = COVER
     return shown
 
 
-def centre_only(pixels: Pixels) -> Pixels:
+def centre_only(pixels: Squares) -> Squares:
     """Keep the middle half of each side and cover the rest."""
     margin = pixels.shape[1] // CORNER
     middle = np.s_[:, margin:-margin, margin:-margin]
@@ -37,7 +37,7 @@ def centre_only(pixels: Pixels) -> Pixels:
     return shown
 
 
-def corners_covered(pixels: Pixels) -> Pixels:
+def corners_covered(pixels: Squares) -> Squares:
     """Cover the four corners, where date stamps and watermarks are."""
     shown, corner = pixels.copy(), pixels.shape[1] // CORNER
     for down in (np.s_[:corner], np.s_[-corner:]):
@@ -46,24 +46,24 @@ def corners_covered(pixels: Pixels) -> Pixels:
     return shown
 
 
-def thumbnails(pixels: Pixels) -> Pixels:
+def thumbnails(pixels: Squares) -> Squares:
     """Reduce each image to `CELLS` × `CELLS` means."""
     count, _, _, channels = pixels.shape
     means = pooled(torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float(), CELLS)
     return means.view(count, channels, CELLS, CELLS).permute(0, 2, 3, 1).round().byte().numpy()
 
 
-def low_pass(pixels: Pixels) -> Pixels:
+def low_pass(pixels: Squares) -> Squares:
     """Blur each image and cut off the margin, where fine structure at the edge leaves a trace."""
     return np.stack([_rounded(_inner(_blurred(square, SMOOTH), SMOOTH)) for square in pixels])
 
 
-def high_pass(pixels: Pixels) -> Pixels:
+def high_pass(pixels: Squares) -> Squares:
     """Subtract a slight blur, add grey, and cut off the margin, where large structure leaves a trace."""
     return np.stack([_rounded(_inner(COVER + (square - _blurred(square, FINE)), FINE)) for square in pixels])
 
 
-def shuffled(pixels: Pixels) -> Pixels:
+def shuffled(pixels: Squares) -> Squares:
     """Shuffle the patches of each image at random; what does not fill a patch is cut off."""
     count, side, _, channels = pixels.shape
     cells = side // PATCH
@@ -75,14 +75,14 @@ def shuffled(pixels: Pixels) -> Pixels:
     return np.ascontiguousarray(grid.reshape(count, cells * PATCH, cells * PATCH, channels))
 
 
-def luma_only(pixels: Pixels) -> Pixels:
+def luma_only(pixels: Squares) -> Squares:
     """Reduce each image to its luma (ITU-R BT.601), one channel."""
     if pixels.shape[3] == 1:
         return pixels
     return _rounded(pixels @ np.array([[0.299], [0.587], [0.114]]))
 
 
-def _blurred(square: Pixels, deviation: float) -> npt.NDArray[np.float64]:
+def _blurred(square: Squares, deviation: float) -> npt.NDArray[np.float64]:
     return gaussian_filter(square.astype(np.float64), deviation, mode="reflect", axes=(0, 1))
 
 
@@ -91,5 +91,5 @@ def _inner(square: npt.NDArray[np.float64], deviation: float) -> npt.NDArray[np.
     return square[margin:-margin, margin:-margin]
 
 
-def _rounded(values: npt.NDArray[np.float64]) -> Pixels:
+def _rounded(values: npt.NDArray[np.float64]) -> Squares:
     return np.rint(values).clip(0, 255).astype(np.uint8)

@@ -15,7 +15,7 @@ from torch import Tensor
 from quarterturn.classify.linear_probe import attach_probe
 from quarterturn.core.params import Augmentation, Model, TrainingPlan
 from quarterturn.data.datasets import CPU, Augmenter, LabelledImages, RotatedImages
-from quarterturn.data.pixel_store import Pixels, channel_statistics
+from quarterturn.data.pixel_store import Squares, channel_statistics
 from quarterturn.training.device import choose, prepare
 from quarterturn.training.inference import predict
 from quarterturn.training.loop import Job, fit
@@ -110,7 +110,7 @@ class SeparatelyRotated:
 
 
 def examine_network(
-    stores: Sequence[Pixels], images: Images, settings: Settings, seed: int, name: str, keep: Path | None = None
+    stores: Sequence[Squares], images: Images, settings: Settings, seed: int, name: str, keep: Path | None = None
 ) -> Answers:
     """Train a rotation classifier, then a linear head for the classes on its frozen features; test both.
 
@@ -149,7 +149,7 @@ def examine_network(
     return Answers(np.stack(rotation, axis=1), _right(network, labelled(images.test)))
 
 
-def examine_linear(stores: Sequence[Pixels], images: Images) -> Answers:
+def examine_linear(stores: Sequence[Squares], images: Images) -> Answers:
     """Fit and test logistic regressions on the pixels, for the angle and for the class."""
 
     def rotated(rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float64]]:
@@ -193,7 +193,7 @@ def _regression() -> LogisticRegression:
     return LogisticRegression(C=0.1, max_iter=2_000)  # C for pixels in [-1, 1]
 
 
-def _flat(pixels: Pixels) -> npt.NDArray[np.float64]:
+def _flat(pixels: Squares) -> npt.NDArray[np.float64]:
     return pixels.reshape(len(pixels), -1) / 127.5 - 1
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from quarterturn.data.manifest import TEST, TRAIN, UNLABELLED, VAL, class_indices, rows_of
-from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.pixel_store import Squares
 from quarterturn.ingest.decoding import decode_square
 
 
@@ -24,7 +24,7 @@ class Images:
     """
 
     table: pd.DataFrame
-    pixels: Pixels
+    pixels: Squares
     labels: list[str]
     read: Callable[[str], bytes]
 
@@ -61,7 +61,7 @@ class Images:
         """Return the bytes of all files, in the table's order."""
         return [self.read(name) for name in self.table["image"]]
 
-    def decoded(self, change: Callable[[bytes], bytes]) -> Pixels:
+    def decoded(self, change: Callable[[bytes], bytes]) -> Squares:
         """Decode all files after ``change`` was applied to their bytes; the layout is that of `pixels`."""
         _, side, _, channels = self.pixels.shape
         stored = np.empty_like(self.pixels)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.pixel_store import Squares
 from studies.audit import ablations, originals
 from studies.audit.examine import ANGLES, Answers, Settings, examine_linear, examine_network
 from studies.audit.images import Images
@@ -33,23 +33,23 @@ class Item:
     """
 
     rule: Rule
-    stores: Callable[[Images], list[Pixels]]
+    stores: Callable[[Images], list[Squares]]
     against: str = ""
     seed: int = 0
     linear: bool = False
 
 
-def ablated(change: Callable[[Pixels], Pixels]) -> Callable[[Images], list[Pixels]]:
+def ablated(change: Callable[[Squares], Squares]) -> Callable[[Images], list[Squares]]:
     """Return a function for `Item.stores`: stored squares, changed before rotation, the same for every angle."""
     return lambda images: [change(images.pixels)] * len(ANGLES)
 
 
-def decoded(change: Callable[[bytes], bytes]) -> Callable[[Images], list[Pixels]]:
+def decoded(change: Callable[[bytes], bytes]) -> Callable[[Images], list[Squares]]:
     """Return a function for `Item.stores`: squares decoded from changed files, the same for every angle."""
     return lambda images: [images.decoded(change)] * len(ANGLES)
 
 
-def whole(images: Images) -> list[Pixels]:
+def whole(images: Images) -> list[Squares]:
     """Return the unchanged squares for every angle."""
     return [images.pixels] * len(ANGLES)
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.pixel_store import Squares
 from quarterturn.ingest.chroma import color_cell
 from quarterturn.ingest.decoding import FORMATS, decode_square
 from studies.audit.images import Images
@@ -49,7 +49,7 @@ def encoded(data: bytes) -> bytes:
     return _coarse(upright(data))
 
 
-def turned_then_encoded(images: Images) -> list[Pixels]:
+def turned_then_encoded(images: Images) -> list[Squares]:
     """Return for each quarter turn a store of images that were rotated, then coarsely encoded, then rotated back.
 
     Rotated again, their JPEG blocks are upright at every angle, so the blocks cannot reveal the angle.

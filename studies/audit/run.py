@@ -65,7 +65,7 @@ def opened(clone: Path) -> Images:
     """Return the clone's table and pixel store, and access to the files."""
     params = load_params(clone / "params.yaml")
     store = Store(clone / "outputs", params.data.image_size)
-    return Images(store.table, store.pixels, params.data.labels, ImageSource(params.data.path).read)
+    return Images(store.table, store.pixels[:], params.data.labels, ImageSource(params.data.path).read)
 
 
 def fingerprint(clone: Path) -> str:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from quarterturn.data.contact_sheets import draw_sheet
 from quarterturn.data.datasets import images_at
-from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.pixel_store import Squares
 from quarterturn.data.rotation import rotate_all
 from quarterturn.evaluation.predictions import angle_probabilities
 from quarterturn.training.device import Compute
@@ -48,7 +48,7 @@ def draw_mistakes(network: Network, images: Images, path: Path, compute: Compute
 
 
 def believed_turns(
-    network: Network, pixels: Pixels, rows: npt.NDArray[np.int64], compute: Compute
+    network: Network, pixels: Squares, rows: npt.NDArray[np.int64], compute: Compute
 ) -> npt.NDArray[np.float64]:
     """Return the probability that each stored image is rotated by 0°, 90°, 180°, 270°: (n, 4) float64.
 
@@ -84,7 +84,7 @@ def draw_occlusion(network: Network, images: Images, path: Path, compute: Comput
 
 
 @torch.no_grad()
-def occlusion(network: Network, pixels: Pixels, row: int, compute: Compute) -> tuple[float, npt.NDArray[np.float64]]:
+def occlusion(network: Network, pixels: Squares, row: int, compute: Compute) -> tuple[float, npt.NDArray[np.float64]]:
     """Measure how covering each place of an image lowers the probability of the true angle (Zeiler and Fergus, 2014).
 
     A grey patch is moved over the image, which is then rotated by every angle.

@@ -21,7 +21,7 @@ from quarterturn.core.errors import run
 from quarterturn.core.files import write_json
 from quarterturn.core.params import Params
 from quarterturn.data.datasets import LabelledImages
-from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.pixel_store import Pixels, read_pixels
 from quarterturn.ingest.decoded_store import decode_all
 from quarterturn.ingest.source import ImageSource
 from quarterturn.labelling.embeddings import Embedded
@@ -153,10 +153,10 @@ def copies_in(name: str, folder: Path) -> dict[str, object]:
     if copies:
         names = sorted(set(files["label"]))
         targets = np.array([names.index(label) for label in files["label"]])
-        path = ROOT / f"build/suspects/{name}.npy"
+        path = ROOT / f"build/suspects/{name}"
         size, channels = recipe("pretrained", {}).data.image_size, int(files["channels"].max())
         decode_all(ImageSource(folder), files, path, size, channels)
-        subject = Subject(name, np.load(path, mmap_mode="r"), targets)
+        subject = Subject(name, read_pixels(path), targets)
         embedded = replace(subject.embedded(np.arange(len(files)), targets, 0), table=files, labels=names)
         first = find_suspects(embedded, files, 0)[: len(copies)]
         counts["listed_first"] = sum(each.image in copies for each in first)

@@ -49,7 +49,7 @@ def store(tmp_path: Path) -> Store:
     write_table(table, tmp_path / "split/images.csv")
     (tmp_path / "rotate-augment").mkdir()
     squares = [np.full((8, 8, 1), row, dtype=np.uint8) for row in range(len(used_rows(table)))]
-    write_store(tmp_path / "rotate-augment/pixels.npy", squares, (len(squares), 8, 8, 1))
+    write_store(tmp_path / "rotate-augment/pixels", squares, (len(squares), 8, 8, 1))
     return Store(tmp_path, 8)
 
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarterturn.core.errors import UserError
+from quarterturn.data import pixel_store
 from quarterturn.data.manifest import COLUMNS, TEST, TRAIN, UNLABELLED, write_table
-from quarterturn.data.pixel_store import Store, channel_statistics, write_store
+from quarterturn.data.pixel_store import Store, channel_statistics, read_pixels, write_store
 from tests.images import noise
 
 SIDE = 8
@@ -25,14 +26,17 @@ def squares(count: int = 4, channels: int = 3, side: int = SIDE) -> np.ndarray:
 
 
 def outputs(folder: Path, pixels: np.ndarray | None) -> Path:
-    """Make an outputs folder with a table of four used images and those pixels; returns the store's path."""
+    """Make an outputs folder with a table of four used images and those pixels; returns the path of the first shard."""
     row = dict.fromkeys(COLUMNS, "") | dict.fromkeys(("rank", "width", "height", "channels", "bytes"), 0)
     (folder / "split").mkdir(parents=True, exist_ok=True)
-    write_table(pd.DataFrame([row] * len(PARTS)).assign(part=PARTS, image=list("abcdef")), folder / "split/images.csv")
-    path = folder / "rotate-augment/pixels.npy"
+    write_table(
+        pd.DataFrame([row] * len(PARTS)).assign(part=PARTS, image=list("abcdefgh"[: len(PARTS)])),
+        folder / "split/images.csv",
+    )
+    path = folder / "rotate-augment/pixels"
     if pixels is not None:
         write_store(path, pixels, pixels.shape)
-    return path
+    return path / "00000.npy"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -45,7 +49,8 @@ def test_the_store_gives_back_pixels_and_table_without_loading_them(tmp_path: Pa
     assert store.table["image"].tolist() == ["a", "c", "d", "f"]
     assert isinstance(store.pixels, np.memmap)
     assert not store.pixels.flags.writeable
-    assert [file.name for file in path.parent.iterdir()] == ["pixels.npy"]
+    assert list(path.parent.iterdir()) == [path]
+    assert [each.name for each in path.parents[1].iterdir()] == ["pixels"]
 
 
 def test_a_plain_npy_file_is_a_store(tmp_path: Path) -> None:
@@ -55,10 +60,10 @@ def test_a_plain_npy_file_is_a_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [3, 5])
 def test_too_few_or_too_many_squares_leave_no_store(tmp_path: Path, count: int) -> None:
-    path = tmp_path / "pixels.npy"
-    with pytest.raises(ValueError, match="shorter|longer"):
+    path = tmp_path / "pixels"
+    with pytest.raises(ValueError, match="shorter|more than 4"):
         write_store(path, squares(count), (4, SIDE, SIDE, 3))
-    assert list(tmp_path.iterdir()) == []
+    assert not path.exists()
 
 
 def test_a_square_that_fails_leaves_the_old_store(tmp_path: Path) -> None:
@@ -69,7 +74,7 @@ def test_a_square_that_fails_leaves_the_old_store(tmp_path: Path) -> None:
         raise UserError("has changed")
 
     with pytest.raises(UserError, match="has changed"):
-        write_store(path, failing(), (4, SIDE, SIDE, 3))
+        write_store(path.parent, failing(), (4, SIDE, SIDE, 3))
     assert np.array_equal(Store(tmp_path, SIDE).pixels, squares())
 
 
@@ -118,6 +123,7 @@ def bytes_for_text(path: Path) -> None:
         (save(squares().astype(np.float32)), r"holds float32 \(4, 8, 8, 3\)"),
         (save(squares().astype(np.int8)), "holds int8"),
         (save(squares(3)), r"holds uint8 \(3, 8, 8, 3\).*uint8 \(4, 8, 8, 1 or 3\)"),
+        (lambda path: path.with_name("00001.npy").mkdir(), "cannot be read"),
         (save(squares(5)), r"holds uint8 \(5,"),
         (save(squares(side=9)), r"holds uint8 \(4, 9, 9, 3\)"),
         (save(squares(channels=2)), r"holds uint8 \(4, 8, 8, 2\)"),
@@ -126,9 +132,73 @@ def bytes_for_text(path: Path) -> None:
 )
 def test_another_file_is_refused_with_what_to_do(tmp_path: Path, spoil: Callable[[Path], None], reason: str) -> None:
     path = outputs(tmp_path, None)
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     spoil(path)
-    with pytest.raises(UserError, match=rf"pixels\.npy {reason}") as raised:
+    with pytest.raises(UserError, match=rf"pixels(/0000\d\.npy)? {reason}") as raised:
+        Store(tmp_path, SIDE)
+    assert "`dvc repro" in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+PER_SHARD = 3
+
+
+@pytest.fixture
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixel_store, "SHARD_BYTES", PER_SHARD * SIDE * SIDE * 3 + 1)
+
+
+@pytest.mark.usefixtures("_small_shards")
+@pytest.mark.parametrize("count", [1, 3, 4, 6, 8])
+def test_shards_are_read_as_one_array(count: int, tmp_path: Path) -> None:
+    pixels = squares(count)
+    write_store(tmp_path / "pixels", pixels, pixels.shape)
+    read = read_pixels(tmp_path / "pixels")
+    assert len(list((tmp_path / "pixels").iterdir())) == -(-count // PER_SHARD)
+    assert isinstance(read, np.memmap) == (count <= PER_SHARD)
+    assert read.shape == pixels.shape
+    everything, nothing = np.arange(count), np.array([], dtype=np.int64)
+    for rows in (everything, everything[::-1], np.repeat(everything, 2), everything % 2 == 0, nothing, slice(None), -1):
+        assert np.array_equal(read[rows], pixels[rows])
+    for row in range(count):
+        assert np.array_equal(read[row], pixels[row])
+        assert np.array_equal(read[np.int64(row), :, :, 1], pixels[row, :, :, 1])
+    assert np.array_equal(read[everything, :, 2:5, 0], pixels[everything, :, 2:5, 0])
+    assert channel_statistics(read, everything) == channel_statistics(pixels, everything)
+    with pytest.raises(IndexError):
+        read[count]
+
+
+@pytest.mark.usefixtures("_small_shards")
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: (folder / "00001.npy").unlink(), "00001.npy cannot be read .*No such file"),
+        (lambda folder: (folder / "00002.npy").unlink(), r"pixels holds uint8 \(6, 8, 8, 3\), but the table"),
+        (lambda folder: cut(folder / "00001.npy"), "00001.npy cannot be read"),
+        (
+            lambda folder: np.save(folder / "00001.npy", squares(2)),
+            r"00001.npy holds uint8 \(2, 8, 8, 3\), which is no",
+        ),
+        (
+            lambda folder: np.save(folder / "00002.npy", squares(4)),
+            r"00002.npy holds uint8 \(4, 8, 8, 3\), which is no",
+        ),
+        (
+            lambda folder: np.save(folder / "00002.npy", squares(2, 1)),
+            r"00002.npy holds uint8 \(2, 8, 8, 1\), which is",
+        ),
+        (lambda folder: np.save(folder / "00003.npy", squares(1)), "00002.npy holds|pixels holds"),
+    ],
+)
+def test_a_shard_that_is_missing_or_of_another_store_is_one_line(
+    spoil: Callable[[Path], None], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.PARTS", [TRAIN] * 8)
+    folder = outputs(tmp_path, squares(8)).parent
+    assert np.array_equal(Store(tmp_path, SIDE).pixels[:], squares(8))
+    spoil(folder)
+    with pytest.raises(UserError, match=told) as raised:
         Store(tmp_path, SIDE)
     assert "`dvc repro" in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1

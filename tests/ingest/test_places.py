@@ -41,8 +41,8 @@ def ingested(source: ImageSource, folder: Path) -> tuple[bytes, bytes]:
     folder.mkdir()
     write_table(table, folder / "images.csv")
     used = table[table["reason"] == ""].reset_index(drop=True)
-    decode_all(source, used, folder / "pixels.npy", 32, 3)
-    return (folder / "images.csv").read_bytes(), (folder / "pixels.npy").read_bytes()
+    decode_all(source, used, folder / "pixels", 32, 3)
+    return (folder / "images.csv").read_bytes(), (folder / "pixels/00000.npy").read_bytes()
 
 
 # The same images
@@ -144,7 +144,7 @@ def test_an_object_that_has_changed_since_the_split_is_an_error(bucket: Bucket, 
     table = table_of(ImageSource(url))
     bucket({"dog/18.jpg": PHOTOS["dog/16.jpg"]})
     with pytest.raises(UserError, match=r"'dog/18.jpg' in s3://.* has changed since the split; run `dvc repro` again"):
-        decode_all(ImageSource(url), table, tmp_path / "pixels.npy", 32, 3)
+        decode_all(ImageSource(url), table, tmp_path / "pixels", 32, 3)
 
 
 def test_an_object_that_is_gone_is_an_error(bucket: Bucket, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_an_object_that_is_gone_is_an_error(bucket: Bucket, tmp_path: Path) -> N
     table = table_of(ImageSource(url))
     S3FileSystem().rm(f"{url}/dog/18.jpg")
     with pytest.raises(UserError, match=r"^data.path: s3://.*/dog/18.jpg is no longer there; run `dvc repro` again$"):
-        decode_all(ImageSource(url), table, tmp_path / "pixels.npy", 32, 3)
+        decode_all(ImageSource(url), table, tmp_path / "pixels", 32, 3)
 
 
 # Failures

@@ -58,7 +58,7 @@ def small_store(folder: Path) -> Store:
         images.append(image)
     (folder / "split").mkdir()
     write_table(pd.DataFrame(rows), folder / "split/images.csv")
-    write_store(folder / "rotate-augment/pixels.npy", images, (len(images), 16, 16, 3))
+    write_store(folder / "rotate-augment/pixels", images, (len(images), 16, 16, 3))
     return Store(folder, 16)
 
 

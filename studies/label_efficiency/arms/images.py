@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Data, ImageFolder
-from quarterturn.data.pixel_store import Pixels
+from quarterturn.data.pixel_store import Pixels, read_pixels
 from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.decoded_store import decode_all
 from quarterturn.ingest.duplicates import exact_duplicates, near
@@ -80,9 +80,9 @@ class Images:
         table = table[~repeated & ~contradictory].sort_values("sha256").reset_index(drop=True)
         size, channels = data.image_size, int(table["channels"].max())
         with TemporaryDirectory() as folder:
-            path = Path(folder, "pixels.npy")
+            path = Path(folder, "pixels")
             decode_all(source, table, path, size, channels)
-            self.pixels: Pixels = np.load(path)
+            self.pixels: Pixels = np.array(read_pixels(path)[:])
         self.targets: Rows = table["target"].to_numpy()
         self.names: list[str] = table["sha256"].tolist()
         self.classes = len(data.labels)
