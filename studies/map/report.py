@@ -92,17 +92,23 @@ def differences(cells: dict[str, Cells], first: str, second: str) -> dict[Key, D
         Key(name, int(budget))
         for name, of_set in cells.items()
         for arm, budget in sorted(of_set.right)
-        if arm == first and min(len(of_set.right[arm, budget]), len(of_set.right.get((second, budget), ()))) > 1
+        if arm == first and common_seeds(of_set, [(first, budget), (second, budget)]) > 1
     ]
     level = 1 - (1 - LEVEL) / max(1, len(keys))
     return {key: compare(cells[key.set], (first, key.budget), (second, key.budget), level) for key in keys}
 
 
+def common_seeds(cells: Cells, which: Iterable[tuple[str, float]]) -> int:
+    """Return the number of seeds that all of these arms and label counts have."""
+    return len(set.intersection(*(set(cells.right.get(cell, ())) for cell in which)))
+
+
 def saved_by(cells: dict[str, Cells], arm: str) -> Iterator[tuple[Key, LabelsSaved]]:
     """Yield how many times as many labels scratch needs for the accuracy of an arm."""
     for name, of_set in cells.items():
+        curve = [cell for cell in of_set.right if cell[0] == "scratch"]
         for other, budget in sorted(of_set.right):
-            if other == arm and ("scratch", budget) in of_set.right:
+            if other == arm and len(curve) > 1 and common_seeds(of_set, [(arm, budget), *curve]) > 1:
                 yield Key(name, int(budget)), labels_saved(of_set, arm, budget)
 
 

@@ -13,7 +13,7 @@ from quarterturn.training.device import choose
 from studies.map import arms
 from studies.map.arms import Recipe, Subject
 from studies.map.parts import BUDGETS, FOLDS, TUNING, Parts
-from studies.map.report import Key, cells_of, differences, table_of_accuracies, verdict
+from studies.map.report import Key, cells_of, differences, saved_by, table_of_accuracies, verdict
 from studies.map.results import Answer, Runs, Unit, pack, unpack
 from studies.map.run import share_of
 from studies.map.search import FEW, MANY, SEARCHED, TRIED, WORTH, best, name_of, recipes
@@ -182,3 +182,11 @@ def test_the_page_says_what_is_shown() -> None:
         assert said in verdict(found)
         assert found["rotation"][Key("a", 10)].seeds == FOLDS
         assert "| a | 10 |" in table_of_accuracies(table)[2]
+
+
+def test_one_seed_shows_nothing() -> None:
+    table, folds = results(0.4)
+    cells = {"a": cells_of(table[table["seed"] == 0], folds, "a")}
+    found = {"rotation": differences(cells, "rotation fine-tuned", "scratch"), "ImageNet or rotation": {}}
+    assert verdict(found) == "Nothing is shown yet: intervals need two seeds or more."
+    assert dict(saved_by(cells, "rotation fine-tuned")) == {}
