@@ -71,7 +71,7 @@ class Zip:
         """
         entry = self._entries[name]
         if entry.flag_bits & _ENCRYPTED:
-            raise UnreadableImage("is encrypted in the archive")
+            raise UnreadableImage("cannot be unpacked: it is encrypted")
         try:
             next_start = self._starts[min(bisect_right(self._starts, entry.header_offset), len(self._starts) - 1)]
             end = min(next_start, entry.header_offset + entry.compress_size + _HEADER)
