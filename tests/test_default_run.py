@@ -52,7 +52,7 @@ def test_with_16_labels_a_probe_of_the_pretrained_beats_one_of_an_untrained_netw
         return load_network(default_run / "outputs/pretrain/model.safetensors")[0]
 
     gains = []
-    for draw in range(10):
+    for draw in range(30):
         random = np.random.default_rng(draw)
         of_class = [
             np.intersect1d(rows_of(store.table, TRAIN), np.flatnonzero(store.table["label"] == label))

@@ -79,7 +79,14 @@ def hand_to_first(value: Any) -> list[Any]:
 
 
 def leave_to_first() -> None:
-    """End all processes but that of the first rank, which goes on as one that was started alone."""
+    """End all processes but that of the first rank, which goes on as one that was started alone.
+
+    All ranks call this. They part before they end: threads that still serve the others would end a process by SIGABRT.
+    """
+    dist = sys.modules.get("torch.distributed")
+    if ranks() > 1 and dist is not None and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
     if rank() > 0:
         sys.exit()
     os.environ["WORLD_SIZE"] = os.environ["LOCAL_WORLD_SIZE"] = "1"
