@@ -92,6 +92,11 @@ def leave_to_first() -> None:
     os.environ["WORLD_SIZE"] = os.environ["LOCAL_WORLD_SIZE"] = "1"
 
 
+def own_part(count: int) -> slice:
+    """Return which of ``count`` things, in their order, are this rank's; none, where there are more ranks."""
+    return slice(count * rank() // ranks(), count * (rank() + 1) // ranks())
+
+
 def own_share(count: int) -> slice:
     """Return which of the ``count`` images of a step are this rank's.
 
@@ -100,4 +105,4 @@ def own_share(count: int) -> slice:
     """
     if count < ranks():
         raise UserError(f"a step has {count} images for {ranks()} processes; raise batch_size, or start fewer")
-    return slice(count * rank() // ranks(), count * (rank() + 1) // ranks())
+    return own_part(count)

@@ -6,7 +6,7 @@ from functools import partial
 import pandas as pd
 
 from quarterturn.core.errors import UnreadableImage, UserError
-from quarterturn.core.ranks import hand_to_first, rank, ranks
+from quarterturn.core.ranks import hand_to_first, own_part
 from quarterturn.data.manifest import HIGHEST, LOWEST, grey_range, grey_values
 from quarterturn.ingest.decoding import examine, set_pillow_limits
 from quarterturn.ingest.parallel import map_in_processes
@@ -29,7 +29,7 @@ def read_images(source: ImageSource) -> pd.DataFrame:
     names = source.names()
     if not names:
         raise UserError(f"data.path: there are no images in {source.path}")
-    own = names[len(names) * rank() // ranks() : len(names) * (rank() + 1) // ranks()]
+    own = names[own_part(len(names))]
     columns: dict[str, list[object]] = {}  # a list of rows would take twice the memory
     for row in map_in_processes(partial(describe, source), own, "split", source.expect):
         for key, value in row.items():
