@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from quarterturn.core.params import Params, TrainingPlan
 from quarterturn.data.datasets import Examples, LabelledImages, RotatedImages, labelled_images
@@ -34,6 +35,8 @@ class Variant:
         baseline_epochs: epochs of the baseline; None: those of the recipe.
         longer: whether to train for as many steps as the notebook with its 2,500 training images; else as many epochs.
         squeezed: whether images are made square by squeezing; else by cropping.
+        initial: distribution that the convolutions' initial weights are drawn from: torch's default, or the normal one
+            of He et al. (2015), whose standard deviation is √6 times as large.
     """
 
     accumulated: bool = False
@@ -44,6 +47,7 @@ class Variant:
     baseline_epochs: int | None = None
     longer: bool = False
     squeezed: bool = False
+    initial: Literal["default", "normal"] = "default"
 
 
 PUBLISHED = Variant(accumulated=True, half="of every batch", tested="training")
@@ -53,6 +57,7 @@ VARIANTS = {
     "as published": PUBLISHED,
     "as many steps": replace(PUBLISHED, longer=True),
     "images squeezed": replace(PUBLISHED, squeezed=True),
+    "larger initial weights": replace(PUBLISHED, initial="normal"),
     "gradients zeroed": replace(PUBLISHED, accumulated=False),
     "one fixed half": replace(PUBLISHED, half="fixed"),
     "tested in evaluation mode": replace(PUBLISHED, tested="evaluation"),
@@ -101,11 +106,10 @@ class Notebook:
 
     def run(self, variant: Variant) -> dict[str, Tested]:
         """Train the models of a variant that are not trained yet; test rotation, transfer and baseline."""
-        rotation = self._once(self._rotation, variant.accumulated, variant.longer)
-        transfer = self._once(self._transfer, variant.accumulated, variant.longer, variant.half, variant.trunk)
-        baseline = self._once(
-            self._baseline, variant.accumulated, variant.longer, variant.baseline_rate, variant.baseline_epochs
-        )
+        shared = (variant.accumulated, variant.longer, variant.initial)
+        rotation = self._once(self._rotation, *shared)
+        transfer = self._once(self._transfer, *shared, variant.half, variant.trunk)
+        baseline = self._once(self._baseline, *shared, variant.baseline_rate, variant.baseline_epochs)
         test, dropout = self._labelled(rows_of(self._store.table, TEST)), variant.tested == "training"
         return {
             "rotation": self._test(rotation, self._turned(TEST), dropout=False),
@@ -119,28 +123,30 @@ class Notebook:
             self._trained[key] = train(*settings)
         return self._trained[key]
 
-    def _rotation(self, accumulated: bool, longer: bool) -> Trained:
+    def _rotation(self, accumulated: bool, longer: bool, initial: str) -> Trained:
         training, plan = self._turned(TRAIN), self._lasting(self._params.pretrain, longer)
-        network = self._untrained(training)
+        network = self._untrained(training, initial)
         return Trained(network, 0, self._descend(network, training, plan, accumulated))
 
-    def _transfer(self, accumulated: bool, longer: bool, half: str, trunk: str) -> Trained:
+    def _transfer(self, accumulated: bool, longer: bool, initial: str, half: str, trunk: str) -> Trained:
         plan, everywhere = self._params.transfer, half == "of every batch"
         training = self._labelled_share(1.0 if everywhere else plan.label_fraction)
-        start = self._untrained(training)
+        start = self._untrained(training, initial)
         if trunk != "untrained":
-            start = self._once(self._rotation, accumulated, longer).network
+            start = self._once(self._rotation, accumulated, longer, initial).network
         network = with_new_head(start, self._params.model, len(self._params.data.labels), self._seed)
         network.backbone.requires_grad_(trunk == "trained")
         share = plan.label_fraction if everywhere else 1.0
         steps = self._descend(network, training, self._lasting(plan, longer), accumulated, share)
         return Trained(network, len(training), steps)
 
-    def _baseline(self, accumulated: bool, longer: bool, rate: float | None, epochs: int | None) -> Trained:
+    def _baseline(
+        self, accumulated: bool, longer: bool, initial: str, rate: float | None, epochs: int | None
+    ) -> Trained:
         plan = self._lasting(self._params.baseline, longer)
         changed = {"learning_rate": rate or plan.learning_rate, "epochs": epochs or plan.epochs}
         training = self._labelled_share(self._params.baseline.label_fraction)
-        network = self._untrained(training)
+        network = self._untrained(training, initial)
         steps = self._descend(network, training, plan.model_copy(update=changed), accumulated)
         return Trained(network, len(training), steps)
 
@@ -149,9 +155,15 @@ class Notebook:
         factor = TRAINED_ON / len(rows_of(self._store.table, TRAIN)) if longer else 1
         return plan.model_copy(update={"epochs": round(factor * plan.epochs)})
 
-    def _untrained(self, training: RotatedImages | LabelledImages) -> Network:
+    def _untrained(self, training: RotatedImages | LabelledImages, initial: str) -> Network:
         statistics = channel_statistics(self._store.pixels, training.rows)
-        return blank_network(self._params.model, self._store.channels, 2, *statistics, self._seed)
+        network = blank_network(self._params.model, self._store.channels, 2, *statistics, self._seed)
+        if initial == "normal":
+            random = torch.Generator().manual_seed(self._seed)
+            for layer in network.backbone.modules():
+                if isinstance(layer, nn.Conv2d):
+                    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=random)
+        return network
 
     def _turned(self, part: str) -> RotatedImages:
         rows, angles = rows_of(self._store.table, part), self._params.rotate_augment.angles

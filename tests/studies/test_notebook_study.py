@@ -1,5 +1,6 @@
 """The study of the notebook: its slips are what they are said to be, and its tables are made of its results."""
 
+from collections.abc import Callable
 from copy import copy
 from itertools import product
 from pathlib import Path
@@ -17,7 +18,7 @@ from quarterturn.data.pixel_store import Store, write_store
 from quarterturn.ingest.decoding import decode_square
 from quarterturn.training.device import choose
 from studies.notebook import report
-from studies.notebook.arms import PUBLISHED, REPAIRED, VARIANTS, Notebook
+from studies.notebook.arms import PUBLISHED, REPAIRED, VARIANTS, Notebook, Trained
 from studies.notebook.squeezed import squeezed
 from tests.rooms import ROOT
 
@@ -78,18 +79,31 @@ def test_longer_is_as_many_steps_as_with_the_notebooks_images(notebook: Notebook
 
 
 def test_the_frozen_trunk_stays_and_the_trained_one_moves(notebook: Notebook) -> None:
-    pretrained = notebook._once(notebook._rotation, False, False).network.backbone.state_dict()
-    frozen = notebook._once(notebook._transfer, False, False, "fixed", "frozen").network.backbone.state_dict()
-    trained = notebook._once(notebook._transfer, False, False, "fixed", "trained").network.backbone.state_dict()
-    untrained = notebook._once(notebook._transfer, False, False, "fixed", "untrained").network.backbone.state_dict()
+    def trunk(train: Callable[..., Trained], *settings: object) -> dict[str, torch.Tensor]:
+        return notebook._once(train, False, False, "default", *settings).network.backbone.state_dict()
+
+    pretrained = trunk(notebook._rotation)
+    frozen, trained, untrained = (
+        trunk(notebook._transfer, "fixed", state) for state in ("frozen", "trained", "untrained")
+    )
     assert all(torch.equal(pretrained[key], frozen[key]) for key in pretrained)
     assert not any(torch.equal(pretrained[key], trained[key]) for key in pretrained)
     assert not any(torch.equal(pretrained[key], untrained[key]) for key in pretrained)
 
 
+def test_larger_initial_weights_are_drawn_by_the_seed_from_a_wider_distribution(notebook: Notebook) -> None:
+    training = notebook._labelled_share(1.0)
+    large, again = (notebook._untrained(training, "normal").backbone[2][0] for _ in range(2))
+    small = notebook._untrained(training, "default").backbone[2][0]
+    assert torch.equal(large.weight, again.weight)
+    deviations = [float(layer.weight.detach().std()) for layer in (large, small)]
+    assert deviations[0] == pytest.approx((2 / large.weight[0].numel()) ** 0.5, rel=0.05)
+    assert deviations[0] / deviations[1] == pytest.approx(6**0.5, rel=0.05)
+
+
 def test_accumulated_gradients_make_other_weights_and_dropout_in_the_test_other_answers(notebook: Notebook) -> None:
-    accumulated = notebook._once(notebook._baseline, True, False, None, None).network
-    zeroed = notebook._once(notebook._baseline, False, False, None, None).network
+    accumulated = notebook._once(notebook._baseline, True, False, "default", None, None).network
+    zeroed = notebook._once(notebook._baseline, False, False, "default", None, None).network
     assert not torch.equal(accumulated.head[0].weight, zeroed.head[0].weight)
     evaluated = notebook.run(VARIANTS["tested in evaluation mode"])
     published = notebook.run(PUBLISHED)
@@ -108,11 +122,11 @@ def test_accumulated_gradients_are_the_sum_of_all_so_far(tmp_path: Path) -> None
     training = notebook._labelled_share(1.0)
     gradients = []
     for accumulated in (True, False):
-        network = notebook._untrained(training)
+        network = notebook._untrained(training, "default")
         assert notebook._descend(network, training, plan, accumulated) == 3
         gradients.append(network.head[-1].bias.grad.clone())
     assert gradients[0].abs() > 0
-    whole = notebook._untrained(training).train()
+    whole = notebook._untrained(training, "default").train()
     images, targets = training.batch(np.arange(48))
     torch.nn.functional.cross_entropy(whole(images), targets, reduction="sum").backward()
     assert torch.allclose(gradients[0], whole.head[-1].bias.grad / 16, rtol=1e-4)
