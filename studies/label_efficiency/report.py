@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +94,11 @@ def recipes(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
     """Return a table of the winners and of how many trainings the search took; those of `switches` do not count."""
     names = ["arm", "labels", *(name.replace("_", " ") for name in FIELDS), "trainings", "validation accuracy"]
     lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-    for arm, size in product(ARMS, STEPS):
-        recipe, won = Recipe.model_validate(study[arm][size]), _accuracies(study, trials, arm, size, size)
-        (other,) = {*STEPS} - {size}
-        compared = _accuracies(study, trials, arm, other, size)
-        count = str(len(trials[(trials["arm"] == arm) & (trials["labels"] == size)]) - len(compared))
+    searched = [(arm, size) for arm in ARMS for size in (*STEPS, *study[arm].get("between", {}))]
+    for arm, size in searched:
+        recipe, won = Recipe.model_validate(_recipe(study, arm, size)), _accuracies(study, trials, arm, size, size)
+        compared = sum(len(_accuracies(study, trials, arm, other, size)) for other in STEPS if other != size)
+        count = str(len(trials[(trials["arm"] == arm) & (trials["labels"] == size)]) - compared)
         cells = [arm.replace("_", "-"), size, *(f"{value:g}" for value in recipe.model_dump().values()), count]
         found = f"{won.mean():.3f} on {len(won)} seeds" if len(won) else "a guess, not searched yet"
         lines.append(f"| {' | '.join(cells)} | {found} |")
@@ -119,6 +118,7 @@ def switches(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
             gains = (many - few).dropna()
             if len(gains):
                 taken = "few" if fraction <= study[arm]["few_up_to"] else "many"
+                taken = "its own" if f"{fraction:g}" in study[arm].get("between", {}) else taken
                 means, points = f"{few.mean():.3f} | {many.mean():.3f}", ", ".join(f"{100 * g:+.1f}" for g in gains)
                 of_arm.append(f"| {name} | {100 * fraction:g} % | {means} | {points} | {taken} |")
                 if taken == "few" and gains.mean() > WORTH:
@@ -135,8 +135,14 @@ def switches(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
 
 def _accuracies(study: Mapping[str, Any], trials: pd.DataFrame, arm: str, size: str, labels: str) -> "pd.Series[float]":
     """Return the accuracies, by seed, of the arm's recipe for few or many labels at a number of labels."""
-    wanted = pd.Series({"arm": arm, "labels": labels, **Recipe.model_validate(study[arm][size]).model_dump()})
+    recipe = Recipe.model_validate(_recipe(study, arm, size))
+    wanted = pd.Series({"arm": arm, "labels": labels, **recipe.model_dump()})
     return trials[(trials[[*wanted.index]] == wanted).all(axis=1)].set_index("seed")["accuracy"]
+
+
+def _recipe(study: Mapping[str, Any], arm: str, size: str) -> Any:
+    """Return the recipe of an arm that was searched at a number of labels."""
+    return study[arm][size] if size in STEPS else study[arm]["between"][size]
 
 
 def _place(arm: str) -> tuple[int, str]:

@@ -1,12 +1,15 @@
-"""Choose the recipes: `python -m studies.label_efficiency.search FOLDER`, for the params in the folder.
+"""Choose the recipes: `python -m studies.label_efficiency.search FOLDER [SIZE …]`, for the params in the folder.
 
 Every arm gets the same budget, at few labels (the primary fraction) and at many (all): `TRAININGS` trainings of recipes
-that Optuna's TPE sampler proposes. A recipe is trained on one tuning seed after the other, and given up by successive
-halving on its mean accuracy (Li et al., MLSys 2020). Of the recipes that reach all seeds, and are within `WORTH` of the
-best, the shortest training wins. At last, both winners of an arm are compared, from the smallest fraction on, until
-that for many is better by `WORTH`: from there it is used (`few_up_to`). Accuracies are those on validation images, a
-fifth of the training labels of seeds that the study does not report; their test parts are not looked at. The linear
-probes' block and penalties are chosen likewise, among `PENALTIES`: NAME-probes.csv.
+that Optuna's TPE sampler proposes. Scratch, on which the labels saved depend most, gets as many again at each fraction
+between, beginning with the recipe that it has there. SIZE is few, many or such a fraction; without, all are searched.
+
+A recipe is trained on one tuning seed after the other, and given up by successive halving on its mean accuracy (Li et
+al., MLSys 2020). Of the recipes that reach all seeds, and are within `WORTH` of the best, the shortest training wins.
+At last, the winners of an arm for few and for many are compared, from the smallest fraction on, until that for many is
+better by `WORTH`: from there it is used (`few_up_to`). Accuracies are those on validation images, a fifth of the
+training labels of seeds that the study does not report; their test parts are not looked at. The linear probes' block
+and penalties are chosen likewise, among `PENALTIES`: NAME-probes.csv.
 
 Trainings go to NAME-search.csv, beside this file, as they finish. A search that was stopped proposes the same recipes
 again and takes from the table what is there, so it ends as if it had not been stopped. Each search is sequential; the
@@ -33,7 +36,7 @@ from quarterturn.core.errors import run
 from quarterturn.core.files import atomic
 from quarterturn.core.side_by_side import cores
 from quarterturn.training.model_file import load_network, save_network
-from studies.label_efficiency.arms.config import ROOT, Probe, Recipe, load_study
+from studies.label_efficiency.arms.config import ROOT, Probe, Recipe, Study, load_study
 from studies.label_efficiency.arms.frozen import frozen_blocks
 from studies.label_efficiency.arms.seed import ANGLES, Seed, single_threaded
 
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 
 SEEDS = [1000, 1001, 1002]
 TRAININGS = 40  # of each arm at few labels, and as many at many
-STEPS = {"few": (200, 10_000), "many": (500, 20_000)}
+STEPS = {"few": (200, 10_000), "many": (500, 20_000)}  # as with many at the fractions between
 BATCH = 32
 WORTH = 0.0025  # accuracy for which a longer training is worth its time; less is an image or two, and chance
 PENALTIES = [float(f"{value:.2g}") for value in np.logspace(-4, 1, 12)]
@@ -60,12 +63,13 @@ def main() -> None:
                 pd.concat(pool.map(probes, SEEDS)).to_csv(temporary, index=False, lineterminator="\n")
         print("probe: block {}, few {}, many {}".format(*best_probe(pd.read_csv(probed_path))), flush=True)
         trials = Trials(HERE / f"{study.name}-search.csv", pool)
-        searches = {threads.submit(search, *each, trials.accuracy): each for each in product(ARMS, STEPS)}
+        searched = [each for each in searches_of(study) if not sys.argv[2:] or each[1] in sys.argv[2:]]
+        searches = {threads.submit(search, *each, trials.accuracy, start_of(study, *each)): each for each in searched}
         winners = {}
         for found in as_completed(searches):  # an error in one ends all
             winners[searches[found]] = found.result()
             print("{}, {} labels: {!r}".format(*searches[found], found.result()), flush=True)
-        for arm in ARMS:
+        for arm in [arm for arm in ARMS if {(arm, size) for size in STEPS} <= {*winners}]:
             few_up_to = 0.0
             for fraction in study.fractions:
                 tried = partial(trials.accuracy, arm, size_of(fraction, study.primary))
@@ -100,8 +104,28 @@ class Trials:
         return float(self.accuracies[key])
 
 
-def search(arm: str, size: str, accuracy_of: Callable[[str, str, Recipe, int], float]) -> Recipe:
-    """Return the best recipe of an arm for few or many labels; the same whenever the accuracies are the same."""
+def searches_of(study: Study) -> list[tuple[str, str]]:
+    """Return the arm and the number of labels of every search."""
+    between = [f"{fraction:g}" for fraction in study.fractions if study.primary < fraction < 1]
+    return [*(("scratch", size) for size in between), *product(ARMS, STEPS)]
+
+
+def start_of(study: Study, arm: str, size: str) -> Recipe | None:
+    """Return the recipe that a search begins with: at a fraction between few and many, that of the params."""
+    return None if size in STEPS else getattr(study, arm).recipe(float(size))
+
+
+def search(
+    arm: str, size: str, accuracy_of: Callable[[str, str, Recipe, int], float], start: Recipe | None = None
+) -> Recipe:
+    """Return the best recipe of an arm at a number of labels; the same whenever the accuracies are the same.
+
+    Args:
+        arm: one of `ARMS`.
+        size: few, many, or a fraction of the labels.
+        accuracy_of: trains by arm, size, recipe and seed.
+        start: recipe that is proposed first, rounded as all proposals are; None: the sampler's.
+    """
     import optuna  # here, because who reads the tables does not need it
 
     def objective(trial: "Trial") -> float:
@@ -119,6 +143,9 @@ def search(arm: str, size: str, accuracy_of: Callable[[str, str, Recipe, int], f
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0), pruner=pruner)
+    if start is not None:
+        known = start.model_dump(include={"steps", "learning_rate", "weight_decay", "crop", "color", "layer_decay"})
+        study.enqueue_trial(known | {"1 - averaging": 1 - start.averaging})
     study.optimize(objective)
     finalists = study.get_trials(states=[optuna.trial.TrialState.COMPLETE])
     good = [each for each in finalists if (each.value or 0) > study.best_value - WORTH]
@@ -132,7 +159,7 @@ def recipe_of(trial: "BaseTrial", arm: str, size: str) -> Recipe:
         return float(f"{trial.suggest_float(name, low, high, log=True):.2g}")
 
     return Recipe(
-        steps=int(between("steps", *STEPS[size])),
+        steps=int(between("steps", *STEPS.get(size, STEPS["many"]))),
         batch_size=BATCH,
         learning_rate=between("learning_rate", 1e-4, 3e-2),
         weight_decay=between("weight_decay", 1e-4, 1.0),

@@ -23,7 +23,18 @@ from studies.label_efficiency.arms.config import Recipe, Study, load_study
 from studies.label_efficiency.arms.images import Images
 from studies.label_efficiency.estimate import images_seen
 from studies.label_efficiency.scoring.results import cells_of, pack, summary
-from studies.label_efficiency.search import ARMS, PENALTIES, SEEDS, STEPS, TRAININGS, WORTH, best_probe, search
+from studies.label_efficiency.search import (
+    ARMS,
+    PENALTIES,
+    SEEDS,
+    STEPS,
+    TRAININGS,
+    WORTH,
+    best_probe,
+    search,
+    searches_of,
+    start_of,
+)
 from tests.conftest import copy_project, make_images, make_once, shell
 from tests.models import leaves
 from tests.rooms import ROOT, import_closure
@@ -104,6 +115,28 @@ def test_a_recipe_is_at_least_as_many_steps_as_it_says() -> None:
         plan = recipe.plan(images_used)
         steps = max(1, min(-(-images_used // plan.batch_size), images_used // 2))
         assert recipe.steps <= plan.epochs * steps < recipe.steps + steps
+
+
+def test_a_fraction_with_a_recipe_of_its_own_takes_it() -> None:
+    study = load_study(FOLDER)
+    own = study.scratch.few.model_copy(update={"steps": 7})
+    arm = study.scratch.model_copy(update={"between": {"0.25": own}})
+    assert [arm.recipe(fraction) for fraction in (0.1, 0.25, 0.5)] == [arm.few, own, arm.many]
+    beside = study.model_copy(update={"scratch": arm}).beside_auxiliary
+    assert beside.recipe(0.25) == arm.few
+
+
+def test_a_search_between_few_and_many_labels_begins_with_the_recipe_of_the_params() -> None:
+    study, first = load_study(FOLDER), list[Recipe]()
+    assert [each for each in searches_of(study) if each[1] not in STEPS] == [("scratch", "0.25"), ("scratch", "0.5")]
+
+    def accuracy(arm: str, size: str, recipe: Recipe, seed: int) -> float:  # noqa: ARG001
+        first.append(recipe)
+        return 0.5
+
+    search("scratch", "0.5", accuracy, start_of(study, "scratch", "0.5"))
+    assert first[0] == study.scratch.many
+    assert len(first) == TRAININGS
 
 
 @pytest.mark.parametrize(("arm", "size"), [*product(ARMS, STEPS)])
@@ -259,7 +292,7 @@ def test_a_search_that_was_stopped_ends_as_if_it_had_not_been(project: Path, tmp
         return sorted(line for line in lines if "Recipe" in line or "few_up_to" in line)
 
     first, lines = chosen(), path.read_text("utf-8").splitlines(keepends=True)
-    told = [f"{arm}, {size} labels" for arm, size in product(ARMS, STEPS)]
+    told = [f"{arm}, {size} labels" for arm, size in searches_of(load_study(folder / "build/study-arrows"))]
     assert sorted(line.partition(":")[0] for line in first) == sorted(told + ARMS)
     assert lines[0].strip().split(",") == ["arm", "labels", "seed", *Recipe.model_fields, "accuracy"]
     path.write_text("".join(lines[:6]), "utf-8")  # as if it had been stopped after five trainings
@@ -393,7 +426,7 @@ def test_the_recipes_are_used_where_the_comparisons_of_both_say() -> None:
         study = YAML(typ="safe").load(FOLDER / {"silhouettes": "params.yaml"}.get(name, f"{name}.yaml"))
         lines = report.switches(study, pd.read_csv(path))
         (late,) = re.findall("Not followed yet: at (.*), scratch", lines[-1]) or [""]
-        for line in [line for line in lines if line.startswith("| ") and "%" in line]:
+        for line in [line for line in lines if line.startswith("| ") and "%" in line and "its own" not in line]:
             arm, share, _, _, gains, taken = line.strip("| ").split(" | ")
             mean = np.mean([float(gain) for gain in gains.split(", ")]) / 100
             assert (mean > WORTH) == (taken == "many" or share in late.split(" and ")), (name, arm, share)

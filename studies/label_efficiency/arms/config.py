@@ -50,15 +50,16 @@ class Recipe(Section):
 
 
 class Arm(Section):
-    """Hold the recipes for few and for many labels."""
+    """Hold the recipes for few and for many labels, and those for fractions of the labels that have their own."""
 
     few_up_to: Share = Field(description="largest fraction for which the recipe for few is taken; 0: none")
     few: Recipe
     many: Recipe
+    between: dict[str, Recipe] = Field(default={}, description="recipes by the fraction of the labels, such as '0.25'")
 
     def recipe(self, fraction: float) -> Recipe:
         """Return the recipe for this fraction of the labels."""
-        return self.few if fraction <= self.few_up_to else self.many
+        return self.between.get(f"{fraction:g}") or (self.few if fraction <= self.few_up_to else self.many)
 
 
 class Probe(Section):
@@ -101,7 +102,7 @@ class Study(Section):
     @property
     def beside_auxiliary(self) -> Arm:
         """Return the arm from scratch that the auxiliary loss is compared with."""
-        return self.scratch.model_copy(update={"few_up_to": self.auxiliary.few_up_to})
+        return self.scratch.model_copy(update={"few_up_to": self.auxiliary.few_up_to, "between": {}})
 
     @model_validator(mode="after")
     def fits_together(self) -> Self:
