@@ -39,6 +39,7 @@ fuzz: .venv/installed ## read 100,000 damaged params.yaml, 10,000 model files an
 
 browser: .venv/installed ## label images in Chromium, if it is installed; PICTURES=1 also writes the pictures of docs/
 	python -m tests.browser.label $(if $(PICTURES),--pictures)
+	$(if $(PICTURES),python -m tests.browser.report)
 
 lint: .venv/installed ## check style and types only
 	ruff check

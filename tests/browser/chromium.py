@@ -18,6 +18,7 @@ FLAGS = (
     "--headless=new",
     "--no-sandbox",  # it sees pages of this project only, and root has no sandbox
     "--disable-gpu",
+    "--hide-scrollbars",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
     "--disable-component-update",
