@@ -32,8 +32,10 @@ PAIRS = {  # question → the arms whose difference answers it
     "rotation": ("rotation fine-tuned", "scratch"),
     "ImageNet": ("imagenet frozen", "scratch"),
     "ImageNet or rotation": ("imagenet frozen", "rotation fine-tuned"),
+    "fine-tuning after ImageNet": ("imagenet fine-tuned", "imagenet frozen"),
     "rotation after ImageNet": ("imagenet-rotation frozen", "imagenet frozen"),
 }
+STARTS = {"scratch": "scratch", "rotation fine-tuned": "rotation", "imagenet frozen": "ImageNet"}  # arm → its start
 SAVING = ("rotation fine-tuned", "imagenet frozen")  # arms whose labels saved are shown
 
 
@@ -52,6 +54,7 @@ def main() -> None:
     tables = {
         "verdict": [verdict(found)],
         "seeds": [seeds_so_far(results)],
+        "starts": table_of_starts(found),
         "differences": table_of_differences(found),
         "labels saved": table_of_savings(saved),
         "accuracies": table_of_accuracies(results),
@@ -138,6 +141,24 @@ def _places(keys: list[Key]) -> str:
     for key in keys:
         of_sets.setdefault(key.set, []).append(str(key.budget))
     return "; ".join(f"{name} at {', '.join(budgets)}" for name, budgets in of_sets.items()) or "none"
+
+
+def table_of_starts(found: dict[str, dict[Key, Difference]]) -> list[str]:
+    """Return a table, sets by labels a class, of the starts that are not shown to be worse than another."""
+    pairs = [(PAIRS[question], of) for question, of in found.items() if set(PAIRS[question]) <= set(STARTS)]
+    keys = sorted(set.intersection(*(set(of) for _, of in pairs)))
+    budgets = sorted({key.budget for key in keys})
+    lines = [f"| images | {' | '.join(map(str, budgets))} |", "|---" * (1 + len(budgets)) + "|"]
+    for name in dict.fromkeys(key.set for key in keys):
+        cells = []
+        for key in (Key(name, budget) for budget in budgets):
+            shown = {arms: of[key] for arms, of in pairs if key in of}
+            worse = {second for (_, second), each in shown.items() if each.low > 0}
+            worse |= {first for (first, _), each in shown.items() if each.high < 0}
+            left = [start for arm, start in STARTS.items() if arm not in worse]
+            cells.append(("any" if len(left) == len(STARTS) else " or ".join(left)) if key in keys else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def table_of_differences(found: dict[str, dict[Key, Difference]]) -> list[str]:

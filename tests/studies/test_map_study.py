@@ -10,10 +10,11 @@ import pytest
 
 from quarterturn.core.errors import UserError
 from quarterturn.training.device import choose
+from studies.label_efficiency.scoring.labels_saved import Difference
 from studies.map import arms
 from studies.map.arms import Recipe, Subject
 from studies.map.parts import BUDGETS, FOLDS, TUNING, Parts
-from studies.map.report import Key, cells_of, differences, saved_by, table_of_accuracies, verdict
+from studies.map.report import Key, cells_of, differences, saved_by, table_of_accuracies, table_of_starts, verdict
 from studies.map.results import Answer, Runs, Unit, pack, unpack
 from studies.map.run import share_of
 from studies.map.search import FEW, MANY, SEARCHED, TRIED, WORTH, best, name_of, recipes
@@ -182,6 +183,26 @@ def test_the_page_says_what_is_shown() -> None:
         assert said in verdict(found)
         assert found["rotation"][Key("a", 10)].seeds == FOLDS
         assert "| a | 10 |" in table_of_accuracies(table)[2]
+
+
+def test_what_is_shown_to_be_worse_is_no_start() -> None:
+    def found(low: float, high: float) -> dict[Key, Difference]:
+        return {Key("a", 10): Difference((low + high) / 2, low, high, 0.5, 5)}
+
+    even, better = found(-0.1, 0.1), found(0.1, 0.2)
+    for rotation, imagenet, between, said in (
+        (even, even, even, "any"),
+        (better, better, even, "rotation or ImageNet"),
+        (better, better, better, "ImageNet"),
+        (even, found(-0.2, -0.1), even, "scratch or rotation"),
+    ):
+        of = {
+            "rotation": rotation,
+            "ImageNet": imagenet,
+            "ImageNet or rotation": between,
+            "rotation after ImageNet": {},
+        }
+        assert table_of_starts(of)[2:] == [f"| a | {said} |"]
 
 
 def test_one_seed_shows_nothing() -> None:
