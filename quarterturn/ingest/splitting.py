@@ -110,7 +110,7 @@ def take_given_parts(table: pd.DataFrame, val: float, seed: int) -> None:
         f"without a label in the given {part}" if part else "in none of the given parts"
         for part in table.loc[outside, GIVEN]
     ]
-    if VAL not in set(table[GIVEN]):
+    if not (table["part"] == VAL).any():
         for _, rows in table[table["part"] == TRAIN].groupby("label"):
             table.loc[rows.index, "part"] = _by_hash(rows, val, 0.0, seed)
 
@@ -234,6 +234,11 @@ def check_counts(table: pd.DataFrame, labels: Sequence[str], given: bool = False
                     f"too few images to split: class {label!r} has {count} in {part}, at least {least} are"
                     f" needed; add images, or change split.{part if part != TRAIN else 'val'} or split.seed"
                 )
+    if given and not (table["part"] == VAL).any():
+        raise UserError(
+            "too few images: none is left for validation of those given or cut from training; add labelled ones, change"
+            " split.val or split.seed, or set split.by: hash"
+        )
 
 
 def parts_of_class(table: pd.DataFrame, label: str) -> pd.Series:

@@ -136,6 +136,12 @@ def test_validation_is_cut_from_training_where_none_is_given() -> None:
     assert set(table["part"][50:]) == {TRAIN, VAL}
 
 
+def test_validation_is_cut_from_training_where_the_given_one_has_no_label() -> None:
+    rows = [(File(number, "cat"), TRAIN) for number in range(200)] + [(File(200, ""), VAL)]
+    table = assign(given_table(*rows), 0.2, 0.3, 0, "given")
+    assert 20 < (table["part"] == VAL).sum() < 60
+
+
 def test_of_copies_in_two_given_parts_the_test_keeps_its_image() -> None:
     rows = [(File(1), TRAIN), (File(1), VAL), (File(1), TEST), (File(2), TRAIN), (File(2, variant=1), TEST)]
     table = assign(given_table(*rows), 0.2, 0.3, 0, "given")

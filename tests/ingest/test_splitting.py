@@ -238,6 +238,13 @@ def test_too_few_images_are_named_with_what_to_do(changes: dict[str, int], wante
     assert len(str(raised.value).splitlines()) == 1
 
 
+def test_given_parts_need_an_image_for_validation() -> None:
+    enough = {f"{label}_{part}": 2 for label in LABELS for part in (TRAIN, TEST)}
+    check_counts(with_counts(cat_val=1, **enough), LABELS, given=True)
+    with pytest.raises(UserError, match="none is left for validation"):
+        check_counts(with_counts(**enough), LABELS, given=True)
+
+
 def test_the_summary_counts_each_class_and_part() -> None:
     table = with_counts(cat_train=3, cat_val=2, dog_test=4, cat_rejected=1, dog_duplicate=5)
     extra = pd.DataFrame({"label": ["", "", "cat"], "part": [UNLABELLED, UNLABELLED, NEAR_DUPLICATE]})
