@@ -27,7 +27,7 @@ ORIENTATION = ExifTags.Base.Orientation
 DRAFT_MARGIN = 2  # JPEGs are decoded at this multiple of the wanted side or more, then resized
 COARSE = ("JPEG", "MPO", "WEBP", "AVIF")  # formats with subsampled chroma
 EDGE = 1  # pixels cut off at each edge, where the decoder had no neighbours to interpolate chroma from
-# Exceptions that Pillow's readers raise on damaged files.
+# Exceptions that Pillow's readers raise on damaged files, and on those that would fill the memory.
 DAMAGED = (
     OSError,
     SyntaxError,
@@ -38,6 +38,8 @@ DAMAGED = (
     TypeError,
     RuntimeError,
     struct.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
 )
 
 
@@ -191,7 +193,10 @@ def _has_orientation(image: Image.Image) -> bool:
     if image.format == "TIFF" or "Raw profile type exif" in image.info:  # where EXIF is not a block of its own
         return True
     exif = Image.Exif()
-    exif.load(image.info.get("exif", b""))
+    try:
+        exif.load(image.info.get("exif", b""))
+    except DAMAGED:  # which spoils no pixels
+        return False
     return ORIENTATION in exif
 
 

@@ -209,6 +209,14 @@ def test_an_orientation_that_does_not_exist_changes_nothing() -> None:
         assert np.array_equal(decode_square(encoded(upright, exif=oriented(orientation)), 16, 3), upright)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0" + bytes(20), b"Exif\0\0II*\0"])
+def test_damaged_exif_spoils_no_pixels(kind: str, exif: bytes) -> None:
+    assert np.array_equal(
+        decode_square(encoded(scene(), kind, exif=exif), 16, 3), decode_square(encoded(scene(), kind), 16, 3)
+    )
+
+
 # Sizes
 
 
