@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from quarterturn.core.errors import UnreadableImage
+
 
 class ReadAhead:
     """Read files in threads, in the order in which they will be asked for.
@@ -35,6 +37,8 @@ class ReadAhead:
         self._begin()
         try:
             return begun.result()
+        except UnreadableImage:  # others can be read
+            raise
         except BaseException:
             self.stop()
             raise
