@@ -2,7 +2,7 @@
 
 import glob
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 
@@ -48,13 +48,14 @@ def _folders(names: Sequence[str], is_mask: Callable[[str], bool]) -> list[str]:
         for depth, folder in enumerate(folders):
             if any(kind.match(normalised_name(folder)) for kind in (_MASKS, _THUMBNAILS, _EXAMPLES, _MAYBE_EXAMPLES)):
                 inside[folders[: depth + 1]].append(name)
+    stems, places = Counter(map(_stem, names)), {PurePosixPath(name).parts[:-1] for name in names}
+    neighbours = Counter(place[:-1] for place in places if place)  # folders with files of their own, by those above
     found = []
     for path, within in inside.items():
-        folder, others = normalised_name(path[-1]), set(names) - set(within)
-        known = {_stem(name) for name in others}
-        named_alike = 2 * sum(_stem(name) in known or _bare(name) in known for name in within) >= len(within)
-        beside = {PurePosixPath(name).parts[:-1] for name in others}
-        alone = not any(len(other) == len(path) and other[:-1] == path[:-1] for other in beside)
+        folder, own = normalised_name(path[-1]), Counter(map(_stem, within))
+        known = (any(stems[stem] > own[stem] for stem in (_stem(name), _bare(name))) for name in within)
+        named_alike = 2 * sum(known) >= len(within)
+        alone = neighbours[path[:-1]] == (path in places)
         if (
             (_MASKS.match(folder) and named_alike and all(map(is_mask, _few(within))))
             or (_THUMBNAILS.match(folder) and named_alike)

@@ -1,5 +1,7 @@
 """Masks and examples beside the images are found by their names, and by their pixels where names are the same."""
 
+import time
+
 import pytest
 
 from quarterturn.ingest.companions import companion_patterns, twins
@@ -69,3 +71,12 @@ def test_where_both_of_two_look_like_images_or_both_like_masks_both_stay() -> No
 def test_an_ending_that_images_have_too_is_left_out_by_folder() -> None:
     names = [*IMAGES, "cat/1.png", "bird/1.png"]
     assert companions(names) == ["cat/1.png"]
+
+
+def test_folders_of_masks_by_the_hundred_are_found_in_time() -> None:
+    """As of Data Science Bowl 2018, which has a folder with an image and a folder of masks for each of 670 images."""
+    names = [f"{number}/images/{number}.jpg" for number in range(700)]
+    masks = [f"{number}/masks/{number}_mask_{each}.png" for number in range(700) for each in range(20)]
+    begun = time.process_time()
+    assert companions(names + masks) == masks
+    assert time.process_time() - begun < 10
