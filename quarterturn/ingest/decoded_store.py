@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +79,9 @@ def decode_all(
 
 
 def fingerprint(table: pd.DataFrame, shape: tuple[int, int, int, int], grey_range: GreyRange | None) -> str:
-    """Hash what decides a store's bytes: files in order, shape and shards, code and Pillow. Returns 16 hex digits."""
-    facts = shape, shard_rows(shape)[:1], grey_range, PIL.__version__, np.__version__
+    """Hash what decides a store's bytes: files in order, shape and shards, code and packages. Returns 16 hex digits."""
+    packages = PIL.__version__, np.__version__, version("torch")  # which decode, and which resizes
+    facts = shape, shard_rows(shape)[:1], grey_range, packages
     digest = hashlib.sha256(repr(facts).encode())
     for path in sorted(CODE.rglob("*.py")):
         digest.update(f"{path.relative_to(CODE)}\n".encode() + path.read_bytes())

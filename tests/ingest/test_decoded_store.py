@@ -166,7 +166,11 @@ def of_other_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("PIL.__version__", "0")
 
 
-@pytest.mark.parametrize("change", [of_other_shards, of_other_code, of_other_pillow])
+def of_other_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoded_store, "version", lambda _: "0")
+
+
+@pytest.mark.parametrize("change", [of_other_shards, of_other_code, of_other_pillow, of_other_torch])
 def test_what_decides_the_bytes_decides_the_fingerprint(
     change: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
