@@ -60,6 +60,8 @@ def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) 
     names = source.names()
     if ignored := source.ignored():
         say(f"{len(ignored):,} images fit data.ignore and are left out, such as {shown(ignored[0])}")
+    if closed := source.unopened():
+        say(f"{len(closed):,} archives, such as {shown(closed[0])}, count only where there are no images beside them")
     if pairs := twins(names):
         one, other = next(iter(pairs.values()))[:2]
         say(f"{len(pairs):,} images bear the name of another, such as {one} and {other}; data.ignore leaves masks out")

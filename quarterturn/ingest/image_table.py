@@ -28,7 +28,9 @@ def read_images(source: ImageSource) -> pd.DataFrame:
     """
     names = source.names()
     if not names:
-        raise UserError(f"data.path: there are no images in {source.path}")
+        closed = source.unopened()
+        why = f"; {closed[0]} counts only where there are no images beside it, ignored or not" if closed else ""
+        raise UserError(f"data.path: there are no images in {source.path}{why}")
     own = names[own_part(len(names))]
     columns: dict[str, list[object]] = {}  # a list of rows would take twice the memory
     for row in map_in_processes(partial(describe, source), own, "split", source.expect):

@@ -94,9 +94,8 @@ class Folder:
             return file.read(end - begin)
 
     def fingerprint(self, names: Iterable[str]) -> str:
-        """Hash names, sizes and times of files. Returns 64 hex digits."""
-        paths = [self.path] if self.is_file else [self.path / name for name in names]
-        return _digest((str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in paths)
+        """Hash names, sizes and times of files, of one that is not there the name alone. Returns 64 hex digits."""
+        return _digest(map(_facts_of, [self.path] if self.is_file else [self.path / name for name in names]))
 
 
 class Bucket:
@@ -249,6 +248,14 @@ def check_packages(path: str) -> None:
     extra, *modules = EXTRAS.get(scheme) or ("",)
     if not all(map(find_spec, modules)):
         raise UserError(f"data.path: {scheme}:// needs more packages: pip install 'quarterturn[{extra}]'")
+
+
+def _facts_of(path: Path) -> tuple[str, int, int]:
+    try:
+        status = path.stat()
+    except OSError:  # as of a link that leads nowhere; who reads the file says so
+        return str(path), 0, 0
+    return str(path), status.st_size, status.st_mtime_ns
 
 
 def _version(facts: dict[str, Any]) -> str:

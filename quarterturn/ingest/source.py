@@ -1,5 +1,6 @@
 """Image sources: a folder, a bucket or archives, and the images in them."""
 
+import copy
 import hashlib
 import re
 import unicodedata
@@ -7,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from quarterturn.core.errors import UnreadableImage
 from quarterturn.ingest.archives import Tar, Zip, is_archive, key_of
@@ -45,6 +47,12 @@ class ImageSource:
     def __getstate__(self) -> dict[str, object]:
         return vars(self) | {"_ahead": None}  # threads are of one process
 
+    def ignoring(self, patterns: Sequence[str]) -> Self:
+        """Return the same source that leaves out other images; its files are not listed again."""
+        other = copy.copy(self)
+        other.ignore = tuple(patterns)
+        return other
+
     def names(self) -> list[str]:
         """Return the paths of the images relative to the source, `/` between parts, sorted, but for ignored ones.
 
@@ -56,6 +64,10 @@ class ImageSource:
     def ignored(self) -> list[str]:
         """Return the paths of the images that are left out, sorted."""
         return [name for name in self.files() if is_image(name) and is_ignored(name, self.ignore)]
+
+    def unopened(self) -> list[str]:
+        """Return the paths of archives that do not count, since there are images beside them, sorted."""
+        return [name for name in self.files() if is_archive(name)]
 
     def files(self) -> list[str]:
         """Return the paths of all files that are not hidden, sorted, as they were when they were asked for first.
@@ -103,7 +115,8 @@ class ImageSource:
 
     def fingerprint(self) -> str:
         """Hash the images' names, and what tells that files have changed. Returns 64 hex digits."""
-        told = self.names(), self._place.fingerprint(self.names())
+        names = self.names()
+        told = names, self._place.fingerprint(self._archives or names)
         return hashlib.sha256(repr(told).encode(errors="surrogateescape")).hexdigest()
 
     def _read(self, name: str) -> bytes:
@@ -136,17 +149,25 @@ class ImageSource:
             names = [name for name in self._place.names() if not _is_hidden(name)]
             archives = sorted(filter(is_archive, names))
             if archives and not any(map(is_image, names)):
-                opened = map_in_processes(partial(_opened, self._place), archives, "archives")
-                self._archives = dict(zip(archives, opened, strict=True))
+                self._archives = self._all_opened(archives)
                 names = [name for name in names if not is_archive(name)]
                 for archive, content in self._archives.items():
                     names += _in_archive(archive, content)
         return sorted(name for name in names if not _is_hidden(name))
 
+    def _all_opened(self, names: Sequence[str]) -> dict[str, Archive]:
+        """Open archives. Only a .tar, which has no index, takes so long that processes pay."""
+        tars = [name for name in names if _is_tar(name)]
+        opened = dict(zip(tars, map_in_processes(partial(Tar, self._place), tars, "archives"), strict=True))
+        return {name: opened[name] if name in opened else Zip(self._place, name) for name in names}
+
 
 def _opened(place: Folder | Bucket, name: str) -> Archive:
-    is_tar = str(name or place.path).lower().endswith(".tar")
-    return Tar(place, name) if is_tar else Zip(place, name)
+    return Tar(place, name) if _is_tar(str(name or place.path)) else Zip(place, name)
+
+
+def _is_tar(name: str) -> bool:
+    return name.lower().endswith(".tar")
 
 
 def _in_archive(archive: str, content: Archive) -> list[str]:

@@ -17,10 +17,11 @@ from quarterturn.core.params import Params, check_params, with_group
 from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
 from quarterturn.ingest.annotations import annotate, found_by, label_files, labels_beside, labels_by_path
 from quarterturn.ingest.companions import companion_patterns
-from quarterturn.ingest.decoding import DAMAGED, FORMATS
+from quarterturn.ingest.decoding import DAMAGED, FORMATS, set_pillow_limits
 from quarterturn.ingest.parts import folder_parts, list_part, part_named
 from quarterturn.ingest.source import ImageSource, is_ignored, normalised_name
 from quarterturn.ingest.splitting import GIVEN
+from quarterturn.ingest.tables import ImageNames, read_table
 from quarterturn.survey.label_tables import LabelTables, find_tables
 from quarterturn.survey.layout import as_classes, class_folders, group_pattern, looks_like_groups, name_pattern
 
@@ -28,6 +29,7 @@ SAMPLE = 200  # images whose sizes are looked at
 MASK_LEVELS = 16  # grey levels; a mask has no more
 MASK_SIDE = 64  # pixels, side to which an image is shrunk before its levels are counted
 UNREAD_TABLES = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".parquet", ".mat", ".xml")  # files that may have labels
+READ_TABLES = (".csv", ".tsv")  # files that have labels more likely than not
 LEAST_IMAGES = 5  # of a class, one for each fold
 LEAST_GIVEN = {TRAIN: 2, TEST: 1}  # images of a class where parts are given
 
@@ -109,6 +111,7 @@ def find(path: str, base: Params, options: Options) -> Findings:
     Raises:
         UserError: there are no images, no classes, or an option does not fit.
     """
+    set_pillow_limits()
     source = _opened(path, options)
     every = source.names()
     if not every:
@@ -141,14 +144,14 @@ def find(path: str, base: Params, options: Options) -> Findings:
         "split_column": tables.split if tables and parts == "column" else None,
         "ignore": ignore if used or _waits_for_labels(of_image, tables) else ignore + label_files(source),
     }
-    said, lines = _annotated(path, base, data, parts)
+    said, lines = _annotated(source, base, data, parts)
     few = [] if options.classes else _too_few(said, classes)
     if few:
         data["labels"] = [label for label in classes if label not in few]
         if len(data["labels"]) < 2:
             found = ", ".join(classes[:10])
             raise UserError(f"at least two classes of {LEAST_IMAGES} images are needed; found: {found}")
-        said, lines = _annotated(path, base, data, parts)
+        said, lines = _annotated(source, base, data, parts)
     _check_groups(said)
     sizes = _sizes(source, names, base.data.max_rejected)
     unused = [] if tables is None else tables.unused + ([] if used else [table.name for table in tables.tables])
@@ -177,13 +180,15 @@ def _opened(path: str, options: Options) -> ImageSource:
         raise UserError(str(error).removeprefix("data.path: ")) from error
 
 
-def _annotated(path: str, base: Params, data: dict[str, Any], parts: Parts | None) -> tuple[pd.DataFrame, list[str]]:
+def _annotated(
+    source: ImageSource, base: Params, data: dict[str, Any], parts: Parts | None
+) -> tuple[pd.DataFrame, list[str]]:
     """Return what the split will find with these values, and the lines that it will print."""
     lines: list[str] = []
     values = base.model_dump()
-    values["data"] |= {"path": path, **data}
+    values["data"] |= {"path": str(source.path), **data}
     checked = check_params(values, "start").data
-    said = annotate(ImageSource(path, data["ignore"]), checked, given=parts is not None, say=lines.append)
+    said = annotate(source.ignoring(data["ignore"]), checked, given=parts is not None, say=lines.append)
     return said, lines
 
 
@@ -263,7 +268,7 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
         said = "" if tables is None else f"; {tables.tables[0].name} tells none: {tables.tables[0].described()}"
         raise UserError(
             f"no classes found in {source.path}: neither folders nor names tell any, such as {names[0]!r}{said}"
-            f"{_no_tables(source)}; give --classes, --table FILE, --label COLUMN or --label-pattern REGEX"
+            f"{_no_tables(source, names)}; give --classes, --table FILE, --label COLUMN or --label-pattern REGEX"
         )
     pattern, found = by_name
     classes, of_image, _ = as_classes(found)
@@ -271,8 +276,13 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
     return Labels(found, "names of files", None, None if prefixes else pattern)
 
 
-def _no_tables(source: ImageSource) -> str:
-    """Return in words which files cannot be read that may have labels; "" if there are none."""
+def _no_tables(source: ImageSource, names: Sequence[str]) -> str:
+    """Return in words which files cannot be read that may have labels, and why; "" if there are none."""
+    for name in (name for name in source.files() if PurePosixPath(name).suffix.lower() in READ_TABLES):
+        try:
+            read_table(source, name, ImageNames(names))
+        except UserError as error:
+            return f"; {error}"
     found = [name for name in source.files() if PurePosixPath(name).suffix.lower() in UNREAD_TABLES]
     return f"; {found[0]} cannot be read, but saved as .csv" if found else ""
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import load_params
 from quarterturn.ingest.annotations import annotate
+from quarterturn.ingest.image_table import read_images
 from quarterturn.ingest.source import ImageSource
 from tests.images import encoded, fill, pack, pack_tar, scene
 from tests.ingest.scrambled import check_scrambled
@@ -46,6 +47,38 @@ def test_an_archive_beside_images_is_no_source_of_them(tmp_path: Path) -> None:
     source = ImageSource(tmp_path)
     assert source.names() == ["1.jpg"]
     assert source.file("1.jpg") == tmp_path / "1.jpg"
+    assert source.unopened() == ["all.zip"]
+    with pytest.raises(UserError, match="no images in .*; all.zip counts only where there are no images beside it"):
+        read_images(source.ignoring(["1.jpg"]))
+
+
+def test_archives_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack_tar(tmp_path / "a.tar", {"1.jpg": JPG})
+    pack(tmp_path / "b.zip", {"2.jpg": JPG})
+    source = ImageSource(tmp_path)
+    assert source.names() == ["a.tar/1.jpg", "b.zip/2.jpg"]
+    for kind in ("Tar", "Zip"):
+        monkeypatch.setattr(f"quarterturn.ingest.source.{kind}", None)
+    other = source.ignoring(["2.jpg"])
+    assert (other.names(), source.ignored()) == (["a.tar/1.jpg"], [])
+    assert other.read("a.tar/1.jpg") == JPG
+
+
+def test_what_has_changed_changes_the_fingerprint(tmp_path: Path) -> None:
+    for kind, write in (("tar", pack_tar), ("zip", pack)):
+        path = tmp_path / kind / f"a.{kind}"
+        before = ImageSource(write(path, {"1.jpg": JPG}).parent).fingerprint()
+        assert ImageSource(path.parent).fingerprint() == before
+        write(path, {"1.jpg": JPG + b"0"})
+        assert ImageSource(path.parent).fingerprint() != before
+
+
+def test_a_link_that_leads_nowhere_has_a_fingerprint(tmp_path: Path) -> None:
+    fill(tmp_path, {"1.jpg": JPG})
+    (tmp_path / "2.jpg").symlink_to("gone.jpg")
+    before = ImageSource(tmp_path).fingerprint()
+    fill(tmp_path, {"gone.jpg": JPG})
+    assert ImageSource(tmp_path).ignoring(["gone.jpg"]).fingerprint() != before
 
 
 def test_paths_in_shards_tell_labels(tmp_path: Path) -> None:
