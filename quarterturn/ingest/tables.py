@@ -30,7 +30,7 @@ def _separated(delimiter: str) -> Callable[[str], list[list[str]]]:
     """
 
     def rows(text: str) -> list[list[str]]:
-        plain = list(csv.reader(text.splitlines(), delimiter=delimiter, quoting=csv.QUOTE_NONE))
+        plain = [line.split(delimiter) for line in text.splitlines()]
         if '"' not in text:
             return plain
         try:
@@ -174,7 +174,7 @@ class ImageNames:
         wanted = _parts(cell)
         found = self._tails.get(wanted[0], []) if wanted else []
         if wanted and not found and UPLOAD.match(wanted[0]):
-            return self._by_tail(UPLOAD.sub("", wanted[0]))
+            return self._by_tail(UPLOAD.sub("", wanted[0], count=1))
         lengths = [_common(wanted, _parts(name)) for name in found]
         return [name for name, length in zip(found, lengths, strict=True) if length == max(lengths)]
 

@@ -76,7 +76,7 @@ def find_tables(
 ) -> LabelTables | None:
     """Return the tables that name the images, and what their columns tell; None if there are none.
 
-    Of all files .csv, .tsv and .txt, those with the same columns count that together name the most images.
+    Of all files .csv, .tsv, .txt and .json, those with the same columns count that together name the most images.
 
     Args:
         source: the images.

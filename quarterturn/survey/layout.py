@@ -168,4 +168,6 @@ def as_classes(found: Sequence[str | None]) -> tuple[list[str], list[str], list[
 def by_value(text: str) -> tuple[list[tuple[bool, float, str]], str]:
     """Return a key that sorts texts by their numbers' values, then by the alphabet without case."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text.casefold())
-    return [(not part[:1].isdigit(), float(part) if part[:1].isdigit() else 0.0, part) for part in parts if part], text
+    return [
+        (not part[:1].isdecimal(), float(part) if part[:1].isdecimal() else 0.0, part) for part in parts if part
+    ], text

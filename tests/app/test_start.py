@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
 from quarterturn.app import start as start_module
@@ -274,3 +275,33 @@ def test_data_in_the_project_are_tracked_once(project: Path) -> None:
     assert shell("git", "check-ignore", "data/pets", cwd=project) == "data/pets\n"
     started(Path("data/pets"))
     assert Path("data/pets.dvc").read_bytes() == tracked
+
+
+def test_a_table_that_cannot_be_read_is_named_where_no_classes_are_found(tmp_path: Path) -> None:
+    folder = images(tmp_path / "pets", [f"{number:02}.png" for number in range(20)])
+    fill(folder, {"labels.csv": "path,label\n00.png,Kätzchen\n".encode("cp1252")})
+    with pytest.raises(UserError, match="no classes found .*labels.csv is not a UTF-8 CSV file"):
+        started(folder)
+
+
+def test_a_text_with_one_very_long_line_is_no_table(tmp_path: Path) -> None:
+    folder = images(tmp_path / "pets", CATS + DOGS)
+    fill(folder, {"embeddings.csv": b"0.5 " * 40_000, "notes.csv": b'cat/1.png,"' + b"x" * 140_000})
+    assert counts(started(folder)) == {"cat": 30, "dog": 20}
+
+
+def test_an_image_of_too_many_pixels_is_one_that_cannot_be_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # so that it is set back
+    monkeypatch.setattr("quarterturn.ingest.decoding.MAX_PIXELS", 100)
+    with pytest.raises(UserError, match="no image in .* can be read"):
+        started(images(tmp_path / "pets", CATS + DOGS))
+    assert not capsys.readouterr().err
+
+
+def test_archives_beside_images_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = images(tmp_path / "pets", CATS + DOGS)
+    pack(folder / "more.zip", {"cat/99.png": LARGE[0]})
+    assert counts(started(folder)) == {"cat": 30, "dog": 20}
+    assert "1 archives, such as more.zip, count only where there are no images beside them" in capsys.readouterr().out

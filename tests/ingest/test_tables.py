@@ -59,6 +59,12 @@ def test_a_table_may_be_in_utf16_as_excel_saves_it(tmp_path: Path) -> None:
     assert table_in(tmp_path, "file\tkind\na/1.jpg\tx\n".encode("utf-16")).images == ["a/1.jpg"]
 
 
+def test_only_the_first_part_of_an_uploads_name_is_taken_off(tmp_path: Path) -> None:
+    name = "123e4567-e89b-12d3-a456-426614174000.jpg"
+    fill(tmp_path, {name: b""})
+    assert table_in(tmp_path, f"image,kind\nupload/1/0a1b2c3d-{name},x\n").images == [name]
+
+
 def test_a_stray_quotation_mark_swallows_nothing(tmp_path: Path) -> None:
     rows = "".join(f"a/{1 + number % 2}.jpg,note {number}\n" for number in range(500))
     table = table_in(tmp_path, 'file,note\nb/1.jpg,"7 inches\n' + rows)

@@ -70,6 +70,10 @@ def test_names_tell_classes_before_or_after_a_number(name: str, classes: set[str
     assert (None if found is None else set(found[1])) == classes
 
 
+def test_figures_that_are_no_decimal_digits_are_letters() -> None:
+    assert as_classes(["②", "10²", "①", "9²"])[0] == ["9²", "10²", "①", "②"]
+
+
 def test_spellings_of_a_class_are_joined_and_numbers_sorted_by_value() -> None:
     classes, labels, joined = as_classes(["Cat", "cat ", "Cat", "dog", None, "Unlabelled", "Dog  ", "dog"])
     assert (classes, joined) == (["Cat", "dog"], ["Cat", "Dog", "cat", "dog"])
