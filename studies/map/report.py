@@ -11,7 +11,14 @@ from matplotlib.figure import Figure, SubFigure
 from quarterturn.core.files import atomic, write_json
 from quarterturn.evaluation.intervals import LEVEL
 from studies.label_efficiency.scoring.curve import saved_words
-from studies.label_efficiency.scoring.labels_saved import Cells, Difference, LabelsSaved, compare, labels_saved
+from studies.label_efficiency.scoring.labels_saved import (
+    Cells,
+    Difference,
+    LabelsSaved,
+    compare,
+    compare_mean,
+    labels_saved,
+)
 from studies.map.parts import FOLDS, RESERVE
 from studies.map.results import unpack
 from studies.map.search import TRIED, best
@@ -35,12 +42,13 @@ PAIRS = {  # question → the arms whose difference answers it
     "fine-tuning after ImageNet": ("imagenet fine-tuned", "imagenet frozen"),
     "rotation after ImageNet": ("imagenet-rotation frozen", "imagenet frozen"),
 }
+ALL = 0
 STARTS = {"scratch": "scratch", "rotation fine-tuned": "rotation", "imagenet frozen": "ImageNet"}  # arm → its start
 SAVING = ("rotation fine-tuned", "imagenet frozen")  # arms whose labels saved are shown
 
 
 class Key(NamedTuple):
-    """Name a place on the map."""
+    """Name a place on the map; `ALL` is the mean over the label counts of a set."""
 
     set: str
     budget: int
@@ -90,15 +98,28 @@ def cells_of(results: pd.DataFrame, folds: pd.DataFrame, name: str) -> Cells:
 
 
 def differences(cells: dict[str, Cells], first: str, second: str) -> dict[Key, Difference]:
-    """Compare two arms wherever both are; the intervals hold for all these places at once (Bonferroni)."""
-    keys = [
-        Key(name, int(budget))
-        for name, of_set in cells.items()
-        for arm, budget in sorted(of_set.right)
-        if arm == first and common_seeds(of_set, [(first, budget), (second, budget)]) > 1
-    ]
-    level = 1 - (1 - LEVEL) / max(1, len(keys))
-    return {key: compare(cells[key.set], (first, key.budget), (second, key.budget), level) for key in keys}
+    """Compare two arms wherever both are, and their means over the label counts of each set.
+
+    The intervals of all places hold at once, and so do those of all means (Bonferroni).
+    """
+    budgets: dict[str, list[float]] = {}
+    for name, of_set in cells.items():
+        for arm, budget in sorted(of_set.right):
+            if arm == first and common_seeds(of_set, [(first, budget), (second, budget)]) > 1:
+                budgets.setdefault(name, []).append(budget)
+    found = {}
+    for name, of in budgets.items():
+        pairs = [((first, budget), (second, budget)) for budget in of]
+        found[Key(name, ALL)] = compare_mean(cells[name], pairs, _level(len(budgets)))
+        for budget, pair in zip(of, pairs, strict=True):
+            level = _level(sum(map(len, budgets.values())))
+            found[Key(name, int(budget))] = compare(cells[name], *pair, level=level)
+    return found
+
+
+def _level(count: int) -> float:
+    """Return the level of so many intervals that hold at once."""
+    return 1 - (1 - LEVEL) / count
 
 
 def common_seeds(cells: Cells, which: Iterable[tuple[str, float]]) -> int:
@@ -117,30 +138,25 @@ def saved_by(cells: dict[str, Cells], arm: str) -> Iterator[tuple[Key, LabelsSav
 
 def verdict(found: dict[str, dict[Key, Difference]]) -> str:
     """Return in a sentence where rotation is shown to pay, and where not."""
-    alone, against = found["rotation"], found["ImageNet or rotation"]
+    alone, against = (_means(found[question]) for question in ("rotation", "ImageNet or rotation"))
     if not alone:
         return "Nothing is shown yet: intervals need two seeds or more."
-    helps, harms = _shown(alone, 1), _shown(alone, -1)
-    better, worse = _shown(against, 1), _shown(against, -1)
     return (
-        f"From random weights, rotation is shown to help in {len(helps)} of {len(alone)} places on the map"
-        f" ({_places(helps)}), and to harm in {len(harms)} ({_places(harms)}). ImageNet's frozen features are shown to"
-        f" be better than rotation in {len(better)} of {len(against)} ({_places(better)}), and worse in {len(worse)}"
-        f" ({_places(worse)})."
+        f"From random weights, learning rotations first is shown to pay on {_sets(alone, 1)} of {len(alone)} sets of"
+        f" images, averaged over label counts, and to harm on {_sets(alone, -1)}. ImageNet's frozen features are shown"
+        f" to be better than rotation on {_sets(against, 1)} of {len(against)}, and worse on {_sets(against, -1)}."
     )
 
 
-def _shown(found: dict[Key, Difference], sign: int) -> list[Key]:
-    """Return where a difference of this sign is shown."""
-    return [key for key, each in found.items() if min(sign * each.low, sign * each.high) > 0]
+def _means(found: dict[Key, Difference]) -> dict[str, Difference]:
+    """Return the differences of the means over label counts, by set."""
+    return {key.set: each for key, each in found.items() if key.budget == ALL}
 
 
-def _places(keys: list[Key]) -> str:
-    """Return places in words, such as "cats-dogs at 25 and 50"."""
-    of_sets: dict[str, list[str]] = {}
-    for key in keys:
-        of_sets.setdefault(key.set, []).append(str(key.budget))
-    return "; ".join(f"{name} at {', '.join(budgets)}" for name, budgets in of_sets.items()) or "none"
+def _sets(found: dict[str, Difference], sign: int) -> str:
+    """Return in words on how many sets a difference of this sign is shown, and on which."""
+    shown = [name for name, each in found.items() if min(sign * each.low, sign * each.high) > 0]
+    return f"{len(shown)} ({', '.join(shown)})" if shown else "none"
 
 
 def table_of_starts(found: dict[str, dict[Key, Difference]]) -> list[str]:
@@ -148,7 +164,7 @@ def table_of_starts(found: dict[str, dict[Key, Difference]]) -> list[str]:
     pairs = [(PAIRS[question], of) for question, of in found.items() if set(PAIRS[question]) <= set(STARTS)]
     keys = sorted(set.intersection(*(set(of) for _, of in pairs)))
     budgets = sorted({key.budget for key in keys})
-    lines = [f"| images | {' | '.join(map(str, budgets))} |", "|---" * (1 + len(budgets)) + "|"]
+    lines = [f"| images | {' | '.join(map(_count, budgets))} |", "|---" * (1 + len(budgets)) + "|"]
     for name in dict.fromkeys(key.set for key in keys):
         cells = []
         for key in (Key(name, budget) for budget in budgets):
@@ -166,7 +182,7 @@ def table_of_differences(found: dict[str, dict[Key, Difference]]) -> list[str]:
     heads = [f"{ARMS[first][0]} minus {ARMS[second][0]}" for first, second in PAIRS.values()]
     lines = [f"| images | labels a class | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
     rows = [
-        [key.set, str(key.budget), *(_points(of.get(key)) for of in found.values())] for key in _keys(found.values())
+        [key.set, _count(key.budget), *(_points(of.get(key)) for of in found.values())] for key in _keys(found.values())
     ]
     return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
 
@@ -244,7 +260,7 @@ def figures(
     for question, differing in found.items():
         for key, each in differing.items():
             place = values.setdefault(question, {}).setdefault(key.set, {})
-            place[str(key.budget)] = {
+            place[_count(key.budget)] = {
                 "difference": each.difference,
                 "low": each.low,
                 "high": each.high,
@@ -312,7 +328,7 @@ def _draw_differences(below: SubFigure, found: dict[str, dict[Key, Difference]])
     axes.imshow(grid, cmap="PuOr_r", vmin=-40, vmax=40, aspect="auto", alpha=0.7)
     heads = [f"{ARMS[first][0]}\nminus {ARMS[second][0]}" for first, second in PAIRS.values()]
     axes.set_yticks(range(len(heads)), heads, fontsize=8)
-    axes.set_xticks(range(len(keys)), [str(key.budget) for key in keys], fontsize=8)
+    axes.set_xticks(range(len(keys)), [_count(key.budget) for key in keys], fontsize=8)
     for name in {key.set: None for key in keys}:
         columns = [column for column, key in enumerate(keys) if key.set == name]
         axes.text(float(np.mean(columns)), -0.62, name, ha="center", va="bottom", fontsize=9)
@@ -324,6 +340,11 @@ def _draw_differences(below: SubFigure, found: dict[str, dict[Key, Difference]])
 def _keys(found: Iterable[Iterable[Key]]) -> list[Key]:
     """Return all places, in order."""
     return sorted({key for each in found for key in each})
+
+
+def _count(budget: int) -> str:
+    """Return a number of labels in words."""
+    return "all" if budget == ALL else str(budget)
 
 
 def _points(each: Difference | None) -> str:

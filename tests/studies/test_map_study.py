@@ -14,7 +14,7 @@ from studies.label_efficiency.scoring.labels_saved import Difference
 from studies.map import arms
 from studies.map.arms import Recipe, Subject
 from studies.map.parts import BUDGETS, FOLDS, TUNING, Parts
-from studies.map.report import Key, cells_of, differences, saved_by, table_of_accuracies, table_of_starts, verdict
+from studies.map.report import ALL, Key, cells_of, differences, saved_by, table_of_accuracies, table_of_starts, verdict
 from studies.map.results import Answer, Runs, Unit, pack, unpack
 from studies.map.run import share_of
 from studies.map.search import FEW, MANY, SEARCHED, TRIED, WORTH, best, name_of, recipes
@@ -176,13 +176,23 @@ def results(better: float) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_the_page_says_what_is_shown() -> None:
-    for better, said in ((0.4, "help in 1 of 1 places on the map (a at 10)"), (0.0, "help in 0 of 1")):
+    for better, said in ((0.4, "to pay on 1 (a) of 1 sets"), (0.0, "to pay on none of 1 sets")):
         table, folds = results(better)
         cells = {"a": cells_of(table, folds, "a")}
         found = {"rotation": differences(cells, "rotation fine-tuned", "scratch"), "ImageNet or rotation": {}}
         assert said in verdict(found)
         assert found["rotation"][Key("a", 10)].seeds == FOLDS
         assert "| a | 10 |" in table_of_accuracies(table)[2]
+
+
+def test_the_mean_over_label_counts_has_an_interval_of_its_own() -> None:
+    table, folds = results(0.1)
+    cells = {"a": cells_of(pd.concat([table, table.assign(budget=25)]), folds, "a")}
+    found = differences(cells, "rotation fine-tuned", "scratch")
+    assert set(found) == {Key("a", ALL), Key("a", 10), Key("a", 25)}
+    mean, one = found[Key("a", ALL)], found[Key("a", 10)]
+    assert mean.difference == pytest.approx(one.difference)  # both counts have the same answers
+    assert one.low < mean.low < mean.difference  # of two places that hold at once, and of one set
 
 
 def test_what_is_shown_to_be_worse_is_no_start() -> None:

@@ -223,13 +223,18 @@ def cell_means(cells: Cells, which: Sequence[Cell]) -> CellMeans:
 
 
 def compare(cells: Cells, first: Cell, second: Cell, level: float = LEVEL) -> Difference:
-    """Compare two cells on the seeds that both have, with an interval of a confidence level.
+    """Compare two cells on the seeds that both have, with an interval of a confidence level; see `compare_means`."""
+    return compare_mean(cells, [(first, second)], level)
+
+
+def compare_mean(cells: Cells, pairs: Sequence[tuple[Cell, Cell]], level: float = LEVEL) -> Difference:
+    """Return the mean difference of pairs of cells on the seeds that all have, with an interval of a confidence level.
 
     Raises:
         ValueError: there are fewer than two common seeds.
     """
-    both = cell_means(cells, [first, second])
-    value, spread = both.contrast(np.array([1.0, -1.0]))
+    both = cell_means(cells, [cell for pair in pairs for cell in pair])
+    value, spread = both.contrast(np.tile([1.0, -1.0], len(pairs)) / len(pairs))
     difference, half = float(value) if abs(value) > EQUAL else 0.0, float(spread.half_width(level))
     return Difference(difference, difference - half, difference + half, spread.p(difference), both.seeds)
 
