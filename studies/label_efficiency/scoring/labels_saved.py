@@ -236,7 +236,8 @@ def compare_mean(cells: Cells, pairs: Sequence[tuple[Cell, Cell]], level: float 
     both = cell_means(cells, [cell for pair in pairs for cell in pair])
     value, spread = both.contrast(np.tile([1.0, -1.0], len(pairs)) / len(pairs))
     difference, half = float(value) if abs(value) > EQUAL else 0.0, float(spread.half_width(level))
-    return Difference(difference, difference - half, difference + half, spread.p(difference), both.seeds)
+    low, high = max(difference - half, -1.0), min(difference + half, 1.0)
+    return Difference(difference, low, high, spread.p(difference), both.seeds)
 
 
 def labels_saved(cells: Cells, arm: str, fraction: float, reference: str = "scratch") -> LabelsSaved:
