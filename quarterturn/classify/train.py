@@ -14,7 +14,7 @@ from torch import Tensor
 from quarterturn.classify.cross_validation import cross_validate
 from quarterturn.classify.frozen_features import CACHE, FrozenFeatures, frozen_features
 from quarterturn.classify.hidden_head import attach_hidden_head
-from quarterturn.classify.linear_probe import attach_probe
+from quarterturn.classify.linear_probe import attach_probe, with_single_output
 from quarterturn.classify.out_of_fold import write_out_of_fold
 from quarterturn.core.files import write_json
 from quarterturn.core.params import ClassifierPlan, Params, TrainingPlan
@@ -26,7 +26,7 @@ from quarterturn.training.checkpoint import Checkpoint, Checkpoints
 from quarterturn.training.device import Compute, single_thread
 from quarterturn.training.loop import Job, Log, cross_entropy_of, fit, fit_all_epochs
 from quarterturn.training.model_file import blank_network, save_network, with_new_head
-from quarterturn.training.network import Network
+from quarterturn.training.network import Network, has_single_output
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,10 @@ def frozen_classifier(
     outputs = len(params.data.labels)
     if params.model.head:
         return network, attach_hidden_head(network, training, validation, params.model, outputs, job, log)
-    return network, attach_probe(network, training, validation, outputs, job, frozen).summary()
+    probe = attach_probe(network, training, validation, outputs, job, frozen)
+    if has_single_output(params.model, outputs):
+        network.head = with_single_output(network.head)
+    return network, probe.summary()
 
 
 def write_classifier(name: str, trained: Trained, params: Params, store: Store) -> None:
