@@ -21,12 +21,13 @@ from quarterturn.core.params import ClassifierPlan, Params, TrainingPlan
 from quarterturn.core.ranks import leave_to_first
 from quarterturn.data.datasets import LabelledImages, labelled_images
 from quarterturn.data.manifest import FOLDS, VAL, label_subset, rows_of
-from quarterturn.data.pixel_store import Store, channel_statistics
+from quarterturn.data.pixel_store import Store
 from quarterturn.training.checkpoint import Checkpoint, Checkpoints
 from quarterturn.training.device import Compute, single_thread
 from quarterturn.training.loop import Job, Log, cross_entropy_of, fit, fit_all_epochs
-from quarterturn.training.model_file import blank_network, save_network, with_new_head
+from quarterturn.training.model_file import save_network, with_new_head
 from quarterturn.training.network import Network, has_single_output
+from quarterturn.training.starting import random_start
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,7 @@ def starting_network(params: Params, training: LabelledImages, pretrained: Netwo
     outputs = len(params.data.labels)
     if pretrained is not None:
         return with_new_head(pretrained, params.model, outputs, seed)
-    statistics = channel_statistics(training.pixels, training.rows)
-    return blank_network(params.model, training.pixels.shape[3], outputs, *statistics, seed)
+    return random_start(params, training, outputs, seed)
 
 
 def frozen_classifier(
