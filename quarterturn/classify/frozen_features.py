@@ -105,6 +105,8 @@ def frozen_features(
             path = cache / f"{_digest(network, pixels, rows, compute, places)}.f32"
             stack.enter_context(locked(cache.with_name(f"{cache.name}.lock")))  # until the file is mapped
             if not path.exists() or path.stat().st_size != 4 * shape[0] * shape[1]:
+                for left in cache.glob(".*.part"):  # by a process that was killed: nobody else writes now
+                    left.unlink()
                 with atomic(path) as temporary, temporary.open("wb") as written:
                     _write(written, str(path), network, pixels, rows, compute, places)
             os.utime(path)

@@ -109,6 +109,7 @@ def test_two_who_ask_at_once_get_the_same_features_which_are_computed_once(
 
 def test_the_cache_keeps_the_latest_and_mends_what_was_cut_short(tmp_path: Path) -> None:
     network, pixels = network_of([4, 6]), pixels_of(9)
+    (tmp_path / ".1234.f32.part").write_bytes(bytes(8))  # left by a process that was killed
     for count in range(1, 8):
         found = frozen_features(network, pixels, np.arange(count), COMPUTE, cache=tmp_path)
     assert len([*tmp_path.iterdir()]) == module.KEPT
