@@ -20,7 +20,7 @@ from quarterturn.core.files import write_json
 from quarterturn.core.params import ClassifierPlan, Params, TrainingPlan
 from quarterturn.core.ranks import leave_to_first
 from quarterturn.data.datasets import LabelledImages, labelled_images
-from quarterturn.data.manifest import FOLDS, VAL, label_subset, rows_of
+from quarterturn.data.manifest import FOLDS, TEST, VAL, label_subset, rows_of
 from quarterturn.data.pixel_store import Store
 from quarterturn.training.checkpoint import Checkpoint, Checkpoints
 from quarterturn.training.device import Compute, single_thread
@@ -106,11 +106,17 @@ def unused_by_head(name: str, params: Params) -> str:
 def labelled_features(
     params: Params, plan: ClassifierPlan, store: Store, pretrained: Network | None, compute: Compute
 ) -> FrozenFeatures | None:
-    """Return the frozen features of all labelled images, from the cache if they are there; None: none are needed."""
+    """Return the frozen features of labelled images, from the cache if they are there; None: none are needed.
+
+    They are those of all labels, whatever the fraction, so that transfer and baseline find the same. Test images are
+    none of them, unless they are cross-validated: then each is trained on where it is not held out.
+    """
     if pretrained is None or plan.trainable != "head" or params.model.head:
         return None
-    every_label = np.flatnonzero((store.table["label"] != "").to_numpy())  # whatever the fraction: for both stages
-    return frozen_features(pretrained, store.pixels, every_label, compute, cache=CACHE)
+    labelled = store.table["label"] != ""
+    if FOLDS not in store.table:
+        labelled &= store.table["part"] != TEST
+    return frozen_features(pretrained, store.pixels, np.flatnonzero(labelled), compute, cache=CACHE)
 
 
 @dataclass(frozen=True)
