@@ -78,7 +78,7 @@ def train_classifier(
             labelled_features(params, plan, store, pretrained, compute)  # so that all processes find them in the cache
         train = _FoldTraining(name, params, plan, store, pretrained, saved, compute)
         network, summary, held_out = cross_validate(store, plan, labels, train, seed, compute.exact(), name)
-        return Trained(network, summary | _block(network, pretrained), held_out)
+        return Trained(network, summary | _block(network, plan, pretrained), held_out)
     frozen = labelled_features(params, plan, store, pretrained, compute)
     rows = label_subset(store.table, plan.label_fraction, labels, key)
     training = labelled_images(store.pixels, store.table, rows, labels)
@@ -90,7 +90,7 @@ def train_classifier(
     else:
         network = starting_network(params, training, pretrained, seed)
         summary = fit(network, training, validation, job, log).summary()
-    return Trained(network, {**summary, "labels": len(training)} | _block(network, pretrained))
+    return Trained(network, {**summary, "labels": len(training)} | _block(network, plan, pretrained))
 
 
 def unused_by_head(name: str, params: Params) -> str:
@@ -227,6 +227,9 @@ def write_classifier(name: str, trained: Trained, params: Params, store: Store) 
     write_json(trained.summary, f"metrics/{name}.json")
 
 
-def _block(network: Network, pretrained: Network | None) -> dict[str, object]:
-    """Return the block whose features are used; from random weights, it is always the last."""
-    return {} if pretrained is None else {"block": network.block}
+def _block(network: Network, plan: ClassifierPlan, pretrained: Network | None) -> dict[str, object]:
+    """Return the block whose features the head uses; nothing where there are none: all is trained from random weights.
+
+    Features are those of given weights, or of random ones that stay as they are.
+    """
+    return {"block": network.block} if pretrained is not None or plan.trainable == "head" else {}
