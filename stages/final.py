@@ -43,17 +43,16 @@ def main() -> None:
     name = read_json("metrics/evaluate.json")["recommended"]
     recipe: ClassifierPlan = getattr(params, name)
     plan = lengthen(recipe, len(training)) if FOLDS in store.table else recipe
-    given = [Path(weights) for weights in (plan.weights, params.pretrain.weights) if weights]
-    with checkpoints("final", params, [TABLE, ANGLES, *given]) as saved:
-        pretrained = None
-        if plan.weights is not None:
-            pretrained = load_starting(plan.weights, params, store.channels, len(labels))
-        elif name == "transfer":
-            every_image = rotated_images(store, np.arange(len(store.table)), read_angles(ANGLES), params)
-            pretrained = rotation_network(every_image, params)
-            if params.pretrain.epochs > 0:
-                job = Job("pretrain", params.pretrain, params.augmentation, params.seed, compute, saved.of("pretrain"))
-                fit_all_epochs(pretrained, cross_entropy_of(pretrained, every_image, compute), len(every_image), job)
+    pretrained, every_image, given = None, None, plan.weights
+    if given is not None:
+        pretrained = load_starting(given, params, store.channels, len(labels))
+    elif name == "transfer":
+        every_image = rotated_images(store, np.arange(len(store.table)), read_angles(ANGLES), params)
+        pretrained, given = rotation_network(every_image, params), params.pretrain.weights
+    with checkpoints("final", params, [TABLE, ANGLES, *([Path(given)] if given else [])]) as saved:
+        if pretrained is not None and every_image is not None and params.pretrain.epochs > 0:
+            job = Job("pretrain", params.pretrain, params.augmentation, params.seed, compute, saved.of("pretrain"))
+            fit_all_epochs(pretrained, cross_entropy_of(pretrained, every_image, compute), len(every_image), job)
         kept = saved.of("classifier")
         network = fit_without_validation(name, params, plan, training, pretrained, params.seed, kept, compute)
         path, fingerprint = "final/model.safetensors", store.fingerprint

@@ -32,7 +32,8 @@ def main() -> None:
     validation = rotated_images(store, rows_of(store.table, VAL), angles, params)
     network, compute = rotation_network(training, params), prepare()
     names, path = [str(angle) for angle in angles], OUTPUTS / "pretrain/model.safetensors"
-    with checkpoints("pretrain", params, [TABLE, ANGLES]) as saved, curves("metrics/curves/pretrain") as log:
+    inputs = [TABLE, ANGLES, *([Path(params.pretrain.weights)] if params.pretrain.weights else [])]
+    with checkpoints("pretrain", params, inputs) as saved, curves("metrics/curves/pretrain") as log:
         job = Job("pretrain", params.pretrain, params.augmentation, params.seed, compute, saved.of("pretrain"))
         if params.pretrain.epochs > 0:
             best = fit(network, training, validation, job, log)

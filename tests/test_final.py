@@ -132,6 +132,21 @@ def test_a_recommended_baseline_is_trained_on_every_label_without_rotation(monke
     assert "| balanced accuracy | 0.500, 95 % interval [0.400, 0.600] |\n| macro F1 | 0.450 |\n| ROC AUC |" in card
 
 
+@pytest.mark.parametrize("name", [*CLASSIFIERS, "pretrain"])
+def test_weights_that_are_not_there_are_one_line_where_they_are_used(
+    name: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("stages.final")
+    monkeypatch.setattr(module, "check_current", lambda: None)
+    recommend("transfer" if name == "pretrain" else name)
+    set_params(project, **{f"{name}__weights": "data/weights/none.safetensors"})
+    with pytest.raises(UserError, match="no weights data/weights/none.safetensors; `quarterturn fetch weights NAME`"):
+        module.main()
+    if name == "pretrain":
+        recommend("baseline")
+        module.main()
+
+
 @pytest.mark.parametrize("stage", ["final", "card"])
 def test_other_params_than_those_of_the_last_run_are_refused(stage: str, project: Path) -> None:
     set_params(project, data__labels=["cat", "dog", "bird"])

@@ -334,6 +334,29 @@ def test_params_that_change_meanwhile_cost_no_training_once_they_are_back(
     assert model.read_bytes() == before
 
 
+def test_pretraining_does_not_go_on_from_other_starting_weights(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, model = Path("data/weights/x.safetensors"), Path("outputs/pretrain/model.safetensors")
+    shutil.copy(model, weights)
+    set_params(workspace, pretrain__weights=str(weights))
+    module = importlib.import_module("stages.pretrain")
+
+    def killed(*_: object) -> None:
+        raise UserError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "check_unchanged", killed)
+        with pytest.raises(UserError, match="killed"):
+            module.main()
+    from_first = model.read_bytes()
+    shutil.copy(model, weights)  # which a training has made from those of before
+    module.main()
+    from_second = model.read_bytes()
+    module.main()
+    assert from_second == model.read_bytes() != from_first
+
+
 @pytest.mark.usefixtures("workspace")
 def test_a_damaged_store_or_model_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for name, stage in (

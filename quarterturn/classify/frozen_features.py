@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from quarterturn.core.files import atomic
+from quarterturn.core.files import atomic, locked
 from quarterturn.core.progress import with_progress
 from quarterturn.core.stage import SCRATCH
 from quarterturn.data.datasets import images_at
@@ -103,7 +103,10 @@ def frozen_features(
             _write(file, tempfile.gettempdir(), network, pixels, rows, compute, places)
         else:
             path = cache / f"{_digest(network, pixels, rows, compute, places)}.f32"
+            stack.enter_context(locked(cache.with_name(f"{cache.name}.lock")))  # until the file is mapped
             if not path.exists() or path.stat().st_size != 4 * shape[0] * shape[1]:
+                for left in cache.glob(".*.part"):  # by a process that was killed: nobody else writes now
+                    left.unlink()
                 with atomic(path) as temporary, temporary.open("wb") as written:
                     _write(written, str(path), network, pixels, rows, compute, places)
             os.utime(path)

@@ -171,6 +171,16 @@ def fit_logistic(
     return head
 
 
+def with_single_output(head: nn.Module) -> nn.Linear:
+    """Return a linear head for two classes as one of a single output, the difference of its logits; see `as_logits`."""
+    assert isinstance(head, nn.Linear)
+    single = nn.Linear(head.in_features, 1)
+    with torch.no_grad():
+        single.weight.copy_(head.weight[1:] - head.weight[:1])
+        single.bias.copy_(head.bias[1:] - head.bias[:1])
+    return single
+
+
 class Standardised:
     """Standardise features by the mean and standard deviation of the training images'.
 

@@ -14,19 +14,20 @@ from torch import Tensor
 from quarterturn.classify.cross_validation import cross_validate
 from quarterturn.classify.frozen_features import CACHE, FrozenFeatures, frozen_features
 from quarterturn.classify.hidden_head import attach_hidden_head
-from quarterturn.classify.linear_probe import attach_probe
+from quarterturn.classify.linear_probe import attach_probe, with_single_output
 from quarterturn.classify.out_of_fold import write_out_of_fold
 from quarterturn.core.files import write_json
 from quarterturn.core.params import ClassifierPlan, Params, TrainingPlan
 from quarterturn.core.ranks import leave_to_first
 from quarterturn.data.datasets import LabelledImages, labelled_images
-from quarterturn.data.manifest import FOLDS, VAL, label_subset, rows_of
-from quarterturn.data.pixel_store import Store, channel_statistics
+from quarterturn.data.manifest import FOLDS, TEST, VAL, label_subset, rows_of
+from quarterturn.data.pixel_store import Store
 from quarterturn.training.checkpoint import Checkpoint, Checkpoints
 from quarterturn.training.device import Compute, single_thread
 from quarterturn.training.loop import Job, Log, cross_entropy_of, fit, fit_all_epochs
-from quarterturn.training.model_file import blank_network, save_network, with_new_head
-from quarterturn.training.network import Network
+from quarterturn.training.model_file import save_network, with_new_head
+from quarterturn.training.network import Network, has_single_output
+from quarterturn.training.starting import random_start
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def train_classifier(
             labelled_features(params, plan, store, pretrained, compute)  # so that all processes find them in the cache
         train = _FoldTraining(name, params, plan, store, pretrained, saved, compute)
         network, summary, held_out = cross_validate(store, plan, labels, train, seed, compute.exact(), name)
-        return Trained(network, summary | _block(network, pretrained), held_out)
+        return Trained(network, summary | _block(network, plan, pretrained), held_out)
     frozen = labelled_features(params, plan, store, pretrained, compute)
     rows = label_subset(store.table, plan.label_fraction, labels, key)
     training = labelled_images(store.pixels, store.table, rows, labels)
@@ -89,7 +90,7 @@ def train_classifier(
     else:
         network = starting_network(params, training, pretrained, seed)
         summary = fit(network, training, validation, job, log).summary()
-    return Trained(network, {**summary, "labels": len(training)} | _block(network, pretrained))
+    return Trained(network, {**summary, "labels": len(training)} | _block(network, plan, pretrained))
 
 
 def unused_by_head(name: str, params: Params) -> str:
@@ -105,11 +106,17 @@ def unused_by_head(name: str, params: Params) -> str:
 def labelled_features(
     params: Params, plan: ClassifierPlan, store: Store, pretrained: Network | None, compute: Compute
 ) -> FrozenFeatures | None:
-    """Return the frozen features of all labelled images, from the cache if they are there; None: none are needed."""
+    """Return the frozen features of labelled images, from the cache if they are there; None: none are needed.
+
+    They are those of all labels, whatever the fraction, so that transfer and baseline find the same. Test images are
+    none of them, unless they are cross-validated: then each is trained on where it is not held out.
+    """
     if pretrained is None or plan.trainable != "head" or params.model.head:
         return None
-    every_label = np.flatnonzero((store.table["label"] != "").to_numpy())  # whatever the fraction: for both stages
-    return frozen_features(pretrained, store.pixels, every_label, compute, cache=CACHE)
+    labelled = store.table["label"] != ""
+    if FOLDS not in store.table:
+        labelled &= store.table["part"] != TEST
+    return frozen_features(pretrained, store.pixels, np.flatnonzero(labelled), compute, cache=CACHE)
 
 
 @dataclass(frozen=True)
@@ -185,8 +192,7 @@ def starting_network(params: Params, training: LabelledImages, pretrained: Netwo
     outputs = len(params.data.labels)
     if pretrained is not None:
         return with_new_head(pretrained, params.model, outputs, seed)
-    statistics = channel_statistics(training.pixels, training.rows)
-    return blank_network(params.model, training.pixels.shape[3], outputs, *statistics, seed)
+    return random_start(params, training, outputs, seed)
 
 
 def frozen_classifier(
@@ -206,7 +212,10 @@ def frozen_classifier(
     outputs = len(params.data.labels)
     if params.model.head:
         return network, attach_hidden_head(network, training, validation, params.model, outputs, job, log)
-    return network, attach_probe(network, training, validation, outputs, job, frozen).summary()
+    probe = attach_probe(network, training, validation, outputs, job, frozen)
+    if has_single_output(params.model, outputs):
+        network.head = with_single_output(network.head)
+    return network, probe.summary()
 
 
 def write_classifier(name: str, trained: Trained, params: Params, store: Store) -> None:
@@ -218,6 +227,9 @@ def write_classifier(name: str, trained: Trained, params: Params, store: Store) 
     write_json(trained.summary, f"metrics/{name}.json")
 
 
-def _block(network: Network, pretrained: Network | None) -> dict[str, object]:
-    """Return the block whose features are used; from random weights, it is always the last."""
-    return {} if pretrained is None else {"block": network.block}
+def _block(network: Network, plan: ClassifierPlan, pretrained: Network | None) -> dict[str, object]:
+    """Return the block whose features the head uses; nothing where there are none: all is trained from random weights.
+
+    Features are those of given weights, or of random ones that stay as they are.
+    """
+    return {"block": network.block} if pretrained is not None or plan.trainable == "head" else {}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, TypeAdapter
 from ruamel.yaml import YAML
 
 from quarterturn.core.errors import UserError, one_line
@@ -24,13 +25,25 @@ def check_current() -> None:
         raise UserError(f"the last `dvc repro` had another {', '.join(others)} than params.yaml; run it first")
 
 
+class _File(BaseModel):
+    path: str
+
+
+class _Stage(BaseModel):
+    params: dict[str, dict[str, Any]] = {}
+    deps: list[_File] = []
+    outs: list[_File] = []
+
+
 def stages_of(lock: Any) -> Mapping[str, Any]:
     """Return the stages by name from the parsed dvc.lock.
 
     Raises:
         ValueError: the content is not that of a dvc.lock.
     """
-    return as_mapping(as_mapping(lock).get("stages"))
+    stages = as_mapping(as_mapping(lock).get("stages"))
+    TypeAdapter(dict[str, _Stage]).validate_python(stages)
+    return stages
 
 
 def changed_params(stages: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:

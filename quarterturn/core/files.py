@@ -1,13 +1,17 @@
 """Atomic writing and checked reading of output files."""
 
+import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from quarterturn.core.errors import UserError, one_line
+
+NO_LOCKS = "cannot be locked: {}; put the project on a disk with file locks (flock)"
 
 
 def check_output(path: Path) -> None:
@@ -35,6 +39,28 @@ def atomic(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, waiting for other processes to let go of it; the system lets go for one that ends.
+
+    The file is made where there is none, and never removed, so that all who ask for the lock ask for the same file.
+
+    Raises:
+        UserError: files cannot be locked there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for another process that holds {path}", file=sys.stderr, flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(f"{path} {NO_LOCKS.format(error.strerror)}") from error
+        yield
 
 
 def write_text(text: str, path: str | Path) -> None:

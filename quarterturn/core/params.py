@@ -61,7 +61,7 @@ def with_group(name: str, pattern: str | None) -> str | None:
     """Return a regular expression; raise a `ValueError` unless it is one, or None, and has a group ``name``."""
     try:
         fits = pattern is None or name in re.compile(pattern).groupindex
-    except re.error:
+    except (re.error, OverflowError, RecursionError):  # the last two: of {99999999999}, and of brackets in brackets
         fits = False
     if not fits:
         raise ValueError(f"is {_short(pattern)}; allowed: null, or a regular expression with a group (?P<{name}>...)")

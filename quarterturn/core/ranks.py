@@ -40,7 +40,11 @@ def launch(module: str) -> None:
     Raises:
         UserError: the launcher cannot be started.
     """
-    command = shlex.split(os.environ.get(LAUNCH, ""))
+    given = os.environ.get(LAUNCH, "")
+    try:
+        command = shlex.split(given)
+    except ValueError as error:
+        raise UserError(f"{LAUNCH} is {given!r}, which is no command: {error}") from error
     if not command or "RANK" in os.environ:
         return
     libc = ctypes.CDLL(None)

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from quarterturn.core.errors import INTERRUPTED, UserError, run
+from quarterturn.core.files import NO_LOCKS
 from quarterturn.core.ranks import launch, rank
 
 SCRATCH = Path("outputs/scratch")
@@ -89,9 +90,7 @@ def only_one(name: str) -> Iterator[None]:
                     ) from error
                 time.sleep(POLL_SECONDS)
             except OSError as error:
-                raise UserError(
-                    f"{lock.name} cannot be locked: {error.strerror}; put the project on a disk with file locks (flock)"
-                ) from error
+                raise UserError(f"{lock.name} {NO_LOCKS.format(error.strerror)}") from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

@@ -111,7 +111,7 @@ def fit(network: nn.Module, training: Examples, validation: Examples, job: Job, 
         if epoch.number in validated and rank() == 0:
             logits, targets = predict(epoch.averaged, validation, job.compute)
             scores = Scores.of(logits, targets, balanced=job.class_weights is not None)
-            train_loss = torch.cat(losses).mean().item()
+            train_loss = torch.cat([each.cpu() for each in losses]).mean().item()  # a checkpoint's are there
             losses.clear()
             figures = {"train_loss": train_loss, "val_loss": scores.loss, "val_accuracy": scores.accuracy}
             curve.append((epoch.number, figures))

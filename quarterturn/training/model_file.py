@@ -101,24 +101,24 @@ def load_network(path: str | Path) -> tuple[Network, Description]:
         if description.channels not in (1, 3) or description.image_size < model.minimum_size:
             shape = f"{description.channels} channels and {description.image_size} pixels a side"
             raise UserError(f"{path} is damaged or not a model file: its network sees no images of {shape}")
-        zeros, ones = [0.0] * description.channels, [1.0] * description.channels
         with torch.device("meta"):  # without memory: what a damaged file claims of its network may be of any size
-            network = Network(
-                model,
-                description.channels,
-                len(description.outputs),
-                zeros,
-                ones,
-                description.block,
-                description.grid,
-            )
+            network = _described(description, model)
         for name, expected in network.state_dict().items():
             if name in tensors and tensors[name].dtype != expected.dtype:
                 raise UserError(f"{path} is damaged or not a model file: its {name} is {tensors[name].dtype}")
         network.load_state_dict(tensors, assign=True)
+        if any(buffer.is_meta for buffer in network.buffers()):  # no file holds it: timm's model computes it anew
+            network = _described(description, model)
+            network.load_state_dict(tensors)
     except (SafetensorError, ValidationError, RuntimeError, OSError, IndexError) as error:
         raise UserError(f"{path} is damaged or not a model file: {one_line(error)}") from error
     return network.eval(), description
+
+
+def _described(description: Description, model: Model) -> Network:
+    zeros, ones = [0.0] * description.channels, [1.0] * description.channels
+    outputs = len(description.outputs)
+    return blank_network(model, description.channels, outputs, zeros, ones, 0, description.block, description.grid)
 
 
 def load_fitting(
@@ -156,11 +156,20 @@ def load_fitting(
     return network
 
 
-def blank_network(model: Model, channels: int, outputs: int, mean: list[float], std: list[float], seed: int) -> Network:
-    """Return an untrained network whose initial weights ``seed`` decides."""
+def blank_network(
+    model: Model,
+    channels: int,
+    outputs: int,
+    mean: list[float],
+    std: list[float],
+    seed: int,
+    block: int | None = None,
+    grid: int | None = None,
+) -> Network:
+    """Return an untrained network whose initial weights ``seed`` decides; other arguments as for `Network`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(model, channels, outputs, mean, std)
+        return Network(model, channels, outputs, mean, std, block, grid)
 
 
 def with_new_head(pretrained: Network, model: Model, outputs: int, seed: int) -> Network:

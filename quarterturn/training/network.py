@@ -93,9 +93,14 @@ def pooled(features: Tensor, grid: int) -> Tensor:
     return F.adaptive_avg_pool2d(features, grid).flatten(1)
 
 
+def has_single_output(model: Model, outputs: int) -> bool:
+    """Return whether the model's head has one output for its two classes; see `as_logits`."""
+    return model.output == "sigmoid" and outputs == 2
+
+
 def make_head(model: Model, inputs: int, outputs: int) -> nn.Module:
     """Return the model's head: linear, or hidden layers with LeakyReLU and dropout; see `as_logits` for its output."""
-    if model.output == "sigmoid" and outputs == 2:
+    if has_single_output(model, outputs):
         outputs = 1
     layers: list[nn.Module] = []
     for width in model.head:

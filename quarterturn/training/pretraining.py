@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from quarterturn.core.params import Params
 from quarterturn.data.datasets import RotatedImages
-from quarterturn.data.pixel_store import Store, channel_statistics
+from quarterturn.data.pixel_store import Store
 from quarterturn.data.rotation import draw_targets
-from quarterturn.training.model_file import blank_network, with_new_head
+from quarterturn.training.model_file import with_new_head
 from quarterturn.training.network import Network
-from quarterturn.training.starting import load_starting
+from quarterturn.training.starting import load_starting, random_start
 
 
 def rotated_images(store: Store, rows: npt.NDArray[np.int64], angles: Sequence[int], params: Params) -> RotatedImages:
@@ -26,9 +26,8 @@ def rotation_network(training: RotatedImages, params: Params) -> Network:
     It has the weights of `pretrain.weights`, or random ones; its input is then standardised by the images of
     ``training``.
     """
-    channels, outputs = training.pixels.shape[3], len(training.angles)
+    outputs = len(training.angles)
     if params.pretrain.weights is not None:
-        network = load_starting(params.pretrain.weights, params, channels, outputs)
+        network = load_starting(params.pretrain.weights, params, training.pixels.shape[3], outputs)
         return with_new_head(network, params.model, outputs, params.seed)
-    mean, std = channel_statistics(training.pixels, training.rows)
-    return blank_network(params.model, channels, outputs, mean, std, params.seed)
+    return random_start(params, training, outputs, params.seed)

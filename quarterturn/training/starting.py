@@ -7,11 +7,25 @@ from safetensors import SafetensorError, safe_open
 
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import Params
+from quarterturn.data.datasets import LabelledImages, RotatedImages
+from quarterturn.data.pixel_store import channel_statistics
 from quarterturn.training.model_file import blank_network, load_fitting
 from quarterturn.training.network import Network
 from quarterturn.training.weights import KEY, check_fit, read_weights
 
 PRETRAINED = "outputs/pretrain/model.safetensors"
+
+
+def random_start(params: Params, training: LabelledImages | RotatedImages, outputs: int, seed: int) -> Network:
+    """Return a network with random weights, whose input is standardised by the images of ``training``.
+
+    Raises:
+        UserError: its architecture cannot take images of their size.
+    """
+    statistics = channel_statistics(training.pixels, training.rows)
+    network = blank_network(params.model, training.pixels.shape[3], outputs, *statistics, seed)
+    network.check_size(params.data.image_size)
+    return network
 
 
 def load_starting(path: str | Path, params: Params, channels: int, outputs: int) -> Network:

@@ -3,6 +3,8 @@
 import errno
 import io
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +86,30 @@ def test_cached_features_are_found_again_and_only_by_what_decides_them(
     assert len(computed) == 4
 
 
+def test_two_who_ask_at_once_get_the_same_features_which_are_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    computed: list[int] = []
+    write, pixels, rows = module._write, pixels_of(9), np.arange(9)
+
+    def slowly(*given: Any) -> None:
+        computed.append(1)
+        time.sleep(0.3)  # for the other, who would find the file half-written
+        write(*given)
+
+    monkeypatch.setattr(module, "_write", slowly)
+    with ThreadPoolExecutor(2) as both:
+        asked = [both.submit(frozen_features, network_of([4, 6]), pixels, rows, COMPUTE, None, tmp_path) for _ in "ab"]
+    first, second = (each.result().values for each in asked)
+    assert len(computed) == 1
+    assert (first == second).all()
+    assert (first == frozen_features(network_of([4, 6]), pixels, rows, COMPUTE).values).all()
+    assert "waiting for another process that holds" in capsys.readouterr().err
+
+
 def test_the_cache_keeps_the_latest_and_mends_what_was_cut_short(tmp_path: Path) -> None:
     network, pixels = network_of([4, 6]), pixels_of(9)
+    (tmp_path / ".1234.f32.part").write_bytes(bytes(8))  # left by a process that was killed
     for count in range(1, 8):
         found = frozen_features(network, pixels, np.arange(count), COMPUTE, cache=tmp_path)
     assert len([*tmp_path.iterdir()]) == module.KEPT

@@ -1,6 +1,7 @@
 """Heads on frozen features: computed once, chosen on validation, and nothing else changed."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,16 @@ from quarterturn.classify.linear_probe import (
     fit_logistic,
     out_of_fold_logits,
 )
-from quarterturn.core.params import Augmentation
+from quarterturn.classify.train import frozen_classifier
+from quarterturn.core.params import Augmentation, load_params
 from quarterturn.data.datasets import LabelledImages
 from quarterturn.training.device import Compute, choose
-from quarterturn.training.inference import evaluate
+from quarterturn.training.inference import evaluate, predict
 from quarterturn.training.loop import Job
-from quarterturn.training.model_file import blank_network, with_new_head
+from quarterturn.training.model_file import blank_network, load_network, save_network, with_new_head
 from quarterturn.training.network import Network
 from tests.models import sized, training_plan
+from tests.rooms import ROOT
 
 MODEL = sized([4, 6, 8])
 PLAN = training_plan(epochs=30, batch_size=16, learning_rate=0.02, weight_decay=0.0, averaging=0.0)
@@ -84,6 +87,18 @@ def test_without_validation_images_the_probe_is_chosen_by_cross_validation_and_r
     assert torch.equal(*heads)
     assert 0.8 < probe.scores.accuracy <= 1
     assert evaluate(network, example_images(60, 1), choose().exact())[0] > 0.9
+
+
+def test_a_fitted_head_for_a_single_output_is_found_again_and_says_the_same(tmp_path: Path) -> None:
+    given, images = load_params(ROOT / "params.yaml"), example_images(80, 0)
+    probabilities = []
+    for output in ("softmax", "sigmoid"):
+        params = given.model_copy(update={"model": sized([4, 6, 8], output=output)})
+        network, _ = frozen_classifier(None, images, None, params, job(0, choose().exact()), lambda *_: None)
+        save_network(network, "classes", ["cat", "dog"], params.model, 16, tmp_path / "model.safetensors")
+        logits, _ = predict(load_network(tmp_path / "model.safetensors")[0], images, choose().exact())
+        probabilities.append(logits.softmax(1))
+    torch.testing.assert_close(*probabilities, atol=1e-5, rtol=1e-5)
 
 
 def test_the_better_block_is_chosen() -> None:

@@ -20,6 +20,14 @@ def test_what_is_no_lock_is_refused() -> None:
         stages_of({"stages": ["split"]})
 
 
+@pytest.mark.parametrize(
+    "stage", [None, 3, {"params": {"params.yaml": None}}, {"params": []}, {"outs": {"path": "x"}}, {"deps": [{}]}]
+)
+def test_a_stage_that_dvc_has_not_written_is_refused_with_its_name(stage: object) -> None:
+    with pytest.raises(ValueError, match="\nsplit"):
+        stages_of({"stages": {"transfer": {"cmd": "true"}, "split": stage}})
+
+
 def test_params_that_differ_are_named() -> None:
     stages = {"transfer": {"params": {"params.yaml": {"transfer.epochs": 3, "seed": 0}}}, "split": {}}
     assert changed_params(stages, {"seed": 0, "transfer": {"epochs": 3}}) == []
@@ -44,6 +52,7 @@ def test_of_a_whole_section_the_leaves_that_differ_are_named() -> None:
         (LOCK, "transfer: {epochs: 4}", "had another transfer.epochs than params.yaml; run it first"),
         (LOCK, "a: [", "params.yaml is damaged"),
         ("stages: 3", "transfer: {epochs: 3}", "dvc.lock is damaged: keys and values are expected"),
+        ("stages: {split: }", "transfer: {epochs: 3}", "dvc.lock is damaged: .* split "),
         (None, "transfer: {epochs: 3}", "dvc.lock cannot be read: No such file or directory; run `dvc repro` first"),
     ],
 )

@@ -430,7 +430,10 @@ def test_numbers_are_names_of_classes_and_of_columns() -> None:
     assert check_params(changed("data.label_column", 3)).data.label_column == "3"
 
 
-@pytest.mark.parametrize("pattern", ["(", "no group", "(?P<group>.)"])
+EXCESSIVE = ["(?P<label>a{99999999999})", f"(?P<label>{'(' * 5000}{')' * 5000})"]
+
+
+@pytest.mark.parametrize("pattern", ["(", "no group", "(?P<group>.)", *EXCESSIVE])
 def test_a_pattern_of_labels_is_an_expression_with_that_group(pattern: str) -> None:
     assert r"regular expression with a group (?P<label>...)" in complaint(changed("data.label_pattern", pattern))
     assert check_params(changed("data.label_pattern", "(?P<label>.)")).data.label_pattern == "(?P<label>.)"

@@ -17,12 +17,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from quarterturn.core.params import Augmentation
 from quarterturn.data import datasets
 from quarterturn.data.datasets import Augmenter, Examples, LabelledImages, RotatedImages, gathered
+from quarterturn.training import loop
 from quarterturn.training.averaging import MovingAverage
+from quarterturn.training.checkpoint import Checkpoint
 from quarterturn.training.device import Compute
-from quarterturn.training.inference import evaluation_batches, fetched, one_behind, predict
-from quarterturn.training.loop import cross_entropy_of
+from quarterturn.training.inference import Scores, evaluation_batches, fetched, one_behind, predict
+from quarterturn.training.loop import Epoch, Job, cross_entropy_of
 from quarterturn.training.network import Network
-from tests.models import sized
+from tests.models import sized, training_plan
 
 GPU = torch.device("cuda", 0)
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 16, 3), dtype=np.uint8)
@@ -125,6 +127,22 @@ def test_predictions_are_fetched_once(on_gpu: Compute, monkeypatch: pytest.Monke
     assert logits.shape == (12, 4)
     assert len(seen.waits) == 1
     assert seen.copies == 1 + 4  # batches
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor", "ignore:CUDA is not available")
+def test_a_training_goes_on_from_losses_of_a_checkpoint(on_gpu: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, examples, noted = network_there(), kinds()["classes"], list[str]()
+    epochs = [Epoch(2, network, torch.ones(3, device=GPU), noted.append)]
+    monkeypatch.setattr(loop, "train_epochs", lambda *_: epochs)
+    monkeypatch.setattr(loop, "predict", lambda *_: (torch.zeros(12, 4), torch.zeros(12, dtype=torch.int64)))
+    monkeypatch.setattr(Scores, "of", lambda *_, **__: Scores(0.5, 1.0))  # fake tensors hold no numbers
+    monkeypatch.setattr(Tensor, "item", lambda values: float(values.numel()))
+    plan = training_plan(epochs=2, batch_size=4, learning_rate=0.1, weight_decay=0.0, averaging=0.9)
+    checkpoint = Checkpoint()
+    checkpoint.kept["losses"] = [torch.ones(3)]  # on the CPU, where checkpoints are read to
+    job = Job("test", plan, Augmentation(crop=1.0, mirror=False, color=0.0), 0, on_gpu, checkpoint)
+    assert loop.fit(network, examples, examples, job, lambda *_: None).epoch == 2
+    assert noted == ["loss 1.000  validation 1.000, accuracy 0.500"]
 
 
 def test_gathered_images_are_those_of_the_rows() -> None:

@@ -32,6 +32,19 @@ def test_a_network_comes_back_as_it_was(path: Path) -> None:
     assert (description.task, description.outputs, description.image_size) == ("classes", ["cat", "dog"], 16)
 
 
+def test_a_network_comes_back_with_what_its_model_computes_and_keeps_in_no_file(path: Path) -> None:
+    model = sized([4], architecture="efficientformerv2_s0")  # it computes which of its attention_biases is for what
+    network = blank_network(model, 3, 2, [0.5] * 3, [0.2] * 3, seed=1).eval()
+    for name, weights in network.named_parameters():
+        if "attention_biases" in name:  # zeros
+            torch.nn.init.normal_(weights)
+    save_network(network, "classes", ["cat", "dog"], model, 224, path)
+    before, images = torch.get_rng_state(), torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(load_network(path)[0].cpu()(images), network(images))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_same_network_gives_the_same_bytes(path: Path, tmp_path: Path) -> None:
     save_network(load_network(path)[0], "classes", ["cat", "dog"], MODEL, 16, tmp_path / "again.safetensors", "these")
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()

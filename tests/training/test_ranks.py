@@ -59,6 +59,12 @@ def test_a_launcher_that_is_not_there_is_one_line(workspace: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_a_launcher_with_a_quote_too_few_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ranks.LAUNCH, "torchrun '--standalone")
+    with pytest.raises(UserError, match="LAUNCH is .* which is no command: No closing quotation"):
+        ranks.launch("stages.pretrain")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_ranks_take_the_steps_of_one_process(tmp_path: Path, kind: str) -> None:
     one, two = tmp_path / "one.json", tmp_path / "two.json"

@@ -18,10 +18,13 @@ from safetensors.torch import save_file
 
 from quarterturn.app import fetch_weights as module
 from quarterturn.app.fetch_weights import fetch_weights
+from quarterturn.classify.train import starting_network
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Params, load_params
+from quarterturn.data.datasets import LabelledImages, RotatedImages
 from quarterturn.training.backbones import TimmBackbone
 from quarterturn.training.network import Network
+from quarterturn.training.pretraining import rotation_network
 from quarterturn.training.starting import load_starting
 from quarterturn.training.weights import read_weights
 from tests.conftest import set_params
@@ -207,6 +210,14 @@ def test_files_that_do_not_fit_params_are_refused(checkpoint: dict[str, torch.Te
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="is damaged or no weights file"):
         load_starting(path, params(SMALL), 3, 2)
+
+
+def test_an_architecture_that_cannot_take_the_images_is_refused_with_random_weights_too() -> None:
+    pixels, rows, given = np.zeros((4, 64, 64, 3), np.uint8), np.arange(4), params("vit_tiny_patch16_224")
+    with pytest.raises(UserError, match=r"data\.image_size: .* cannot take images of 64 pixels"):
+        rotation_network(RotatedImages(pixels, rows, (0, 90)), given)
+    with pytest.raises(UserError, match=r"data\.image_size: .* cannot take images of 64 pixels"):
+        starting_network(given, LabelledImages(pixels, rows, rows % 2), None, 0)
 
 
 def test_the_pipeline_starts_from_weights_frozen_and_without_rotation(
