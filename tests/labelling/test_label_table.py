@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Params, load_params
+from quarterturn.data.manifest import CHOSEN
 from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.source import ImageSource
 from quarterturn.labelling.label_table import NONE, LabelTable
@@ -89,6 +91,51 @@ def test_answers_replace_what_other_tables_say() -> None:
     table.record({"1.jpg": "dog", "2.jpg": NONE, "3.jpg": "cat"})
     assert table.path == Path("images/answers.csv")
     assert labels_in(params(**given | table.values)) == {"1.jpg": "dog", "2.jpg": "", "3.jpg": "cat"}
+
+
+META = b"image,finding,patient,set\n1.jpg,cat,7,train\n2.jpg,dog,7,train\n3.jpg,,8,train\n4.jpg,cat,9,test\n"
+LISTS = {"train.txt": b"cat/1.jpg\ndog/2.jpg\nx/3.jpg\n", "test.txt": b"cat/4.jpg\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "given"),
+    [
+        ({"meta.csv": META}, {"label_column": "finding", "group_column": "patient", "split_column": "set"}),
+        ({"meta.csv": META}, {"label_column": "finding", "group_column": "3", "split_column": "4"}),
+        ({"meta.csv": META}, {"group_column": "patient", "split_column": "set"}),
+        (
+            {"meta.csv": META.replace(b"finding", b"label"), "labels.csv": b"path,label,patient\n1.jpg,cat,\n"},
+            {"label_column": "label", "group_column": "patient"},
+        ),
+        (LISTS, {}),
+    ],
+    ids=["names", "numbers", "no labels", "blanks", "lists"],
+)
+def test_answers_leave_groups_and_parts_as_other_tables_say(files: dict[str, bytes], given: dict[str, str]) -> None:
+    images = LISTS["train.txt"].split() + LISTS["test.txt"].split() if files == LISTS else META.split(b"\n")[1:-1]
+    names = [image.partition(b",")[0].decode() for image in images]
+    fill(Path("images"), files | dict.fromkeys(names, JPG))
+    is_given = "split_column" in given or files == LISTS
+
+    def said(params: Params) -> pd.DataFrame:
+        source = ImageSource("images")
+        return annotate(source, params.data, given=is_given).set_axis(source.names())
+
+    before = params(tables=list(files), **given)
+    expected = said(before)
+    (answered,) = (name for name in names if "3" in name)
+    assert expected.loc[answered, "label"] == ""
+    LabelTable(before).record({answered: "dog"}, {answered: "typical"})
+    after = before.model_copy(update={"data": before.data.model_copy(update=LabelTable(before).values)})
+    expected.loc[answered, "label"] = "dog"
+    pd.testing.assert_frame_equal(said(after).drop(columns=CHOSEN), expected)
+
+
+def test_a_table_beside_answers_that_says_nothing_else_needs_its_labels() -> None:
+    tables = {"answers.csv": b"path,label,chosen\n1.jpg,cat,\n", "more.csv": b"path,kind\n1.jpg,cat\n"}
+    fill(Path("images"), {"1.jpg": JPG, **tables})
+    with pytest.raises(UserError, match="more.csv has no column 'label'"):
+        labels_in(params(tables=list(tables), label_column="label"))
 
 
 def test_images_in_an_archive_and_numbers_for_columns_are_refused() -> None:
