@@ -1,5 +1,6 @@
 """The table of labels: it begins with the labels that there are, and loses nothing."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -91,6 +92,38 @@ def test_answers_replace_what_other_tables_say() -> None:
     table.record({"1.jpg": "dog", "2.jpg": NONE, "3.jpg": "cat"})
     assert table.path == Path("images/answers.csv")
     assert labels_in(params(**given | table.values)) == {"1.jpg": "dog", "2.jpg": "", "3.jpg": "cat"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path,label,remark\n1.jpg,cat,"blurred\n2.jpg,dog,\n3.jpg,cat,\n4.jpg,dog,\n5.jpg,,\n',
+        "Path,LABEL,Chosen\n1.jpg,cat,\n2.jpg,dog,\n3.jpg,cat,\n4.jpg,dog,\n",
+        "sep=,\npath,label,by,by\n1.jpg,cat,me,you\n2.jpg,dog,me,you\n3.jpg,cat,me,you\n4.jpg,dog,me,you,too\n",
+        f"path,label,note\n1.jpg,cat,{'x' * 200_000}\n2.jpg,dog,\n3.jpg,cat,\n4.jpg,dog,\n",
+    ],
+    ids=["stray quotation mark", "capitals", "columns of one name", "long cell"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_table_is_read_as_the_split_reads_it_and_loses_nothing(text: str, encoding: str) -> None:
+    fill(Path("images"), {**dict.fromkeys([f"{number}.jpg" for number in range(1, 6)], JPG)})
+    Path("images/labels.csv").write_bytes(text.encode(encoding))
+    before = labels_in(params())
+    assert list(before.values()) == ["cat", "dog", "cat", "dog", ""]
+    table = LabelTable(params())
+    assert table.labels() == {image: label for image, label in before.items() if label or image in text}
+    table.record({"5.jpg": "cat"}, {"5.jpg": "typical"})
+    assert labels_in(params(**table.values)) == before | {"5.jpg": "cat"}
+    assert table.chosen()["5.jpg"] == "typical"
+    left = re.split(r"[\W]+", text.partition("sep=,")[2] or text)
+    assert not set(left) - set(re.split(r"[\W]+", Path("images/labels.csv").read_text("utf-8")))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", " "])
+def test_a_table_with_other_separators_than_commas_is_refused(separator: str) -> None:
+    fill(Path("images"), {"1.jpg": JPG, "labels.csv": f"path{separator}label\n1.jpg{separator}cat\n".encode()})
+    with pytest.raises(UserError, match="needs the columns path and label, separated by commas"):
+        LabelTable(params()).record({"1.jpg": "dog"})
 
 
 META = b"image,finding,patient,set\n1.jpg,cat,7,train\n2.jpg,dog,7,train\n3.jpg,,8,train\n4.jpg,cat,9,test\n"
