@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,14 +13,12 @@ from pathlib import Path, PurePosixPath
 from quarterturn.core.errors import UserError
 from quarterturn.core.files import atomic
 from quarterturn.core.params import Params
-from quarterturn.core.stage import SCRATCH
 from quarterturn.data.manifest import CHOSEN
 from quarterturn.ingest.annotations import ANSWERS, IMPLIED, annotate, implied_tables
 from quarterturn.ingest.source import ImageSource, normalised_name
 from quarterturn.ingest.tables import ImageNames, table_rows, table_text
 
 NONE = "unlabelled"  # label of an image that fits none of the classes; the split takes it for no label
-LOCK = SCRATCH / "label-table.lock"
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class LabelTable:
 
     The first answer makes the file. It begins with the labels that there are, wherever they stand, since it decides
     from then on. Other columns and rows are kept; images are called by their paths from then on, since a table must not
-    mix ways to name them. Several processes may write at once: each reads what the others wrote before, and a row that
-    is written is on disk.
+    mix ways to name them. Several processes may write at once, of other projects too: each reads what the others wrote
+    before, and a row that is written is on disk.
 
     Attributes:
         path: of the file.
@@ -113,10 +112,14 @@ class LabelTable:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        SCRATCH.mkdir(parents=True, exist_ok=True)
-        with LOCK.open("a+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        """Keep other processes from writing: the folder is locked, since other projects may label its images too."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(folder)
 
     def _read(self) -> _Content:
         """Return what the table says, as the split reads it; of one that is not there yet, what it begins with."""

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from threading import Thread
 
 import pandas as pd
 import pytest
@@ -83,6 +84,27 @@ def test_a_table_that_calls_images_by_other_names_keeps_its_labels() -> None:
     table = LabelTable(params())
     table.record({"a/2.jpg": "dog", "a/3.jpg": "dog", "a/4.jpg": NONE})
     assert labels_in(params(**table.values)) == {"a/1.jpg": "cat", "a/2.jpg": "dog", "a/3.jpg": "dog", "a/4.jpg": ""}
+
+
+def test_a_project_waits_while_another_writes_labels_of_the_same_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(Path("images"), {"1.jpg": JPG, "2.jpg": JPG})
+    of_all, projects = params(path=str(tmp_path / "images")), [tmp_path / "one", tmp_path / "other"]
+    for project in projects:
+        project.mkdir()
+    monkeypatch.chdir(projects[0])
+    one = LabelTable(of_all)
+    with one._locked():
+        monkeypatch.chdir(projects[1])
+        other = Thread(target=LabelTable(of_all).record, args=({"2.jpg": "dog"},))
+        other.start()
+        other.join(0.5)
+        assert not one.path.exists()
+    other.join()
+    one.record({"1.jpg": "cat"})
+    assert one.labels() == {"2.jpg": "dog", "1.jpg": "cat"}
+    assert not any(any(project.iterdir()) for project in projects)
 
 
 def test_answers_replace_what_other_tables_say() -> None:
