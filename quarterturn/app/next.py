@@ -21,6 +21,7 @@ from quarterturn.core.files import check_output, write_text
 from quarterturn.core.params import Params, Split, load_params
 from quarterturn.data.manifest import RANDOM, TEST
 from quarterturn.ingest.label_studio import LOCAL_FILES
+from quarterturn.ingest.source import normalised_name
 from quarterturn.ingest.splitting import drawn_parts, hash_matrix
 from quarterturn.labelling.embeddings import Embedded, embedded_images
 from quarterturn.labelling.label_table import LabelTable
@@ -89,12 +90,12 @@ def current(embedded: Embedded, labels: dict[str, str], chosen: dict[str, str]) 
         embedded: the images.
         labels, chosen: of the table of labels, in its order.
     """
-    index = {label: number for number, label in enumerate(embedded.labels)}
+    index = {normalised_name(label): number for number, label in enumerate(embedded.labels)}
     targets = embedded.targets.copy()
     rows = {image: row for row, image in enumerate(embedded.table["image"])}
     for image, label in labels.items():
         if label and image in rows:
-            targets[rows[image]] = index.get(label, -1)
+            targets[rows[image]] = index.get(normalised_name(label), -1)
     asked = [(image, why) for image, why in chosen.items() if why and not labels[image] and image in rows]
     return targets, [(rows[image], why) for image, why in asked if targets[rows[image]] < 0]
 
