@@ -98,6 +98,18 @@ def test_of_given_classes_each_needs_an_image_if_one_has_any(tmp_path: Path) -> 
         started(folder, classes=["cat", "cow"])
 
 
+def test_a_class_that_no_label_has_yet_is_told_and_cross_validated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"{n},{'cat' if n < 520 else 'dog'}\n" for n in range(530))
+    folder = images(tmp_path / "pets", [f"{n}.png" for n in range(530)], SMALL, labels=f"path,label\n{rows}")
+    params = started(folder, classes=["cat", "dog", "bird"])
+    out = capsys.readouterr().out
+    assert "3 with 530 labels: cat 520, dog 10, bird 0" in out
+    assert "cross-validated, as a class has only 0 labels" in out
+    assert params.split.cross_validate_below == 531
+
+
 def test_small_images_get_the_small_network_at_their_size(tmp_path: Path) -> None:
     params = started(images(tmp_path / "pets", CATS + DOGS, SMALL))
     assert params.data.image_size == 16
