@@ -143,10 +143,21 @@ def test_answers_are_on_disk_and_in_the_split_and_are_taken_back() -> None:
         page.answer(1, "dog")
         page.answer(2, NONE)
         assert page.answer(1, "", expected="dog") == (200, ["cat", "", NONE, "", "", ""])
-    assert rows() == {first: ("cat", "random"), second: ("", "random"), third: (NONE, "random")}
+        order = page.asked
+    assert rows() == {first: ("cat", "random"), second: ("", ""), third: (NONE, "random")}
     assert labels_of_split() == {first: "cat"}
     with served() as page:  # the one that was taken back is asked again, and the one that fits no class is not
-        assert page.asked == [second]
+        assert page.asked == [second, *order[3:]]
+
+
+def test_a_chosen_image_whose_answer_is_taken_back_stays_chosen() -> None:
+    LabelTable(load_params()).record({}, {"4.jpg": "typical", "2.jpg": "typical"})
+    with served() as page:
+        page.answer(0, "cat")
+        page.answer(0, "", expected="cat")
+    assert rows()["4.jpg"] == ("", "typical")
+    with served() as page:
+        assert page.asked == ["4.jpg", "2.jpg"]
 
 
 def test_a_page_that_is_loaded_again_knows_the_answers() -> None:
