@@ -28,13 +28,13 @@ def label(count: int, port: int = 0, images: Path | None = None, suggest: bool =
         count: number of images at most.
         port: to listen on; 0: any that is free.
         images: CSV with a column `image`; see `Questions`.
-        suggest: whether the page shows what the recommended classifier says.
+        suggest: whether the page shows what the classifier says; see `load_classifier`.
 
     Raises:
         UserError: there is nothing to label, labels cannot be written, the port is in use, or there is no classifier.
     """
     params, questions = _begin(count, images)
-    guesses = _guesses(questions) if suggest else None
+    guesses = _guesses(params, questions) if suggest else None
 
     def page(token: str) -> tuple[str, str]:
         return label_page(_data(params, questions, guesses) | {"token": token})
@@ -58,14 +58,14 @@ def label_offline(output: Path, count: int, images: Path | None = None, suggest:
         output: HTML file to write.
         count: number of images at most.
         images: CSV with a column `image`; see `Questions`.
-        suggest: whether the page shows what the recommended classifier says.
+        suggest: whether the page shows what the classifier says; see `load_classifier`.
 
     Raises:
         UserError: as `label`, or no image can be read.
     """
     check_output(output)
     params, questions = _begin(count, images)
-    guesses = _guesses(questions) if suggest else None
+    guesses = _guesses(params, questions) if suggest else None
     data = _data(params, questions, guesses)
     shown: list[dict[str, object]] = []
     for question, facts in zip(questions.asked, data["images"], strict=True):
@@ -125,11 +125,21 @@ def _data(params: Params, questions: Questions, guesses: list[str] | None) -> di
     return {"images": facts, "classes": params.data.labels, "none": NONE, "labels": questions.labels()}
 
 
-def _guesses(questions: Questions) -> list[str]:
-    """Return what the recommended classifier says of each image, "" for one that cannot be read."""
-    from quarterturn.app.classifier import load_classifier  # takes seconds
+def _guesses(params: Params, questions: Questions) -> list[str]:
+    """Return what the classifier says of each image, "" for one that cannot be read.
 
-    classifier = load_classifier()
+    Raises:
+        UserError: there is none, or it tells other classes.
+    """
+    from quarterturn.app.classifier import default_model, load_classifier  # takes seconds
+
+    path = default_model()
+    classifier = load_classifier(path)
+    if set(classifier.labels) != set(params.data.labels):
+        told = one_line(", ".join(classifier.labels), 80)
+        raise UserError(
+            f"{path} tells {told}, which are not data.labels; train a model on these, or leave --suggest out"
+        )
     found = []
     for question in questions.asked:
         try:

@@ -446,6 +446,17 @@ def test_every_class_is_on_the_page_and_taken_as_an_answer(labels: list[str]) ->
         process.communicate()
 
 
+@pytest.mark.parametrize("to", [[], ["--offline", "page.html"]])
+def test_what_a_classifier_of_other_classes_says_is_not_shown(
+    to: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(Path("final/model.safetensors"), ["cat", "dog"])
+    set_params(Path(), data__labels=["oak", "beech"])
+    line = failure(capsys, "--suggest", *to)
+    assert "final/model.safetensors tells cat, dog, which are not data.labels" in line
+    assert not Path("page.html").exists()
+
+
 def test_what_the_classifier_says_is_shown_only_if_asked_for() -> None:
     save(Path("final/model.safetensors"), ["cat", "dog"])
     for arguments, pattern in ([[], ""], [["--suggest"], r"(cat|dog) \(\d+%\)"]):
