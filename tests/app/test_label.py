@@ -26,6 +26,7 @@ from PIL import Image
 from quarterturn.app.cli import main
 from quarterturn.app.label_page import label_page
 from quarterturn.app.label_server import LabelServer
+from quarterturn.core.errors import UserError
 from quarterturn.core.params import load_params
 from quarterturn.data.manifest import NEAR_DUPLICATE, REJECTED, write_table
 from quarterturn.ingest.annotations import annotate
@@ -277,6 +278,49 @@ def test_a_table_that_is_damaged_meanwhile_is_told_and_not_replaced() -> None:
         assert status == 500
         assert json.loads(body) == {"error": "images/labels.csv needs the columns path and label, separated by commas"}
         assert Path("images/labels.csv").read_text() == "nothing\n"
+
+
+def test_a_table_that_is_damaged_meanwhile_is_told_where_it_is_read_too() -> None:
+    with served() as page:
+        page.answer(0, "cat")
+        Path("images/labels.csv").write_text("nothing\n")
+        status, body, _ = page("/labels")
+    assert (status, body) == (500, b"images/labels.csv needs the columns path and label, separated by commas")
+
+
+def test_an_answer_counts_as_saved_if_only_what_follows_it_fails_and_that_is_tried_again() -> None:
+    tried = []
+
+    def after() -> None:
+        tried.append(len(rows()))
+        if len(tried) == 1:
+            raise UserError("params.yaml cannot be written")
+
+    with served(after=after) as page:
+        status, body, _ = page("/answer", {"index": 0, "label": "cat", "expected": ""})
+        assert (status, json.loads(body)["saved"]) == (200, True)
+        assert json.loads(body)["problem"] == "params.yaml cannot be written"
+        for index in (1, 2):
+            status, body, _ = page("/answer", {"index": index, "label": "dog", "expected": ""})
+            assert (status, json.loads(body)["problem"]) == (200, "")
+    assert tried == [1, 2]
+    assert len(rows()) == 3
+
+
+@pytest.mark.parametrize("error", [KeyError, BrokenPipeError])
+def test_a_bug_is_a_traceback_and_a_browser_that_goes_away_is_none(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("gone")
+
+    with served() as page:
+        monkeypatch.setattr(Questions, "answer", fail)
+        monkeypatch.setattr("quarterturn.app.label_server._Handler._send", fail)
+        with pytest.raises(http.client.RemoteDisconnected):
+            page("/answer", {"index": 0, "label": "cat", "expected": ""})
+    printed = capsys.readouterr().err
+    assert ("Traceback" in printed, "KeyError: 'gone'" in printed) == (error is KeyError, error is KeyError)
 
 
 # Images

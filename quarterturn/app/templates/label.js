@@ -19,7 +19,8 @@ const history = []; // answers of this window: {index, before, after}
 const done = new Set(); // images that this window has answered
 const pictures = new Map(); // index → image element, loaded before it is needed
 
-// Where answers go: the server, or the browser's storage. Both return {labels} or {labels, conflict} or {error}.
+// Where answers go: the server, or the browser's storage. Both return {labels} or {labels, conflict} or {error}; the server also
+// {labels, problem}, where the answer is saved, but something failed after it.
 
 async function post(at, label, before) {
   try {
@@ -182,6 +183,7 @@ async function answer(label) {
   clearFilter();
   await show(following(at + 1));
   if (unkept) say(UNKEPT, true);
+  else if (said.problem) say(`Saved, but ${said.problem}.`, true);
   else say(`Saved: ${named(label)}.` + (index < data.images.length ? ` Next: ${data.images[index].name}` : ""));
 }
 
