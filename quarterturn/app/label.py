@@ -63,7 +63,7 @@ def label_offline(output: Path, count: int, images: Path | None = None, suggest:
     Raises:
         UserError: as `label`, or no image can be read.
     """
-    check_output(output)
+    check_output(output, "--offline")
     params, questions = _begin(count, images)
     guesses = _guesses(params, questions) if suggest else None
     data = _data(params, questions, guesses)

@@ -65,7 +65,12 @@ def start(path: str, options: Options) -> None:
     print(f"{PARAMS}: {len(changes)} values changed; `git diff {PARAMS}` shows them")
     if inside:
         track(Path(shown))
-    print("next: make repro" if found.said["label"].any() else "next: quarterturn label")
+    if found.said["label"].any():
+        print("next: make repro")
+    elif Path(shown).is_dir():
+        print("next: quarterturn label")
+    else:
+        print("next: put the images into a folder here, and start on that: labels are written beside them")
 
 
 def _with_table(path: Path, options: Options) -> tuple[Path, Options]:

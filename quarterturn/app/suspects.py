@@ -12,6 +12,7 @@ from tabulate import tabulate
 
 from quarterturn.classify.out_of_fold import DECIMALS
 from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.core.files import check_output
 from quarterturn.core.params import Params, load_params
 from quarterturn.data.contact_sheets import COLUMNS, draw_sheet
 from quarterturn.data.manifest import read_table
@@ -38,8 +39,7 @@ def suspects(count: int, form: str, sheet: Path) -> None:
     check_cleanlab()
     if count < 1:
         raise UserError(f"--count is {count}; it must be at least 1")
-    if sheet.exists() and not sheet.is_file():
-        raise UserError(f"{sheet} is no file; give --sheet the name of one")
+    check_output(sheet, "--sheet")
     params = load_params()
     with redirect_stdout(sys.stderr):
         embedded = embedded_images(params)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from quarterturn.core.errors import UserError
 from quarterturn.core.files import atomic
-from quarterturn.core.params import Params
+from quarterturn.core.params import Params, is_url
 from quarterturn.data.manifest import CHOSEN
 from quarterturn.ingest.annotations import ANSWERS, IMPLIED, annotate, implied_tables
 from quarterturn.ingest.source import ImageSource, normalised_name
@@ -51,18 +51,22 @@ class LabelTable:
         values: values of the section `data` of params.yaml with which the split reads the table, where they differ.
 
     Raises:
-        UserError: the images are in a .zip, columns are given as numbers, or the table cannot be read.
+        UserError: the images are in no folder here, columns are given as numbers, or the table cannot be read.
     """
 
     def __init__(self, params: Params) -> None:
         data = params.data
-        folder = Path(data.path)
+        if is_url(data.path):
+            raise UserError(
+                f"labels are written beside the images, but {data.path} is not here; download it into a folder, and"
+                " `quarterturn start` there"
+            )
+        source, folder = ImageSource(data.path, data.ignore), Path(data.path)
         if not folder.is_dir():
             raise UserError(f"labels are written beside the images, but {folder} is no folder; unpack it")
         self._image, self._label = data.image_column or "path", data.label_column or "label"
         if self._image.isdecimal() or self._label.isdecimal():
             raise UserError("labels are written into columns with names; data.image_column or label_column is a number")
-        source = ImageSource(folder, data.ignore)
         known = [
             name for name in data.tables or implied_tables(source) if Path(name).name.lower() in (ANSWERS, IMPLIED)
         ]

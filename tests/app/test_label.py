@@ -536,7 +536,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--images", "empty.csv"], "empty.csv needs the columns image"),
         (["--images", "wrong.csv"], "wrong.csv names 1 images that are not there, first '../params.yaml'"),
         (["--suggest"], "outputs/transfer/model.safetensors"),
-        (["--offline", "images"], "images is no file"),
+        (["--offline", "images"], "images is no file; give --offline the name of one"),
         (["--add", "wrong.csv"], "wrong.csv needs the columns path, label"),
         (["--add", "bird.csv"], "bird.csv has the label 'bird', which is not among data.labels"),
     ],

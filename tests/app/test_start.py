@@ -92,6 +92,12 @@ def test_where_no_image_has_a_label_yet_given_classes_suffice(
     assert counts(params) == {"": 39, "cat": 1}
 
 
+def test_unlabelled_images_in_an_archive_are_to_be_unpacked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack(tmp_path / "pool.zip", {f"{number}.png": LARGE[number] for number in range(20)})
+    started(tmp_path / "pool.zip", classes=["cat", "dog"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("next: put the images into a folder here")
+
+
 def test_of_given_classes_each_needs_an_image_if_one_has_any(tmp_path: Path) -> None:
     folder = images(tmp_path / "pets", CATS + DOGS)
     with pytest.raises(UserError, match="no image in .* is of class 'cow'; folders are named cat, dog"):

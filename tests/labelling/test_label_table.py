@@ -13,7 +13,7 @@ from quarterturn.data.manifest import CHOSEN
 from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.source import ImageSource
 from quarterturn.labelling.label_table import NONE, LabelTable
-from tests.images import encoded, fill, scene
+from tests.images import encoded, fill, pack, scene
 from tests.rooms import ROOT
 
 JPG = encoded(scene(), "JPEG")
@@ -193,9 +193,14 @@ def test_a_table_beside_answers_that_says_nothing_else_needs_its_labels() -> Non
         labels_in(params(tables=list(tables), label_column="label"))
 
 
-def test_images_in_an_archive_and_numbers_for_columns_are_refused() -> None:
-    with pytest.raises(UserError, match="images is no folder; unpack it"):
+def test_images_elsewhere_and_numbers_for_columns_are_refused() -> None:
+    with pytest.raises(UserError, match=r"^data.path: there is no images;"):
         LabelTable(params())
+    pack(Path("images.zip"), {"1.jpg": JPG})
+    with pytest.raises(UserError, match="images.zip is no folder; unpack it"):
+        LabelTable(params(path="images.zip"))
+    with pytest.raises(UserError, match="s3://bucket/photos is not here; download it into a folder"):
+        LabelTable(params(path="s3://bucket/photos"))
     fill(Path("images"), {"1.jpg": JPG})
     with pytest.raises(UserError, match="columns with names"):
         LabelTable(params(label_column="3"))
