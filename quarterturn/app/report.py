@@ -115,7 +115,6 @@ def report(output: Path, against: str | None = None) -> None:
         ],
         provenance=provenance(here),
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
     with atomic(output) as temporary:
         temporary.write_text(page, "utf-8")
     print(f"{output}: {output.stat().st_size / 2**20:.1f} MB, opens offline")

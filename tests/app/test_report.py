@@ -108,6 +108,14 @@ def test_changes_are_those_of_the_counts(workspace: Path) -> None:
     assert workspace.is_dir()
 
 
+def test_a_folder_that_cannot_be_made_for_it_is_one_line(workspace: Path) -> None:
+    (workspace / "file").touch()
+    with pytest.raises(UserError, match="file/report.html cannot be written"):
+        report(Path("file/report.html"))
+    report(Path("new/report.html"))
+    assert Path("new/report.html").is_file()
+
+
 def test_against_a_revision_it_has_what_compare_finds(workspace: Path) -> None:
     set_params(workspace, seed=5)
     report(Path("report.html"), "main")
