@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from quarterturn.app.cli import main
-from quarterturn.core.params import Params
+from quarterturn.core.params import Params, load_params
 from quarterturn.data.pixel_store import Store
 from quarterturn.labelling.embeddings import OUTPUTS, Embedded
+from quarterturn.labelling.label_table import LabelTable
 from tests.conftest import QUICK, make_images, run_stages, set_params
 from tests.rooms import ROOT
 
@@ -69,6 +70,13 @@ def test_csv_json_and_table_say_the_same(capsys: pytest.CaptureFixture[str]) -> 
     lines = run(capsys)[0].splitlines()
     assert lines[0].split() == list(rows[0])
     assert [line.split()[1] for line in lines[2:]] == [row["image"] for row in rows]
+
+
+@pytest.mark.usefixtures("project")
+def test_copies_are_listed_by_the_labels_that_they_have_now(capsys: pytest.CaptureFixture[str]) -> None:
+    LabelTable(load_params()).record({"dog/copy.png": "cat"})
+    rows = list(csv.DictReader(io.StringIO(run(capsys, "--format", "csv")[0])))
+    assert {row["image"] for row in rows[:2]} == set(SWAPPED)
 
 
 @pytest.mark.usefixtures("project")
