@@ -4,7 +4,6 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,9 +42,7 @@ def suspects(count: int, form: str, sheet: Path) -> None:
         raise UserError(f"--count is {count}; it must be at least 1")
     check_output(sheet, "--sheet")
     params = load_params()
-    with redirect_stdout(sys.stderr):
-        embedded = embedded_images(params)
-    found = find_suspects(embedded, _files(params), params.seed)
+    found = find_suspects(embedded_images(params), _files(params), params.seed)
     shown = found[:count]
     _draw(shown, params, sheet)
     _print(shown, form)

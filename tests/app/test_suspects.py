@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def embedded(params: Params) -> Embedded:
     targets = np.array([labels.index(label) if label else -1 for label in table["label"]])
     side = np.where(table["image"].isin(SWAPPED), 1 - targets, targets)
     features = np.random.default_rng(0).normal(0, 0.2, (len(table), 4)) + 2 * np.eye(4)[side]
-    print("what is said on the way")
+    print("what is said on the way", file=sys.stderr)
     return Embedded(table, labels, targets, features.astype(np.float32), 1e-2, (1, 1))
 
 
