@@ -27,7 +27,6 @@ from quarterturn.labelling.embeddings import Embedded, embedded_images
 from quarterturn.labelling.label_table import LabelTable
 from quarterturn.labelling.selection import Chosen, askable, choose, probabilities
 
-FORMATS = ("table", "csv", "json", "label-studio")
 MODEL_VERSION = "quarterturn"  # of predictions, in Label Studio
 
 
@@ -50,7 +49,7 @@ def next_images(count: int, share: float, output: Path | None, form: str | None)
         count: number of images.
         share: of random ones among those that are chosen now.
         output: file to write; None: stdout.
-        form: one of `FORMATS`; None: csv in a file, else table.
+        form: "table", "csv", "json" or "label-studio"; None: csv in a file, else table.
 
     Raises:
         UserError: an argument is out of range, the table of labels or the features cannot be had, or no image is left.
@@ -149,7 +148,7 @@ def _questions(embedded: Embedded, targets: npt.NDArray[np.int64], chosen: Chose
 
 
 def _text(questions: Sequence[Question], params: Params, form: str) -> str:
-    """Return the questions in one of `FORMATS`."""
+    """Return the questions in a form of `next_images`."""
     if form == "label-studio":
         folder, name = Path(params.data.path).resolve().name, params.data.label_column or "label"
         return _json(_task(each, folder, name) for each in questions)
