@@ -11,6 +11,7 @@ from quarterturn.app.recipes import write_values
 from quarterturn.core.errors import UnreadableImage, UserError, one_line
 from quarterturn.core.files import atomic, check_output
 from quarterturn.core.params import Params, load_params
+from quarterturn.core.progress import with_progress
 from quarterturn.ingest.annotations import ANSWERS
 from quarterturn.ingest.decoding import set_pillow_limits
 from quarterturn.ingest.source import ImageSource
@@ -68,7 +69,8 @@ def label_offline(output: Path, count: int, images: Path | None = None, suggest:
     guesses = _guesses(params, questions) if suggest else None
     data = _data(params, questions, guesses)
     shown: list[dict[str, object]] = []
-    for question, facts in zip(questions.asked, data["images"], strict=True):
+    images_of_page = zip(questions.asked, data["images"], strict=True)
+    for question, facts in with_progress(images_of_page, "images", len(questions.asked)):
         try:
             picture = for_browser(questions.source.read(question.image), OFFLINE_SIDE)
         except UnreadableImage as error:
@@ -141,7 +143,7 @@ def _guesses(params: Params, questions: Questions) -> list[str]:
             f"{path} tells {told}, which are not data.labels; train a model on these, or leave --suggest out"
         )
     found = []
-    for question in questions.asked:
+    for question in with_progress(questions.asked, "suggestions", len(questions.asked)):
         try:
             square = classifier.decode(questions.source.read(question.image))
         except UnreadableImage:

@@ -490,6 +490,16 @@ def test_every_class_is_on_the_page_and_taken_as_an_answer(labels: list[str]) ->
         process.communicate()
 
 
+def test_while_images_are_read_for_the_page_their_number_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quarterturn.core.progress.QUIET_SECONDS", 0.0)
+    save(Path("final/model.safetensors"), ["cat", "dog"])
+    _, err, code = run(capsys, "label", "--suggest", "--offline", "page.html")
+    assert code == 0
+    assert err.splitlines() == [f"{what}: {n}/6" for what in ("suggestions", "images") for n in range(1, 7)]
+
+
 @pytest.mark.parametrize("to", [[], ["--offline", "page.html"]])
 def test_what_a_classifier_of_other_classes_says_is_not_shown(
     to: list[str], capsys: pytest.CaptureFixture[str]
