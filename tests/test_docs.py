@@ -86,3 +86,13 @@ def test_the_walk_through_prints_what_it_shows(default_run: Path) -> None:
         done = subprocess.run(command, shell=True, cwd=default_run, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         assert re.fullmatch(expected(output), masked(done.stdout)), f"{command}\n{done.stdout}"
+
+
+def test_lists_of_images_to_label_are_written_before_they_are_read() -> None:
+    asked = 0
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for block in re.findall(r"```\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            for before, name in re.findall(r"(.*)quarterturn label --images (\S+)", block, re.DOTALL):
+                assert re.search(rf"(> |--output ){re.escape(name)}\n", before), (page, name)
+                asked += 1
+    assert asked > 0

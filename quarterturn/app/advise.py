@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +43,7 @@ def advise(accuracy: float, form: str = "table") -> None:
     if not 0 < accuracy < 1:
         raise UserError(f"--accuracy is {accuracy:g}; it is above 0 and below 1, such as 0.95")
     params = load_params()
-    with redirect_stdout(sys.stderr):  # stdout is for the answer alone
-        curve = curve_of(embedded_images(params), params.seed)
+    curve = curve_of(embedded_images(params), params.seed)
     extrapolation = Extrapolation(curve, params.seed)
     found = advice(curve, extrapolation, accuracy)
     draw(curve, extrapolation, accuracy, found["sentence"], PICTURE)

@@ -90,13 +90,18 @@ def load_classifier(path: str | Path | None = None, task: str = "classes") -> Cl
         UserError: the file is missing, is not a model file, or holds a model of the other task.
     """
     if path is None:
-        path = ROTATION if task == "rotation" else FINAL if FINAL.exists() else recommended_model()
+        path = ROTATION if task == "rotation" else default_model()
     network, description = load_network(path)
     if description.task != task:
         raise UserError(
             f"{path} tells {_named(description.outputs)} ({description.task}), not {task}; give another file"
         )
     return Classifier(network, description)
+
+
+def default_model() -> Path:
+    """Return the model file of the classifier that is used where none is named: the final one, or the recommended."""
+    return FINAL if FINAL.exists() else recommended_model()
 
 
 def recommended_model() -> Path:

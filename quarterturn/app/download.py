@@ -7,10 +7,7 @@ import socket
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.files import atomic
@@ -61,47 +58,20 @@ def _download(cache: Path) -> dict[str, Path]:
     from torchvision.datasets import OxfordIIITPet
 
     # torchvision takes existing folders to be complete, but an interrupted run may have left incomplete ones. Archives
-    # can be kept, since torchvision checks their MD5.
+    # can be kept, since torchvision checks their MD5, also before it unpacks them.
     for unpacked in ("images", "annotations"):
         shutil.rmtree(cache / "oxford-iiit-pet" / unpacked, ignore_errors=True)
-    with _guarded():
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALLED_SECONDS)  # torchvision would wait forever
+    try:
         parts = [OxfordIIITPet(cache, part, "binary-category", download=True) for part in ("trainval", "test")]
+    finally:
+        socket.setdefaulttimeout(timeout)
     return {
         f"{part.bin_classes[label].lower()}/{image.name}": image  # 0 is Cat, 1 is Dog
         for part in parts
         for image, label in zip(part._images, part._bin_labels, strict=True)
     }
-
-
-@contextmanager
-def _guarded() -> Iterator[None]:
-    """Within the block, stop torchvision from unpacking unsafe archive members and from waiting forever.
-
-    It sets a default socket timeout and replaces `tarfile.TarFile.extractall`.
-    """
-
-    def plain(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-        for member in archive:
-            name = PurePosixPath(member.name)
-            within = not name.is_absolute() and ".." not in name.parts
-            if not within or not (member.isfile() or member.isdir()):  # links may also lead out of the folder
-                raise tarfile.ReadError(f"{member.name!r} in the archive would not stay in its folder")
-            yield member
-
-    def unpack_plain(archive: tarfile.TarFile, path: str | Path = ".", **options: Any) -> None:
-        if hasattr(tarfile, "data_filter"):  # from Python 3.11.4
-            options["filter"] = "data"
-        unpack(archive, path, plain(archive), **options)  # one pass checks and unpacks, so it is decompressed once
-
-    timeout = socket.getdefaulttimeout()
-    unpack: Callable[..., None] = tarfile.TarFile.extractall
-    socket.setdefaulttimeout(STALLED_SECONDS)
-    tarfile.TarFile.extractall = unpack_plain  # type: ignore[assignment, method-assign]
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(timeout)
-        tarfile.TarFile.extractall = unpack  # type: ignore[method-assign]
 
 
 def _pack(files: dict[str, Path], path: Path) -> None:

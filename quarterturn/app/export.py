@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from quarterturn.app.classifier import BATCH, Classifier, load_classifier
-from quarterturn.app.inputs import Decoded, find_images
+from quarterturn.app.inputs import Decoded, ImageFile, find_images, images_of
 from quarterturn.core.errors import UserError
 from quarterturn.core.files import atomic, check_output
 from quarterturn.core.params import load_params
 from quarterturn.data.pixel_store import Squares
+from quarterturn.ingest.source import ImageSource
 from quarterturn.training.network import Network
 
 TOLERANCE = 1e-4  # largest difference between a probability of torch and of ONNX Runtime
@@ -42,7 +43,12 @@ def export(paths: Sequence[str], model: str | None = None, output: str | Path = 
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise UserError(f"export needs {', '.join(missing)}: pip install 'quarterturn[export]'")
     classifier = load_classifier(model)
-    squares = _some_squares(classifier, paths or [load_params().data.path])
+    if paths:
+        images = list(find_images(paths))
+    else:
+        data = load_params().data
+        images = images_of(ImageSource(data.path, data.ignore))
+    squares = _some_squares(classifier, images)
     with atomic(output) as temporary:
         _write(classifier, temporary)
         difference = _largest_difference(classifier, temporary, squares)
@@ -131,9 +137,8 @@ def _write(classifier: Classifier, path: Path) -> None:
     path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
-def _some_squares(classifier: Classifier, paths: Sequence[str]) -> Squares:
+def _some_squares(classifier: Classifier, found: Sequence[ImageFile]) -> Squares:
     """Return at most `MOST` decoded images, evenly spaced, (n, size, size, channels) uint8."""
-    found = list(find_images(paths))
     chosen = [found[number] for number in np.unique(np.linspace(0, len(found) - 1, MOST).round().astype(int))]
     groups = [squares for _, squares in Decoded(chosen, classifier.decode, BATCH)]
     if not groups:

@@ -49,18 +49,28 @@ def find_images(paths: Iterable[str | Path]) -> Iterator[ImageFile]:
             yield ImageFile(shown(str(path)), path, partial(_read_file, path))
 
 
+def images_of(source: ImageSource) -> list[ImageFile]:
+    """Return all images of a source.
+
+    Raises:
+        UserError: there are none.
+    """
+    names = source.names()
+    if not names:
+        raise UserError(f"data.path: there are no images in it ({', '.join(sorted(SUFFIXES))})")
+
+    def called(name: str) -> str:
+        return shown(str(source.path / name if isinstance(source.path, Path) else f"{source.path}/{name}"))
+
+    return [ImageFile(called(name), source.file(name), partial(source.read, name)) for name in names]
+
+
 def _inside(path: Path) -> Iterator[ImageFile]:
     try:
-        source = ImageSource(path)
-        names = source.names()
-        if not names:
-            raise UserError(f"there are no images in it ({', '.join(sorted(SUFFIXES))})")
+        yield from images_of(ImageSource(path))
     except UserError as error:
         reason = str(error).removeprefix("data.path: ")
         yield ImageFile(shown(str(path)), path, partial(_refuse, reason))
-        return
-    for name in names:
-        yield ImageFile(shown(str(path / name)), source.file(name), partial(source.read, name))
 
 
 def _read_file(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from quarterturn.app.recipes import write_values
 from quarterturn.core.errors import UnreadableImage, UserError, one_line
 from quarterturn.core.files import atomic, check_output
 from quarterturn.core.params import Params, load_params
+from quarterturn.core.progress import with_progress
 from quarterturn.ingest.annotations import ANSWERS
 from quarterturn.ingest.decoding import set_pillow_limits
 from quarterturn.ingest.source import ImageSource
@@ -28,13 +29,13 @@ def label(count: int, port: int = 0, images: Path | None = None, suggest: bool =
         count: number of images at most.
         port: to listen on; 0: any that is free.
         images: CSV with a column `image`; see `Questions`.
-        suggest: whether the page shows what the recommended classifier says.
+        suggest: whether the page shows what the classifier says; see `load_classifier`.
 
     Raises:
         UserError: there is nothing to label, labels cannot be written, the port is in use, or there is no classifier.
     """
     params, questions = _begin(count, images)
-    guesses = _guesses(questions) if suggest else None
+    guesses = _guesses(params, questions) if suggest else None
 
     def page(token: str) -> tuple[str, str]:
         return label_page(_data(params, questions, guesses) | {"token": token})
@@ -58,17 +59,18 @@ def label_offline(output: Path, count: int, images: Path | None = None, suggest:
         output: HTML file to write.
         count: number of images at most.
         images: CSV with a column `image`; see `Questions`.
-        suggest: whether the page shows what the recommended classifier says.
+        suggest: whether the page shows what the classifier says; see `load_classifier`.
 
     Raises:
         UserError: as `label`, or no image can be read.
     """
-    check_output(output)
+    check_output(output, "--offline")
     params, questions = _begin(count, images)
-    guesses = _guesses(questions) if suggest else None
+    guesses = _guesses(params, questions) if suggest else None
     data = _data(params, questions, guesses)
     shown: list[dict[str, object]] = []
-    for question, facts in zip(questions.asked, data["images"], strict=True):
+    images_of_page = zip(questions.asked, data["images"], strict=True)
+    for question, facts in with_progress(images_of_page, "images", len(questions.asked)):
         try:
             picture = for_browser(questions.source.read(question.image), OFFLINE_SIDE)
         except UnreadableImage as error:
@@ -125,13 +127,23 @@ def _data(params: Params, questions: Questions, guesses: list[str] | None) -> di
     return {"images": facts, "classes": params.data.labels, "none": NONE, "labels": questions.labels()}
 
 
-def _guesses(questions: Questions) -> list[str]:
-    """Return what the recommended classifier says of each image, "" for one that cannot be read."""
-    from quarterturn.app.classifier import load_classifier  # takes seconds
+def _guesses(params: Params, questions: Questions) -> list[str]:
+    """Return what the classifier says of each image, "" for one that cannot be read.
 
-    classifier = load_classifier()
+    Raises:
+        UserError: there is none, or it tells other classes.
+    """
+    from quarterturn.app.classifier import default_model, load_classifier  # takes seconds
+
+    path = default_model()
+    classifier = load_classifier(path)
+    if set(classifier.labels) != set(params.data.labels):
+        told = one_line(", ".join(classifier.labels), 80)
+        raise UserError(
+            f"{path} tells {told}, which are not data.labels; train a model on these, or leave --suggest out"
+        )
     found = []
-    for question in questions.asked:
+    for question in with_progress(questions.asked, "suggestions", len(questions.asked)):
         try:
             square = classifier.decode(questions.source.read(question.image))
         except UnreadableImage:

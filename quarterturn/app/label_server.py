@@ -4,6 +4,7 @@ import errno
 import hmac
 import json
 import secrets
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,21 +64,29 @@ class LabelServer(ThreadingHTTPServer):
         self._after_first: Callable[[], None] | None = after_first
         self._lock = threading.Lock()
 
-    def answer(self, index: int, label: str, expected: str) -> bool:
-        """Write an answer; see `Questions.answer`."""
+    def answer(self, index: int, label: str, expected: str) -> tuple[bool, str]:
+        """Write an answer; return whether it is written, see `Questions.answer`, and what failed after it, or "".
+
+        Where what follows the first answer fails, it is tried again after the next one.
+        """
         with self._lock:
             done = self.questions.answer(index, label, expected)
             if done and self._after_first is not None:
-                self._after_first()
+                try:
+                    self._after_first()
+                except (UserError, OSError) as error:  # such as a params.yaml that cannot be written
+                    return done, one_line(error)
                 self._after_first = None
-            return done
+            return done, ""
 
     def page(self) -> str:
         """Return the page with the labels that the images have now."""
         return self._page(self.token)[0]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet: a browser that closes a connection early is no error."""
+        """Print the traceback, except where a browser has closed a connection early, which is no error."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -88,14 +97,18 @@ class _Handler(BaseHTTPRequestHandler):
         path, query = self._asked()
         if not self._is_allowed(query):
             self._send(403, "forbidden; open the address that `quarterturn label` printed")
-        elif path == "/":
-            self._send(200, self.server.page(), "text/html; charset=utf-8")
-        elif path == "/labels":
-            self._send_json(200, {"labels": self.server.questions.labels()})
-        elif path == "/image":
-            self._send_image(query.get("index", ""))
-        else:
-            self._send(404, "not found")
+            return
+        try:
+            if path == "/":
+                self._send(200, self.server.page(), "text/html; charset=utf-8")
+            elif path == "/labels":
+                self._send_json(200, {"labels": self.server.questions.labels()})
+            elif path == "/image":
+                self._send_image(query.get("index", ""))
+            else:
+                self._send(404, "not found")
+        except (UserError, OSError) as error:  # such as a table that was damaged meanwhile
+            self._send(500, one_line(error))
 
     def do_POST(self) -> None:
         path, query = self._asked()
@@ -135,9 +148,14 @@ class _Handler(BaseHTTPRequestHandler):
             index, label, expected = given["index"], given["label"], given["expected"]
             if type(index) is not int or not isinstance(label, str) or not isinstance(expected, str):
                 raise ValueError("an index and two labels are wanted")
-            done = self.server.answer(index, label, expected)
-            self._send_json(200 if done else 409, {"saved": done, "labels": self.server.questions.labels()})
         except (ValueError, LookupError, TypeError, RecursionError) as error:
+            self._send_json(400, {"error": one_line(error)})
+            return
+        try:
+            done, problem = self.server.answer(index, label, expected)
+            said = {"saved": done, "labels": self.server.questions.labels(), "problem": problem}
+            self._send_json(200 if done else 409, said)
+        except ValueError as error:  # there is no such image or class
             self._send_json(400, {"error": one_line(error)})
         except (UserError, OSError) as error:  # such as a full disk, or a table that was damaged meanwhile
             self._send_json(500, {"error": one_line(error)})

@@ -21,12 +21,12 @@ from quarterturn.core.files import check_output, write_text
 from quarterturn.core.params import Params, Split, load_params
 from quarterturn.data.manifest import RANDOM, TEST
 from quarterturn.ingest.label_studio import LOCAL_FILES
+from quarterturn.ingest.source import normalised_name
 from quarterturn.ingest.splitting import drawn_parts, hash_matrix
 from quarterturn.labelling.embeddings import Embedded, embedded_images
 from quarterturn.labelling.label_table import LabelTable
 from quarterturn.labelling.selection import Chosen, askable, choose, probabilities
 
-FORMATS = ("table", "csv", "json", "label-studio")
 MODEL_VERSION = "quarterturn"  # of predictions, in Label Studio
 
 
@@ -49,7 +49,7 @@ def next_images(count: int, share: float, output: Path | None, form: str | None)
         count: number of images.
         share: of random ones among those that are chosen now.
         output: file to write; None: stdout.
-        form: one of `FORMATS`; None: csv in a file, else table.
+        form: "table", "csv", "json" or "label-studio"; None: csv in a file, else table.
 
     Raises:
         UserError: an argument is out of range, the table of labels or the features cannot be had, or no image is left.
@@ -89,12 +89,12 @@ def current(embedded: Embedded, labels: dict[str, str], chosen: dict[str, str]) 
         embedded: the images.
         labels, chosen: of the table of labels, in its order.
     """
-    index = {label: number for number, label in enumerate(embedded.labels)}
+    index = {normalised_name(label): number for number, label in enumerate(embedded.labels)}
     targets = embedded.targets.copy()
     rows = {image: row for row, image in enumerate(embedded.table["image"])}
     for image, label in labels.items():
         if label and image in rows:
-            targets[rows[image]] = index.get(label, -1)
+            targets[rows[image]] = index.get(normalised_name(label), -1)
     asked = [(image, why) for image, why in chosen.items() if why and not labels[image] and image in rows]
     return targets, [(rows[image], why) for image, why in asked if targets[rows[image]] < 0]
 
@@ -148,7 +148,7 @@ def _questions(embedded: Embedded, targets: npt.NDArray[np.int64], chosen: Chose
 
 
 def _text(questions: Sequence[Question], params: Params, form: str) -> str:
-    """Return the questions in one of `FORMATS`."""
+    """Return the questions in a form of `next_images`."""
     if form == "label-studio":
         folder, name = Path(params.data.path).resolve().name, params.data.label_column or "label"
         return _json(_task(each, folder, name) for each in questions)

@@ -21,7 +21,7 @@ from quarterturn.core.dvc_lock import leaves
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.files import atomic, check_output, read_json, read_text
 from quarterturn.core.params import CLASSIFIERS, load_params
-from quarterturn.data.manifest import DUPLICATE, NEAR_DUPLICATE, PARTS, REJECTED, read_table
+from quarterturn.data.manifest import DUPLICATE, LEFT_OUT, NEAR_DUPLICATE, PARTS, REJECTED, read_table
 from quarterturn.data.pixel_store import Store
 from quarterturn.evaluation.clusters import effective_fraction
 from quarterturn.evaluation.intervals import accuracy_interval
@@ -30,6 +30,12 @@ from quarterturn.evaluation.metrics import groups_of
 METRICS, OUTPUTS = Path("metrics"), Path("outputs")
 MOST_COUNTED = 30  # classes; larger confusion matrices are shown as pictures
 MOST_LISTED = 50  # excluded files per kind
+KINDS = {  # of exclusion, and their names
+    REJECTED: "rejected",
+    DUPLICATE: "duplicates",
+    NEAR_DUPLICATE: "near-duplicates",
+    LEFT_OUT: "that fit no part",
+}
 PACKAGES = ("quarterturn", "torch", "torchvision", "dvc", "numpy", "pandas", "pillow", "scikit-learn", "scipy")
 Matrix = Mapping[str, Mapping[str, int]]
 
@@ -109,7 +115,6 @@ def report(output: Path, against: str | None = None) -> None:
         ],
         provenance=provenance(here),
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
     with atomic(output) as temporary:
         temporary.write_text(page, "utf-8")
     print(f"{output}: {output.stat().st_size / 2**20:.1f} MB, opens offline")
@@ -175,10 +180,10 @@ def left_out(path: Path) -> list[tuple[str, int, list[tuple[str, str]]]] | None:
         return None
     table = read_table(path)
     found = []
-    for kind in (REJECTED, DUPLICATE, NEAR_DUPLICATE):
+    for kind, name in KINDS.items():
         of_kind = table.loc[table["part"] == kind, ["image", "reason"]]
         first = list(of_kind.head(MOST_LISTED).itertuples(index=False, name=None))
-        found.append((kind if kind == REJECTED else f"{kind}s", len(of_kind), first))
+        found.append((name, len(of_kind), first))
     return found
 
 

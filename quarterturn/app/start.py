@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from quarterturn.app.recipes import PARAMS, read_recipe, write_values
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import is_url, load_params
@@ -63,7 +65,12 @@ def start(path: str, options: Options) -> None:
     print(f"{PARAMS}: {len(changes)} values changed; `git diff {PARAMS}` shows them")
     if inside:
         track(Path(shown))
-    print("next: make repro" if found.said["label"].any() else "next: quarterturn label")
+    if found.said["label"].any():
+        print("next: make repro")
+    elif Path(shown).is_dir():
+        print("next: quarterturn label")
+    else:
+        print("next: put the images into a folder here, and start on that: labels are written beside them")
 
 
 def _with_table(path: Path, options: Options) -> tuple[Path, Options]:
@@ -92,7 +99,7 @@ def _values(path: str, found: Findings, shares: dict[str, Any]) -> dict[str, dic
     labelled = found.said[found.said["label"] != ""]
     if found.parts is not None:
         labelled = labelled[labelled[GIVEN] != TEST]
-    count, smallest = len(labelled), min(labelled["label"].value_counts(), default=0)
+    count, smallest = len(labelled), min(_counts(labelled["label"], found.data["labels"]))
     split: dict[str, Any] = {"by": "given" if found.parts else "hash", "cross_validate_below": FEW_LABELS}
     few = count < FEW_LABELS
     if not found.parts and smallest * min(shares["val"], shares["test"]) < EXPECTED:
@@ -105,11 +112,16 @@ def _values(path: str, found: Findings, shares: dict[str, Any]) -> dict[str, dic
     }
 
 
+def _counts(labels: pd.Series, classes: list[str]) -> pd.Series:
+    """Return the number of labels of each class, also of those that have none."""
+    return labels.value_counts().reindex(classes, fill_value=0)
+
+
 def _summary(found: Findings, values: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     """Return the lines about what was found, by subject."""
     said, classes = found.said, values["data"]["labels"]
-    counts = said["label"].value_counts()
-    shown = ", ".join(f"{label[:MOST_LETTERS]} {counts.get(label, 0):,}" for label in classes[:MOST_SHOWN])
+    counts = _counts(said["label"], classes)
+    shown = ", ".join(f"{label[:MOST_LETTERS]} {counts[label]:,}" for label in classes[:MOST_SHOWN])
     more = ", …" if len(classes) > MOST_SHOWN else ""
     labelled = int((said["label"] != "").sum())
     lines = [("classes", f"{len(classes)} with {labelled:,} labels: {shown}{more}"), *found.notes[:1]]
@@ -121,7 +133,7 @@ def _summary(found: Findings, values: dict[str, dict[str, Any]]) -> list[tuple[s
     else:
         text = "none given: by hash of the content"
         if labelled < values["split"]["cross_validate_below"]:
-            few = "labels are few" if labelled < FEW_LABELS else f"a class has only {counts[classes].min():,} labels"
+            few = "labels are few" if labelled < FEW_LABELS else f"a class has only {min(counts):,} labels"
             text = f"none given: cross-validated, as {few}"
         lines.append(("split", text))
     if len(said) > labelled:

@@ -4,20 +4,22 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 from tabulate import tabulate
 
 from quarterturn.classify.out_of_fold import DECIMALS
 from quarterturn.core.errors import UnreadableImage, UserError
+from quarterturn.core.files import check_output
 from quarterturn.core.params import Params, load_params
 from quarterturn.data.contact_sheets import COLUMNS, draw_sheet
 from quarterturn.data.manifest import read_table
 from quarterturn.data.pixel_store import Squares, Store
+from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.decoding import decode_square, set_pillow_limits
-from quarterturn.ingest.source import ImageSource
+from quarterturn.ingest.source import ImageSource, shown
 from quarterturn.labelling.embeddings import OUTPUTS, embedded_images
 from quarterturn.labelling.suspects import Suspect, check_cleanlab, find_suspects
 
@@ -38,16 +40,22 @@ def suspects(count: int, form: str, sheet: Path) -> None:
     check_cleanlab()
     if count < 1:
         raise UserError(f"--count is {count}; it must be at least 1")
-    if sheet.exists() and not sheet.is_file():
-        raise UserError(f"{sheet} is no file; give --sheet the name of one")
+    check_output(sheet, "--sheet")
     params = load_params()
-    with redirect_stdout(sys.stderr):
-        embedded = embedded_images(params)
-    found = find_suspects(embedded, read_table(OUTPUTS / "split/images.csv"), params.seed)
+    found = find_suspects(embedded_images(params), _files(params), params.seed)
     shown = found[:count]
     _draw(shown, params, sheet)
     _print(shown, form)
     print(f"{len(found):,} labels look wrong; {len(shown):,} are listed, and drawn in {sheet}", file=sys.stderr)
+
+
+def _files(params: Params) -> pd.DataFrame:
+    """Return the files of the last split with the labels as they stand now, as those of the embedded images do."""
+    source = ImageSource(params.data.path, params.data.ignore)
+    names = [shown(name) for name in source.names()]
+    now = annotate(source, params.data, given=False, say=lambda _: None).set_axis(names)["label"]
+    files = read_table(OUTPUTS / "split/images.csv")
+    return files.assign(label=files["image"].map(now).fillna(files["label"]))
 
 
 def _print(found: Sequence[Suspect], form: str) -> None:

@@ -14,10 +14,10 @@ from quarterturn.core.errors import UserError, one_line
 NO_LOCKS = "cannot be locked: {}; put the project on a disk with file locks (flock)"
 
 
-def check_output(path: Path) -> None:
-    """Raise a `UserError` if the output named by the user exists and is not a regular file."""
+def check_output(path: Path, option: str = "--output") -> None:
+    """Raise a `UserError` if the output that the user names by an option exists and is not a regular file."""
     if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file; give --output the name of one")
+        raise UserError(f"{path} is no file; give {option} the name of one")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from quarterturn.ingest.splitting import GIVEN
 from quarterturn.ingest.tables import ImageNames, Table, read_table
 
 IMPLIED = "labels.csv"  # the table that decides where params.yaml names none
-ANSWERS = "answers.csv"  # the table of answers beside others: its labels replace theirs
+ANSWERS = "answers.csv"  # the table of answers beside others: its labels replace theirs, and it says nothing else
 
 
 Say = Callable[[str], None]
@@ -68,7 +68,7 @@ def annotate(source: ImageSource, data: Data, given: bool, say: Say = in_split) 
     rows = _rows(source, data, names, say)
     columns = {"label": _labels(data, source, rows, say)}
     if data.group_column is not None:
-        groups = {row.image: row.group for row in rows}
+        groups = {row.image: row.group for row in rows if row.group}
         columns[GROUP] = [groups.get(name) or "" for name in names]
     elif data.group_pattern is not None:
         columns[GROUP] = [text or "" for text in found_by(data.group_pattern, names, GROUP)]
@@ -178,13 +178,29 @@ def _place(source: ImageSource, table: Table, data: Data, key: str) -> int | Non
     column: str | None = getattr(data, f"{key}_column")
     if column is None and (key != "label" or data.label_pattern is not None or data.tables):
         return None
+    needless = _may_lack(table.name, data, key)
+    if needless and key != "label" and (column or key).isdecimal():  # it counts the columns of other tables
+        return None
     place = table.place(column or key)
-    if place is None:
+    if place is None and not needless:
         raise UserError(
             f"{source.path}: {table.name} has no column {column or key!r}: {table.described()}; set data.{key}_column,"
             f" or `quarterturn start PATH --{key} COLUMN`"
         )
     return place
+
+
+def _may_lack(name: str, data: Data, key: str) -> bool:
+    """Return whether a table needs no labels, groups or parts, since answers beside it hold all labels, and only them.
+
+    Of the other tables, lists of a part and those with groups or parts need no labels.
+    """
+    answers = [each for each in data.tables if PurePosixPath(each).name.lower() == ANSWERS]
+    if not answers or len(data.tables) == 1:
+        return False
+    if name in answers:
+        return key != "label"
+    return key == "label" and bool(list_part(name) or data.group_column or data.split_column)
 
 
 def _named_images(source: ImageSource, table: Table, data: Data, say: Say) -> list[str | None]:
@@ -220,13 +236,13 @@ def _named_images(source: ImageSource, table: Table, data: Data, say: Say) -> li
 def _check_agreement(source: ImageSource, rows: Sequence[Row]) -> None:
     """Raise a `UserError` where two rows say different things of the same image.
 
-    A blank label says nothing, and a table with the column `chosen` replaces the labels of tables before it.
+    A blank says nothing, and a table with the column `chosen` replaces the labels of tables before it.
     """
     seen: dict[tuple[str, str], Row] = {}
     for row in rows:
         for what in ("label", "group", "part"):
             two = getattr(row, what)
-            if two is None or (what == "label" and not two):
+            if not two:
                 continue
             other = seen.setdefault((row.image, what), row)
             one = getattr(other, what)
@@ -257,10 +273,10 @@ def _given_parts(
     """
     lists = {row.table: list_part(row.table) for row in rows}
     if by_column:
-        found = {row.image: part_named(row.part or "") for row in rows}
+        found = {row.image: part_named(row.part) for row in rows if row.part}
         parts = [found.get(name, "") for name in names]
     elif len({part for part in lists.values() if part}) > 1:
-        found = {row.image: lists[row.table] for row in rows}
+        found = {row.image: lists[row.table] for row in rows if lists[row.table]}
         parts = [found.get(name, "") for name in names]
     else:
         parts = folder_parts(names)

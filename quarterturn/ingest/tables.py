@@ -7,19 +7,20 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import zip_longest
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from quarterturn.core.errors import UnreadableImage, UserError, one_line
 from quarterturn.ingest.label_studio import LOCAL_FILES, UPLOAD, as_csv
 from quarterturn.ingest.parts import list_part, part_named
+from quarterturn.ingest.places import MAX_BYTES
 from quarterturn.ingest.source import ImageSource, composed, is_image, normalised_name
 
 ENDINGS = (".csv", ".tsv", ".txt", ".json")
 SAMPLE = 500  # rows that decide how a table is read
 MOST_LOOKED_AT = 5_000_000  # characters that they are among
 MOST_SHOWN = 12  # columns in a message
+csv.field_size_limit(MAX_BYTES)  # characters; by default 131,072, and a line is one cell where another form is tried
 
 
 def _separated(delimiter: str) -> Callable[[str], list[list[str]]]:
@@ -201,16 +202,11 @@ def read_table(source: ImageSource, name: str, names: ImageNames, image_column: 
     Raises:
         UserError: the table cannot be read, is no text, or lacks the column.
     """
-    text = _text(source, name)
-    if name.lower().endswith(".json"):
-        text = as_csv(text, f"{source.path}: {name}")
-    if text[:4].lower() == "sep=":  # a hint for Excel
-        text = text.partition("\n")[2]
+    text = table_text(source, name)
     path = PurePosixPath(name)
     form, place = _form(text, names, path)
-    rows = _rows(form, text)
-    width = max(map(len, rows), default=0)
-    rows = [row + [""] * (width - len(row)) for row in rows]
+    rows = table_rows(form, text)
+    width = len(rows[0]) if rows else 0
     best = Table(name, tuple(str(number + 1) for number in range(width)), rows, form, [], place)
     table = _with_header(best, names, path)
     wanted = table.place(image_column or "path")
@@ -230,7 +226,7 @@ def _form(text: str, names: ImageNames, table: PurePosixPath) -> tuple[str, int 
     best: tuple[str, int | None] = "commas", None
     score: tuple[tuple[bool, int, int], int] = (False, -len(FORMS), -1), 0
     for form in FORMS:
-        columns = list(zip_longest(*_rows(form, text[:MOST_LOOKED_AT])[:SAMPLE], fillvalue=""))
+        columns = list(zip(*table_rows(form, text[:MOST_LOOKED_AT])[:SAMPLE], strict=True))
         fitting = [names.fitting(cells, table) for cells in columns]
         most = max(fitting, default=(False, -len(FORMS), 0))
         if (most, len(columns)) > score:
@@ -239,10 +235,17 @@ def _form(text: str, names: ImageNames, table: PurePosixPath) -> tuple[str, int 
     return best
 
 
-def _rows(form: str, text: str) -> list[list[str]]:
-    """Return the rows that are not blank."""
+def table_rows(form: str, text: str) -> list[list[str]]:
+    """Return the rows that are not blank, with the header if there is one, as many cells in each as in the widest.
+
+    Args:
+        form: one of `FORMS`.
+        text: of the table.
+    """
     rows = [[cell.strip() for cell in row] for row in FORMS[form](text)]
-    return [row for row in rows if any(row)]
+    rows = [row for row in rows if any(row)]
+    width = max(map(len, rows), default=0)
+    return [row + [""] * (width - len(row)) for row in rows]
 
 
 def _with_header(table: Table, names: ImageNames, path: PurePosixPath) -> Table:
@@ -254,14 +257,22 @@ def _with_header(table: Table, names: ImageNames, path: PurePosixPath) -> Table:
     return replace(table, columns=columns, rows=table.rows[1:])
 
 
-def _text(source: ImageSource, name: str) -> str:
+def table_text(source: ImageSource, name: str) -> str:
+    """Return the text of a table, with JSON as CSV, and without the hint that Excel takes.
+
+    Raises:
+        UserError: the table cannot be read, or is no text.
+    """
     try:
         data = source.read(name)
-        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnreadableImage as error:
         raise UserError(f"{source.path}: {name} {error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{source.path}: {name} is not a UTF-8 CSV file: {error}; save it as UTF-8") from error
+    if name.lower().endswith(".json"):
+        text = as_csv(text, f"{source.path}: {name}")
+    return text.partition("\n")[2] if text[:4].lower() == "sep=" else text
 
 
 def _nearest(found: list[str], table: PurePosixPath) -> list[str]:

@@ -3,23 +3,39 @@
 import csv
 import fcntl
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from quarterturn.core.errors import UserError
-from quarterturn.core.files import atomic, read_text
-from quarterturn.core.params import Params
-from quarterturn.core.stage import SCRATCH
+from quarterturn.core.files import atomic
+from quarterturn.core.params import Params, is_url
 from quarterturn.data.manifest import CHOSEN
 from quarterturn.ingest.annotations import ANSWERS, IMPLIED, annotate, implied_tables
-from quarterturn.ingest.source import ImageSource
-from quarterturn.ingest.tables import ImageNames
+from quarterturn.ingest.source import ImageSource, normalised_name
+from quarterturn.ingest.tables import ImageNames, table_rows, table_text
 
 NONE = "unlabelled"  # label of an image that fits none of the classes; the split takes it for no label
-LOCK = SCRATCH / "label-table.lock"
-Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Hold what a table says: its header, its rows, and the indices of the columns that answers are written to."""
+
+    header: list[str]
+    rows: list[list[str]]
+    image: int
+    label: int
+    chosen: int
+
+    def labels(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for row in self.rows:
+            found[row[self.image]] = row[self.label] or found.get(row[self.image], "")
+        return found
 
 
 class LabelTable:
@@ -27,26 +43,30 @@ class LabelTable:
 
     The first answer makes the file. It begins with the labels that there are, wherever they stand, since it decides
     from then on. Other columns and rows are kept; images are called by their paths from then on, since a table must not
-    mix ways to name them. Several processes may write at once: each reads what the others wrote before, and a row that
-    is written is on disk.
+    mix ways to name them. Several processes may write at once, of other projects too: each reads what the others wrote
+    before, and a row that is written is on disk.
 
     Attributes:
         path: of the file.
         values: values of the section `data` of params.yaml with which the split reads the table, where they differ.
 
     Raises:
-        UserError: the images are in a .zip, columns are given as numbers, or the table cannot be read.
+        UserError: the images are in no folder here, columns are given as numbers, or the table cannot be read.
     """
 
     def __init__(self, params: Params) -> None:
         data = params.data
-        folder = Path(data.path)
+        if is_url(data.path):
+            raise UserError(
+                f"labels are written beside the images, but {data.path} is not here; download it into a folder, and"
+                " `quarterturn start` there"
+            )
+        source, folder = ImageSource(data.path, data.ignore), Path(data.path)
         if not folder.is_dir():
             raise UserError(f"labels are written beside the images, but {folder} is no folder; unpack it")
         self._image, self._label = data.image_column or "path", data.label_column or "label"
         if self._image.isdecimal() or self._label.isdecimal():
             raise UserError("labels are written into columns with names; data.image_column or label_column is a number")
-        source = ImageSource(folder, data.ignore)
         known = [
             name for name in data.tables or implied_tables(source) if Path(name).name.lower() in (ANSWERS, IMPLIED)
         ]
@@ -63,11 +83,12 @@ class LabelTable:
 
     def labels(self) -> dict[str, str]:
         """Return the label of each image in the table, "" for none."""
-        return self._labels_of(self._read()[1])
+        return self._read().labels()
 
     def chosen(self) -> dict[str, str]:
         """Return why each image in the table was chosen, "" for no reason."""
-        return {row[self._image]: row.get(CHOSEN, "") for row in self._read()[1]}
+        now = self._read()
+        return {row[now.image]: row[now.chosen] for row in now.rows}
 
     def record(
         self, labels: dict[str, str], chosen: dict[str, str] | None = None, expected: dict[str, str] | None = None
@@ -77,49 +98,52 @@ class LabelTable:
         Return False, and write nothing, if an image no longer has the label that is ``expected``.
         """
         with self._locked():
-            columns, rows = self._read()
-            now = self._labels_of(rows)
-            if any(now.get(image, "") != label for image, label in (expected or {}).items()):
+            now = self._read()
+            before = now.labels()
+            if any(before.get(image, "") != label for image, label in (expected or {}).items()):
                 return False
             reasons = chosen or {}
-            new = [image for image in dict.fromkeys([*labels, *reasons]) if image not in now]
+            new = [image for image in dict.fromkeys([*labels, *reasons]) if image not in before]
             self._called |= dict(zip(new, new, strict=True))
-            rows += [{self._image: image, self._label: ""} for image in new]
-            for row in rows:  # a table may have several of an image
-                row[self._label] = labels.get(row[self._image], row[self._label])
-                row[CHOSEN] = reasons.get(row[self._image], row.get(CHOSEN, ""))
-            self._write([*columns, *([] if CHOSEN in columns else [CHOSEN])], rows)
+            for image in new:
+                now.rows.append([""] * len(now.header))
+                now.rows[-1][now.image] = image
+            for row in now.rows:  # a table may have several of an image
+                row[now.label] = labels.get(row[now.image], row[now.label])
+                row[now.chosen] = reasons.get(row[now.image], row[now.chosen])
+            self._write([now.header, *now.rows])
         return True
-
-    def _labels_of(self, rows: list[Row]) -> dict[str, str]:
-        found: dict[str, str] = {}
-        for row in rows:
-            found[row[self._image]] = row[self._label] or found.get(row[self._image], "")
-        return found
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        SCRATCH.mkdir(parents=True, exist_ok=True)
-        with LOCK.open("a+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        """Keep other processes from writing: the folder is locked, since other projects may label its images too."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(folder)
 
-    def _read(self) -> tuple[list[str], list[Row]]:
-        """Return the names of the columns, and the rows; of a table that is not there yet, those it begins with."""
+    def _read(self) -> _Content:
+        """Return what the table says, as the split reads it; of one that is not there yet, what it begins with."""
         if not self.path.exists():
-            labels = self._first_labels.items()
-            return [self._image, self._label, CHOSEN], [
-                {self._image: image, self._label: label, CHOSEN: ""} for image, label in labels
-            ]
-        reader = csv.DictReader(io.StringIO(read_text(self.path).removeprefix("\ufeff"), newline=""), restval="")
-        columns = list(reader.fieldnames or [])
-        if not {self._image, self._label} <= set(columns):
+            rows = [[image, label, ""] for image, label in self._first_labels.items()]
+            return _Content([self._image, self._label, CHOSEN], rows, 0, 1, 2)
+        header, *rows = table_rows("commas", table_text(self._source, str(self._place))) or [[]]
+        names = [normalised_name(name) for name in header]
+        wanted = [normalised_name(name) for name in (self._image, self._label, CHOSEN)]
+        if not set(wanted[:2]) <= set(names):
             raise UserError(f"{self.path} needs the columns {self._image} and {self._label}, separated by commas")
-        rows = [{key: value for key, value in row.items() if key is not None} for row in reader]
-        cells = [row[self._image] for row in rows]
+        if CHOSEN not in names:
+            header, names, rows = [*header, CHOSEN], [*names, CHOSEN], [[*row, ""] for row in rows]
+        found = _Content(header, rows, *map(names.index, wanted))
+        cells = [row[found.image] for row in rows]
         if any(cell not in self._called for cell in cells):
             self._called |= zip(cells, self._names.of(cells, self._place), strict=True)
-        return columns, [row | {self._image: self._called[cell] or cell} for cell, row in zip(cells, rows, strict=True)]
+        for row in rows:
+            row[found.image] = self._called[row[found.image]] or row[found.image]
+        return found
 
     @cached_property
     def _first_labels(self) -> dict[str, str]:
@@ -127,10 +151,8 @@ class LabelTable:
         said = annotate(self._source, self._data, given=False, say=lambda _: None)["label"]
         return {image: label for image, label in zip(self._source.names(), said, strict=True) if label}
 
-    def _write(self, columns: list[str], rows: list[Row]) -> None:
+    def _write(self, rows: list[list[str]]) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        csv.writer(text, lineterminator="\n").writerows(rows)
         with atomic(self.path) as temporary:
             temporary.write_text(text.getvalue(), "utf-8")

@@ -57,7 +57,8 @@ class Questions:
             said = annotate(self.source, params.data, given=False, say=lambda _: None)["label"]
             labels = dict(zip(names, said, strict=True))
         labels |= {name: label for name, label in self.table.labels().items() if label}
-        found = _named(file, names) if file else _waiting(names, labels, self.table.chosen(), params.seed)
+        self._reasons = self.table.chosen()  # before any answer
+        found = _named(file, names) if file else _waiting(names, labels, self._reasons, params.seed)
         self.asked = [Question(image, chosen, labels[image]) for image, chosen in found[:count]]
         self.left = len(found) - len(self.asked)
         self.answered: set[int] = set()
@@ -85,7 +86,8 @@ class Questions:
         now = self.asked[index].label if here is None else here
         if now not in (expected, label):
             return False
-        reason = {image: chosen} if chosen else {}
+        # An image without a label that has a reason waits for it, and would be asked before all others.
+        reason = {image: chosen if label else self._reasons.get(image, "")} if chosen else {}
         if not self.table.record({image: label}, reason, {image: here or ""}):
             return False
         if label:

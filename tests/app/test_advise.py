@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     given = load_params(ROOT / "params.yaml")
 
     def images(_: Params) -> Embedded:
-        print("weights: 294 of 294 tensors")  # as loading does
+        print("weights: 294 of 294 tensors", file=sys.stderr)  # as loading does
         return embedded()
 
     monkeypatch.setattr(module, "load_params", lambda: given)

@@ -2,6 +2,8 @@
 
 import io
 import json
+import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,10 @@ from quarterturn.app.classifier import Classifier, load_classifier
 from quarterturn.app.cli import main
 from quarterturn.core.params import Model
 from quarterturn.training.model_file import blank_network, save_network
+from tests.conftest import set_params
 from tests.images import encoded, fill, scene
 from tests.models import sized
+from tests.rooms import ROOT
 
 MODELS = {
     "convnet": sized([4, 8]),
@@ -141,6 +145,19 @@ def test_what_is_not_installed_is_named_in_one_line(
     monkeypatch.setattr(quarterturn.app.export, "find_spec", lambda name: None if name == "onnxruntime" else object())
     line = failure(capsys, "photos")
     assert line == "quarterturn: export needs onnxruntime: pip install 'quarterturn[export]'"
+
+
+def test_images_of_params_are_read_wherever_they_lie_but_for_ignored_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    with tarfile.open("photos.tar", "w") as archive:
+        archive.add("photos", "photos")
+    for path in ("photos", "photos.tar"):
+        set_params(Path(), data__path=path, data__ignore=["00*"])
+        main(["export"])
+        assert "torch's on 60 images" in capsys.readouterr().out
+        Path("model.onnx").unlink()
+    set_params(Path(), data__ignore=["*.png"])
+    assert "there are no images in it" in failure(capsys)
 
 
 def test_no_more_images_than_needed_are_asked_about(

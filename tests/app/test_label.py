@@ -26,6 +26,7 @@ from PIL import Image
 from quarterturn.app.cli import main
 from quarterturn.app.label_page import label_page
 from quarterturn.app.label_server import LabelServer
+from quarterturn.core.errors import UserError
 from quarterturn.core.params import load_params
 from quarterturn.data.manifest import NEAR_DUPLICATE, REJECTED, write_table
 from quarterturn.ingest.annotations import annotate
@@ -143,10 +144,21 @@ def test_answers_are_on_disk_and_in_the_split_and_are_taken_back() -> None:
         page.answer(1, "dog")
         page.answer(2, NONE)
         assert page.answer(1, "", expected="dog") == (200, ["cat", "", NONE, "", "", ""])
-    assert rows() == {first: ("cat", "random"), second: ("", "random"), third: (NONE, "random")}
+        order = page.asked
+    assert rows() == {first: ("cat", "random"), second: ("", ""), third: (NONE, "random")}
     assert labels_of_split() == {first: "cat"}
     with served() as page:  # the one that was taken back is asked again, and the one that fits no class is not
-        assert page.asked == [second]
+        assert page.asked == [second, *order[3:]]
+
+
+def test_a_chosen_image_whose_answer_is_taken_back_stays_chosen() -> None:
+    LabelTable(load_params()).record({}, {"4.jpg": "typical", "2.jpg": "typical"})
+    with served() as page:
+        page.answer(0, "cat")
+        page.answer(0, "", expected="cat")
+    assert rows()["4.jpg"] == ("", "typical")
+    with served() as page:
+        assert page.asked == ["4.jpg", "2.jpg"]
 
 
 def test_a_page_that_is_loaded_again_knows_the_answers() -> None:
@@ -266,6 +278,49 @@ def test_a_table_that_is_damaged_meanwhile_is_told_and_not_replaced() -> None:
         assert status == 500
         assert json.loads(body) == {"error": "images/labels.csv needs the columns path and label, separated by commas"}
         assert Path("images/labels.csv").read_text() == "nothing\n"
+
+
+def test_a_table_that_is_damaged_meanwhile_is_told_where_it_is_read_too() -> None:
+    with served() as page:
+        page.answer(0, "cat")
+        Path("images/labels.csv").write_text("nothing\n")
+        status, body, _ = page("/labels")
+    assert (status, body) == (500, b"images/labels.csv needs the columns path and label, separated by commas")
+
+
+def test_an_answer_counts_as_saved_if_only_what_follows_it_fails_and_that_is_tried_again() -> None:
+    tried = []
+
+    def after() -> None:
+        tried.append(len(rows()))
+        if len(tried) == 1:
+            raise UserError("params.yaml cannot be written")
+
+    with served(after=after) as page:
+        status, body, _ = page("/answer", {"index": 0, "label": "cat", "expected": ""})
+        assert (status, json.loads(body)["saved"]) == (200, True)
+        assert json.loads(body)["problem"] == "params.yaml cannot be written"
+        for index in (1, 2):
+            status, body, _ = page("/answer", {"index": index, "label": "dog", "expected": ""})
+            assert (status, json.loads(body)["problem"]) == (200, "")
+    assert tried == [1, 2]
+    assert len(rows()) == 3
+
+
+@pytest.mark.parametrize("error", [KeyError, BrokenPipeError])
+def test_a_bug_is_a_traceback_and_a_browser_that_goes_away_is_none(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("gone")
+
+    with served() as page:
+        monkeypatch.setattr(Questions, "answer", fail)
+        monkeypatch.setattr("quarterturn.app.label_server._Handler._send", fail)
+        with pytest.raises(http.client.RemoteDisconnected):
+            page("/answer", {"index": 0, "label": "cat", "expected": ""})
+    printed = capsys.readouterr().err
+    assert ("Traceback" in printed, "KeyError: 'gone'" in printed) == (error is KeyError, error is KeyError)
 
 
 # Images
@@ -435,6 +490,27 @@ def test_every_class_is_on_the_page_and_taken_as_an_answer(labels: list[str]) ->
         process.communicate()
 
 
+def test_while_images_are_read_for_the_page_their_number_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quarterturn.core.progress.QUIET_SECONDS", 0.0)
+    save(Path("final/model.safetensors"), ["cat", "dog"])
+    _, err, code = run(capsys, "label", "--suggest", "--offline", "page.html")
+    assert code == 0
+    assert err.splitlines() == [f"{what}: {n}/6" for what in ("suggestions", "images") for n in range(1, 7)]
+
+
+@pytest.mark.parametrize("to", [[], ["--offline", "page.html"]])
+def test_what_a_classifier_of_other_classes_says_is_not_shown(
+    to: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(Path("final/model.safetensors"), ["cat", "dog"])
+    set_params(Path(), data__labels=["oak", "beech"])
+    line = failure(capsys, "--suggest", *to)
+    assert "final/model.safetensors tells cat, dog, which are not data.labels" in line
+    assert not Path("page.html").exists()
+
+
 def test_what_the_classifier_says_is_shown_only_if_asked_for() -> None:
     save(Path("final/model.safetensors"), ["cat", "dog"])
     for arguments, pattern in ([[], ""], [["--suggest"], r"(cat|dog) \(\d+%\)"]):
@@ -470,7 +546,7 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--images", "empty.csv"], "empty.csv needs the columns image"),
         (["--images", "wrong.csv"], "wrong.csv names 1 images that are not there, first '../params.yaml'"),
         (["--suggest"], "outputs/transfer/model.safetensors"),
-        (["--offline", "images"], "images is no file"),
+        (["--offline", "images"], "images is no file; give --offline the name of one"),
         (["--add", "wrong.csv"], "wrong.csv needs the columns path, label"),
         (["--add", "bird.csv"], "bird.csv has the label 'bird', which is not among data.labels"),
     ],

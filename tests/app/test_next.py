@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 
 from quarterturn.app.cli import main, parser
-from quarterturn.app.next import held_out_by_hash
+from quarterturn.app.next import current, held_out_by_hash
 from quarterturn.core.params import Split, load_params
 from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.source import ImageSource
 from quarterturn.ingest.splitting import assign
+from quarterturn.labelling.embeddings import Embedded
 from quarterturn.labelling.selection import ENOUGH, RANDOM_SHARE
 from quarterturn.training.model_file import blank_network, save_network
 from quarterturn.training.starting import PRETRAINED
@@ -121,6 +122,14 @@ def test_images_that_were_answered_with_no_class_are_not_asked_again(capsys: pyt
     labels = "".join(f"a b/{number}.png,unlabelled\n" for number in range(29))
     Path("pets/labels.csv").write_text(f"path,label\n{labels}")
     assert [row["image"] for row in rows(run(capsys, "next", "--format", "csv"))] == ["a b/29.png"]
+
+
+def test_labels_in_another_case_count() -> None:
+    table = pd.DataFrame({"image": ["1.png", "2.png", "3.png", "4.png"]})
+    targets, nothing = np.array([0, -1, -1, 1], dtype=np.int64), np.zeros((4, 1), dtype=np.float32)
+    embedded = Embedded(table, ["cat", "dog"], targets, nothing, 1.0, (1, 1))
+    labels = {"1.png": "Cat", "2.png": " DOG", "3.png": "bird", "4.png": "unlabelled"}
+    assert current(embedded, labels, dict.fromkeys(labels, ""))[0].tolist() == [0, 1, -1, -1]
 
 
 def test_what_is_tested_by_hash_is_not_looked_at() -> None:

@@ -13,6 +13,7 @@ from quarterturn.app.compare import Revision
 from quarterturn.app.report import angles, matrix, report
 from quarterturn.core.dvc_lock import leaves
 from quarterturn.core.errors import UserError
+from quarterturn.data.manifest import DUPLICATE, LEFT_OUT, NEAR_DUPLICATE, REJECTED, read_table, write_table
 from tests.conftest import set_params
 
 VOID = {"meta", "img"}
@@ -107,6 +108,14 @@ def test_changes_are_those_of_the_counts(workspace: Path) -> None:
     assert workspace.is_dir()
 
 
+def test_a_folder_that_cannot_be_made_for_it_is_one_line(workspace: Path) -> None:
+    (workspace / "file").touch()
+    with pytest.raises(UserError, match="file/report.html cannot be written"):
+        report(Path("file/report.html"))
+    report(Path("new/report.html"))
+    assert Path("new/report.html").is_file()
+
+
 def test_against_a_revision_it_has_what_compare_finds(workspace: Path) -> None:
     set_params(workspace, seed=5)
     report(Path("report.html"), "main")
@@ -163,6 +172,23 @@ def test_without_a_run_or_revision_it_is_one_line(workspace: Path) -> None:
     with pytest.raises(UserError, match="metrics/evaluate.json cannot be read .* `dvc repro` makes it"):
         report(Path("report.html"))
     assert not Path("report.html").exists()
+
+
+def test_all_images_that_were_left_out_are_listed_with_their_reasons(workspace: Path) -> None:
+    listed, counted = workspace / "outputs/split/images.csv", workspace / "metrics/split.json"
+    table, kinds = read_table(listed), [REJECTED, DUPLICATE, NEAR_DUPLICATE, LEFT_OUT]
+    table.loc[: len(kinds) - 1, "part"] = kinds
+    table.loc[: len(kinds) - 1, "reason"] = [f"since it is {kind}" for kind in kinds]
+    write_table(table, listed)
+    counts = json.loads(counted.read_text()) | dict.fromkeys(
+        ("rejected", "duplicates", "near_duplicates", "left_out"), 7
+    )
+    counted.write_text(json.dumps(counts))
+    report(Path("report.html"))
+    text = html.unescape(Path("report.html").read_text("utf-8"))
+    assert "7 near-duplicates of validation or test images, 7 that fit no part." in text
+    for image, kind in zip(table["image"], kinds, strict=False):
+        assert f"<li>{image}: since it is {kind}</li>" in text
 
 
 @pytest.mark.parametrize("damaged", [b"<<<<<<< HEAD\nstep\tval_loss\n", b"step\tval_loss\n0\tmany\n", b"\xff", b""])

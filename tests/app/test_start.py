@@ -93,10 +93,28 @@ def test_where_no_image_has_a_label_yet_given_classes_suffice(
     assert counts(params) == {"": 39, "cat": 1}
 
 
+def test_unlabelled_images_in_an_archive_are_to_be_unpacked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack(tmp_path / "pool.zip", {f"{number}.png": LARGE[number] for number in range(20)})
+    started(tmp_path / "pool.zip", classes=["cat", "dog"])
+    assert capsys.readouterr().out.splitlines()[-1].startswith("next: put the images into a folder here")
+
+
 def test_of_given_classes_each_needs_an_image_if_one_has_any(tmp_path: Path) -> None:
     folder = images(tmp_path / "pets", CATS + DOGS)
     with pytest.raises(UserError, match="no image in .* is of class 'cow'; folders are named cat, dog"):
         started(folder, classes=["cat", "cow"])
+
+
+def test_a_class_that_no_label_has_yet_is_told_and_cross_validated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"{n},{'cat' if n < 520 else 'dog'}\n" for n in range(530))
+    folder = images(tmp_path / "pets", [f"{n}.png" for n in range(530)], SMALL, labels=f"path,label\n{rows}")
+    params = started(folder, classes=["cat", "dog", "bird"])
+    out = capsys.readouterr().out
+    assert "3 with 530 labels: cat 520, dog 10, bird 0" in out
+    assert "cross-validated, as a class has only 0 labels" in out
+    assert params.split.cross_validate_below == 531
 
 
 def test_small_images_get_the_small_network_at_their_size(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from PIL import Image
 
 from quarterturn.app.cli import main
-from quarterturn.core.params import Params
+from quarterturn.core.params import Params, load_params
 from quarterturn.data.pixel_store import Store
 from quarterturn.labelling.embeddings import OUTPUTS, Embedded
+from quarterturn.labelling.label_table import LabelTable
 from tests.conftest import QUICK, make_images, run_stages, set_params
 from tests.rooms import ROOT
 
@@ -26,7 +28,7 @@ def embedded(params: Params) -> Embedded:
     targets = np.array([labels.index(label) if label else -1 for label in table["label"]])
     side = np.where(table["image"].isin(SWAPPED), 1 - targets, targets)
     features = np.random.default_rng(0).normal(0, 0.2, (len(table), 4)) + 2 * np.eye(4)[side]
-    print("what is said on the way")
+    print("what is said on the way", file=sys.stderr)
     return Embedded(table, labels, targets, features.astype(np.float32), 1e-2, (1, 1))
 
 
@@ -69,6 +71,13 @@ def test_csv_json_and_table_say_the_same(capsys: pytest.CaptureFixture[str]) -> 
     lines = run(capsys)[0].splitlines()
     assert lines[0].split() == list(rows[0])
     assert [line.split()[1] for line in lines[2:]] == [row["image"] for row in rows]
+
+
+@pytest.mark.usefixtures("project")
+def test_copies_are_listed_by_the_labels_that_they_have_now(capsys: pytest.CaptureFixture[str]) -> None:
+    LabelTable(load_params()).record({"dog/copy.png": "cat"})
+    rows = list(csv.DictReader(io.StringIO(run(capsys, "--format", "csv")[0])))
+    assert {row["image"] for row in rows[:2]} == set(SWAPPED)
 
 
 @pytest.mark.usefixtures("project")

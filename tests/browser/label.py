@@ -39,7 +39,14 @@ def main() -> None:
     if program() is None:
         print("Chromium is not installed: apt-get install chromium")
         return
-    for check in (by_keyboard, many_classes, two_windows, offline, *([take_pictures] if pictures else [])):
+    for check in (
+        by_keyboard,
+        many_classes,
+        two_windows,
+        offline,
+        full_storage,
+        *([take_pictures] if pictures else []),
+    ):
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             try:
@@ -257,6 +264,30 @@ async def offline(tab: Tab) -> None:
     await tab.open(address)
     await shown(tab)
     assert await tab.value("document.getElementById('count').textContent") == "2 of 4"
+    await download_and_add(tab)
+    assert answers() == given
+    assert all(re.match("(file|data|blob):", each) for each in tab.requests), tab.requests
+
+
+async def full_storage(tab: Tab) -> None:
+    """Where the browser's storage takes nothing more, a page in a file says so and still saves all answers as CSV."""
+    subprocess.run([*COMMAND, "--count", "4", "--offline", "page.html"], check=True, stdout=subprocess.DEVNULL)
+    await tab.look(390, 844, "dark", phone=True)
+    await tab.open(Path("page.html").resolve().as_uri())
+    given = {}
+    for number in range(3):
+        if number == 1:  # the first one is kept
+            await tab.value("Storage.prototype.setItem = () => { throw new Error('the quota is exceeded'); }, 0")
+        name = await shown(tab)
+        given[name] = CLASSES[int(key_of(name)) - 1]
+        assert (await give(tab, key_of(name))).startswith("This browser keeps nothing" if number else "Saved: ")
+    assert await tab.value("document.getElementById('count').textContent") == "3 of 4"
+    await download_and_add(tab)
+    assert answers() == given
+
+
+async def download_and_add(tab: Tab) -> None:
+    """Save the answers of a page in a file as CSV, and add them."""
     await tab.touch("#download")
     saved = tab.downloads / "answers.csv"
     for _ in range(200):
@@ -264,8 +295,6 @@ async def offline(tab: Tab) -> None:
             break
         await asyncio.sleep(0.05)
     subprocess.run([*COMMAND, "--add", str(saved)], check=True, stdout=subprocess.DEVNULL)
-    assert answers() == given
-    assert all(re.match("(file|data|blob):", each) for each in tab.requests), tab.requests
 
 
 async def take_pictures(tab: Tab) -> None:

@@ -19,7 +19,8 @@ const history = []; // answers of this window: {index, before, after}
 const done = new Set(); // images that this window has answered
 const pictures = new Map(); // index → image element, loaded before it is needed
 
-// Where answers go: the server, or the browser's storage. Both return {labels} or {labels, conflict} or {error}.
+// Where answers go: the server, or the browser's storage. Both return {labels} or {labels, conflict} or {error}; the server also
+// {labels, problem}, where the answer is saved, but something failed after it.
 
 async function post(at, label, before) {
   try {
@@ -36,13 +37,16 @@ async function post(at, label, before) {
   }
 }
 
-let kept = {}; // answers offline, by name, where the browser has no storage
+let kept = {}; // answers offline, by name
+let unkept = false; // whether the browser's storage failed last, so that only this page has the answers
+const UNKEPT = "This browser keeps nothing: save the answers as CSV before you close the page.";
 
 function stored() {
   try {
-    kept = JSON.parse(localStorage.getItem(data.key) || "{}");
+    if (!unkept) kept = JSON.parse(localStorage.getItem(data.key) || "{}");
   } catch {
-    say("This browser keeps nothing: save the answers as CSV before you close the page.", true);
+    unkept = true;
+    say(UNKEPT, true);
   }
   return data.images.map((each) => kept[each.name] ?? each.label);
 }
@@ -53,8 +57,9 @@ function keep(at, label, before) {
   kept[data.images[at].name] = label;
   try {
     localStorage.setItem(data.key, JSON.stringify(kept));
+    unkept = false;
   } catch {
-    say("This browser keeps nothing: save the answers as CSV before you close the page.", true);
+    unkept = true;
   }
   return { labels: data.images.map((each) => kept[each.name] ?? each.label) };
 }
@@ -177,7 +182,9 @@ async function answer(label) {
   history.push({ index: at, before, after: label });
   clearFilter();
   await show(following(at + 1));
-  say(`Saved: ${named(label)}.` + (index < data.images.length ? ` Next: ${data.images[index].name}` : ""));
+  if (unkept) say(UNKEPT, true);
+  else if (said.problem) say(`Saved, but ${said.problem}.`, true);
+  else say(`Saved: ${named(label)}.` + (index < data.images.length ? ` Next: ${data.images[index].name}` : ""));
 }
 
 function answeredElsewhere() {
