@@ -65,10 +65,20 @@ def write_folds(data: Path) -> None:
 
 
 def units() -> list[Unit]:
-    """Return all work, seed by seed, so that a run that is stopped has as many of each set."""
-    probes = [work for work in WORK if work in PROBES]
-    first = [Unit(name, seed, work) for seed in range(SEEDS) for work in WORK for name in SETS_OF.get(work, SETS)]
-    return first + [Unit(name, seed, work) for seed in range(SEEDS, PROBE_SEEDS) for work in probes for name in SETS]
+    """Return all work, what matters most first, each seed by seed in all sets, so that a run can be stopped early."""
+    order = [
+        ((*PROBES, "scratch", "rotation"), range(SEEDS)),
+        (("imagenet fine-tuned",), range(SEEDS)),
+        (PROBES, range(SEEDS, PROBE_SEEDS)),
+        (("imagenet-rotation", "pools"), range(SEEDS)),
+    ]
+    return [
+        Unit(name, seed, work)
+        for works, seeds in order
+        for seed in seeds
+        for work in works
+        for name in SETS_OF.get(work, SETS)
+    ]
 
 
 def share_of(text: str) -> tuple[int, int]:
