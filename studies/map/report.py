@@ -10,6 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from quarterturn.core.files import atomic, write_json
 from quarterturn.evaluation.intervals import LEVEL
+from studies.clone import ROOT
 from studies.label_efficiency.scoring.curve import saved_words
 from studies.label_efficiency.scoring.labels_saved import (
     Cells,
@@ -25,6 +26,7 @@ from studies.map.search import TRIED, best
 from studies.markdown import fill_tables
 
 HERE = Path(__file__).resolve().parent
+PAGE = ROOT / "docs/explanation/pretraining.md"
 ARMS = {  # name in the results → words, colour and marker
     "scratch": ("scratch", "#636363", "o"),
     "random frozen": ("random, frozen", "#bf812d", "v"),
@@ -58,20 +60,22 @@ def main() -> None:
     results, folds = pd.read_csv(HERE / "results.csv", dtype={"right": str}), pd.read_csv(HERE / "folds.csv")
     cells = {name: cells_of(results, folds, name) for name in folds["set"].unique()}
     found = {question: differences(cells, *arms) for question, arms in PAIRS.items()}
+    answered = {question: of for question, of in found.items() if of}
     saved = {arm: dict(saved_by(cells, arm)) for arm in SAVING}
     tables = {
         "verdict": [verdict(found)],
         "seeds": [seeds_so_far(results)],
         "starts": table_of_starts(found),
-        "differences": table_of_differences(found),
+        "differences": table_of_differences(answered),
         "labels saved": table_of_savings(saved),
         "accuracies": table_of_accuracies(results),
         "cost": [cost()],
         "recipes": table_of_recipes(pd.read_csv(HERE / "search.csv")),
     }
     fill_tables(HERE / "README.md", tables)
+    fill_tables(PAGE, {name: tables[name] for name in ("verdict", "starts")})
     write_json(figures(found, saved), HERE / "map.json")
-    draw(results, found, HERE / "map.png")
+    draw(results, answered, HERE / "map.png")
 
 
 def cells_of(results: pd.DataFrame, folds: pd.DataFrame, name: str) -> Cells:
@@ -142,9 +146,10 @@ def verdict(found: dict[str, dict[Key, Difference]]) -> str:
     if not alone:
         return "Nothing is shown yet: intervals need two seeds or more."
     return (
-        f"From random weights, learning rotations first is shown to pay on {_sets(alone, 1)} of {len(alone)} sets of"
-        f" images, averaged over label counts, and to harm on {_sets(alone, -1)}. ImageNet's frozen features are shown"
-        f" to be better than rotation on {_sets(against, 1)} of {len(against)}, and worse on {_sets(against, -1)}."
+        f"Averaged over label counts, learning rotations first, from random weights, is shown to pay on"
+        f" {_sets(alone, 1)} of {len(alone)} sets of images, and not on {_sets(alone, 0)}; it is shown to harm on"
+        f" {_sets(alone, -1)}. ImageNet's frozen features are shown to be better than rotation on {_sets(against, 1)}"
+        f" of {len(against)}, and worse on {_sets(against, -1)}."
     )
 
 
@@ -154,8 +159,8 @@ def _means(found: dict[Key, Difference]) -> dict[str, Difference]:
 
 
 def _sets(found: dict[str, Difference], sign: int) -> str:
-    """Return in words on how many sets a difference of this sign is shown, and on which."""
-    shown = [name for name, each in found.items() if min(sign * each.low, sign * each.high) > 0]
+    """Return in words on how many sets a difference of this sign is shown, or none if it is 0, and on which."""
+    shown = [name for name, each in found.items() if (each.low > 0) - (each.high < 0) == sign]
     return f"{len(shown)} ({', '.join(shown)})" if shown else "none"
 
 
@@ -179,7 +184,7 @@ def table_of_starts(found: dict[str, dict[Key, Difference]]) -> list[str]:
 
 def table_of_differences(found: dict[str, dict[Key, Difference]]) -> list[str]:
     """Return a table with a row for each place and a column for each question."""
-    heads = [f"{ARMS[first][0]} minus {ARMS[second][0]}" for first, second in PAIRS.values()]
+    heads = [f"{ARMS[first][0]} minus {ARMS[second][0]}" for first, second in (PAIRS[question] for question in found)]
     lines = [f"| images | labels a class | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
     rows = [
         [key.set, _count(key.budget), *(_points(of.get(key)) for of in found.values())] for key in _keys(found.values())
@@ -298,7 +303,7 @@ def draw(results: pd.DataFrame, found: dict[str, dict[Key, Difference]], path: P
     above.supxlabel("labels a class", fontsize=10)
     above.supylabel("test accuracy, mean of the seeds", fontsize=10)
 
-    if any(found.values()):
+    if found:
         _draw_differences(below, found)
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
@@ -326,7 +331,7 @@ def _draw_differences(below: SubFigure, found: dict[str, dict[Key, Difference]])
                     color="black" if shown else "#969696",
                 )
     axes.imshow(grid, cmap="PuOr_r", vmin=-40, vmax=40, aspect="auto", alpha=0.7)
-    heads = [f"{ARMS[first][0]}\nminus {ARMS[second][0]}" for first, second in PAIRS.values()]
+    heads = [f"{ARMS[first][0]}\nminus {ARMS[second][0]}" for first, second in (PAIRS[question] for question in found)]
     axes.set_yticks(range(len(heads)), heads, fontsize=8)
     axes.set_xticks(range(len(keys)), [_count(key.budget) for key in keys], fontsize=8)
     for name in {key.set: None for key in keys}:

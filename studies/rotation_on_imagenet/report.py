@@ -13,7 +13,7 @@ from studies.repeats import Mean, corrected_mean
 from studies.rotation_on_imagenet.arms import TEST
 
 HERE = Path(__file__).resolve().parent
-PAGE = ROOT / "docs/explanation/imagenet.md"
+PAGE = ROOT / "docs/explanation/pretraining.md"
 IMAGENET, BOTH, ALONE = "imagenet", "imagenet, then rotation", "rotation"
 COLORS = {BOTH: "#1b7837", ALONE: "#8c6bb1"}
 
