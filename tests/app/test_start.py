@@ -123,11 +123,15 @@ def test_small_images_get_the_small_network_at_their_size(tmp_path: Path) -> Non
     assert params.model == load_params(ROOT / "params.yaml").model
 
 
-def test_weights_at_hand_are_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dogs", [24, 25])
+def test_weights_at_hand_are_used_and_with_many_labels_a_comparison_proposed(
+    dogs: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     fill(Path(), {str(start_module.WEIGHTS): b"at hand"})
-    params = started(images(tmp_path / "pets", CATS + DOGS))
+    params = started(images(tmp_path / "pets", CATS + [f"dog/{number}.png" for number in range(dogs)]))
     assert params.model.architecture == "tf_efficientnet_lite0"
     assert params.baseline.weights == str(start_module.WEIGHTS)
+    assert ("25 labels of each class: on images unlike photos" in capsys.readouterr().out) == (dogs == 25)
 
 
 def test_a_second_start_leaves_nothing_of_the_first(tmp_path: Path) -> None:
