@@ -65,8 +65,8 @@ notebook: .venv/installed ## the protocol this grew from, on DATA=folder-or-zip 
 study: .venv/installed ## how many labels are saved, on silhouettes; or on DATA=folder-or-zip, with NAME=… and SEEDS=…
 	python -m studies.label_efficiency.run "$(DATA)" $(if $(NAME),--name "$(NAME)") $(if $(SEEDS),--seeds "$(SEEDS)")
 
-audit: .venv/installed ## what the rotation classifier looks at, on DATA=folder-or-zip of cats and dogs; results in studies/audit
-	python -m studies.audit.run "$(DATA)"
+audit: .venv/installed ## what the rotation classifier looks at, on DATA=folder-or-zip, NAME=photos or another set; results in studies/audit
+	python -m studies.audit.run "$(DATA)" $(if $(NAME),--name "$(NAME)")
 
 upright: .venv/installed ## how well turned images are found, on DATA=folder-or-zip of cats and dogs; results in studies/upright
 	python -m studies.upright.run "$(DATA)"

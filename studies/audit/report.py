@@ -1,4 +1,4 @@
-"""Write the tables of README.md from photos.json: `python -m studies.audit.report`."""
+"""Write the tables of README.md from the figures of each set: `python -m studies.audit.report`."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,8 @@ from studies.audit.originals import COARSE_QUALITY
 from studies.markdown import fill_tables
 
 HERE = Path(__file__).resolve().parent
+# Audited sets, with what `quarterturn start` would not find in them; the first has the tables without a name.
+SETS: dict[str, list[str]] = {"photos": [], "bee-pollen": [], "elpv-solar": ["--label", "3"]}
 # What the classifier sees, and what it means if something is found; "" where nothing is judged.
 WORDS = {
     "whole": ("the whole image", ""),
@@ -68,8 +70,9 @@ def main() -> None:
 
 def write_report(folder: Path) -> None:
     """Fill the tables of README.md."""
-    figures = json.loads((folder / "photos.json").read_text("utf-8"))
-    fill_tables(folder / "README.md", tables(figures))
+    for number, name in enumerate(SETS):
+        figures = json.loads((folder / f"{name}.json").read_text("utf-8"))
+        fill_tables(folder / "README.md", tables(figures) if number == 0 else tables_of_another(figures, name))
 
 
 def tables(figures: Figures) -> dict[str, list[str]]:
@@ -80,6 +83,15 @@ def tables(figures: Figures) -> dict[str, list[str]]:
         "findings": findings(figures),
         "letterboxed": letterboxed(figures),
         "files": files(figures),
+    }
+
+
+def tables_of_another(figures: Figures, name: str) -> dict[str, list[str]]:
+    """Return the lines of the tables that a set has beside the photos, by name."""
+    return {
+        f"{name}: images": counts(figures),
+        f"{name}: looks": looks(figures),
+        f"{name}: findings": findings(figures),
     }
 
 

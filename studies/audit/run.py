@@ -1,14 +1,15 @@
-"""Audit of the rotation classifier: does it use the content of the images? `make audit DATA=folder-or-zip`.
+"""Audit of the rotation classifier: does it use the content of the images? `make audit DATA=folder-or-zip NAME=set`.
 
-Splits and decodes the images with the recipe `photos` in a separate clone (build/audit), then trains and tests a small
-network for every item of items.py. Finished items are kept in build/audit/outputs/audit/ and skipped as long as images
-and code are unchanged. Figures are written to photos.json, and report.py puts them into README.md. Sheets of images
-stay in build/, since the images are private.
+Splits and decodes the images in a separate clone (build/audit-NAME), as `quarterturn start` finds them but with the
+recipe `photos`, then trains and tests a small network for every item of items.py. Finished items are kept there in
+outputs/audit/ and skipped as long as images and code are unchanged. Figures are written to NAME.json, and report.py
+puts them into README.md. Sheets of images stay in build/, since the images are private.
 """
 
+import argparse
 import hashlib
-import sys
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from quarterturn.core.errors import run
 from quarterturn.core.files import atomic, write_json
 from quarterturn.core.params import load_params
 from quarterturn.core.progress import with_progress
-from quarterturn.core.side_by_side import cores
+from quarterturn.core.side_by_side import side_by_side
 from quarterturn.data.manifest import PARTS, rows_of
 from quarterturn.data.pixel_store import Store
 from quarterturn.ingest.source import ImageSource
@@ -31,7 +32,7 @@ from studies.audit.examine import PHOTOS, Answers, told_by_file
 from studies.audit.images import Images
 from studies.audit.items import examine, planned
 from studies.audit.originals import letterboxed, sampling
-from studies.audit.report import write_report
+from studies.audit.report import SETS, write_report
 from studies.audit.sheets import draw_mistakes, draw_occlusion
 from studies.clone import cloned, set_params, shell
 from studies.clone import images as given
@@ -42,22 +43,23 @@ DECIDING = ("ablations", "examine", "items", "originals", "images")  # modules h
 
 
 def main() -> None:
-    data = given(sys.argv[1:], "audit")
-    clone = cloned("audit")
-    set_params(clone, "photos", {"data": {"path": str(data)}, "split": {"cross_validate_below": 0}})
+    parser = argparse.ArgumentParser(prog="make audit", description=__doc__.partition("\n")[0])
+    parser.add_argument("data", help="folder or .zip of labelled images")
+    parser.add_argument("--name", choices=SETS, default="photos", help="of the set, and of its file of figures")
+    options = parser.parse_args()
+    data, clone = given([options.data], "audit"), cloned(f"audit-{options.name}")
+    shell(clone, "quarterturn", "start", str(data), *SETS[options.name])
+    set_params(clone, "photos", {"split": {"cross_validate_below": 0}})
     shell(clone, "dvc", "repro", "rotate-augment")
     results = clone / "outputs/audit" / fingerprint(clone)
     results.mkdir(parents=True, exist_ok=True)
     facts = file_facts(opened(clone), results / "files.csv")
     names = planned(opened(clone))
     tasks = [name for name in names if not (results / f"{name}.npz").exists()]
-    # One thread per process: two trainings in parallel are faster than two in sequence with two threads.
-    with ProcessPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        running = [pool.submit(work, clone, results, name) for name in tasks]
-        for done in with_progress(as_completed(running), "audit, items", len(tasks)):
-            done.result()
+    for _ in side_by_side(partial(work, clone, results), tasks, "audit, items"):
+        pass
     answers = {name: read_answers(results / f"{name}.npz") for name in names}
-    write_json(flat(figures(opened(clone), facts, answers, results)), HERE / "photos.json")
+    write_json(flat(figures(opened(clone), facts, answers, results)), HERE / f"{options.name}.json")
     write_report(HERE)
 
 
@@ -80,7 +82,8 @@ def fingerprint(clone: Path) -> str:
 
 
 def work(clone: Path, results: Path, name: str) -> None:
-    """Examine one item and save its answers."""
+    """Examine one item, on one thread, and save its answers."""
+    torch.set_num_threads(1)
     answers = examine(name, opened(clone), PHOTOS, results / MODEL if name == "whole" else None)
     with atomic(results / f"{name}.npz") as temporary, temporary.open("wb") as file:
         np.savez(file, rotation=answers.rotation, classes=answers.classes)
@@ -111,7 +114,7 @@ def file_facts(images: Images, path: Path) -> pd.DataFrame:
 def figures(
     images: Images, facts: pd.DataFrame, answers: dict[str, Answers], results: Path
 ) -> dict[str, Figures | int]:
-    """Return the sections of photos.json, and draw the two sheets."""
+    """Return the sections of the file of figures, and draw the two sheets."""
     network, _ = load_network(results / MODEL)
     compute = choose().exact()
     seem_turned = draw_mistakes(network, images, results / "mistakes.png", compute)
