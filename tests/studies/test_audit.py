@@ -388,13 +388,15 @@ def test_the_table_is_put_between_its_marks(tmp_path: Path) -> None:
             **judge_file_facts(dict.fromkeys(FILE_FACTS, answers["whole"].classes), np.arange(60) % 2),
         }
     )
-    (tmp_path / "photos.json").write_text(json.dumps(figures, allow_nan=False))
+    for name in report.SETS:
+        (tmp_path / f"{name}.json").write_text(json.dumps(figures, allow_nan=False))
     readme = (ROOT / "studies/audit/README.md").read_text("utf-8")
     (tmp_path / "README.md").write_text(readme, "utf-8")
     report.write_report(tmp_path)
     written = (tmp_path / "README.md").read_text("utf-8")
     for lines in report.tables(figures).values():
         assert "\n".join(lines) in written
+    assert written.count("\n".join(report.looks(figures))) == len(report.SETS)
     assert "1,000 train" in written
     assert "| 4 | the middle half of each side |" in written
     assert "no such images" in written
