@@ -277,10 +277,13 @@ def test_the_reference_imports_nothing_of_the_project() -> None:
 @pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")  # of torchvision, from 0.29
 def test_a_measured_ingest_and_input_give_figures(tmp_path: Path) -> None:
     setting, threads = Setting(tmp_path, small=True), torch.get_num_threads()
+    # Slopes over few rows may have either sign.
+    any_sign = {"duplicates_false_alarms", "duplicates_time_exponent", "duplicates_memory_per_picture"}
     for part in ("ingest", "inputs", "duplicates", "gpu"):
         raw = {name: measure() for name, measure in PARTS[part](setting).items()}
         found = FIGURES[part](json.loads(json.dumps(raw)))
-        assert all(value > 0 for name, value in found.items() if name != "duplicates_false_alarms")
+        assert np.isfinite(list(found.values())).all()
+        assert {name: value for name, value in found.items() if value <= 0}.keys() <= any_sign
         if part == "duplicates":
             assert found["duplicates_found_mirrored"] == 1
         if part == "ingest":
