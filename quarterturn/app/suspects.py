@@ -17,10 +17,9 @@ from quarterturn.core.params import Params, load_params
 from quarterturn.data.contact_sheets import COLUMNS, draw_sheet
 from quarterturn.data.manifest import read_table
 from quarterturn.data.pixel_store import Squares, Store
-from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.decoding import decode_square, set_pillow_limits
-from quarterturn.ingest.source import ImageSource, shown
-from quarterturn.labelling.embeddings import OUTPUTS, embedded_images
+from quarterturn.ingest.source import ImageSource
+from quarterturn.labelling.embeddings import OUTPUTS, annotated_now, embedded_images
 from quarterturn.labelling.suspects import Suspect, check_cleanlab, find_suspects
 
 FIELDS = ("rank", "image", "given", "suggested", "score", "why")
@@ -51,9 +50,7 @@ def suspects(count: int, form: str, sheet: Path) -> None:
 
 def _files(params: Params) -> pd.DataFrame:
     """Return the files of the last split with the labels as they stand now, as those of the embedded images do."""
-    source = ImageSource(params.data.path, params.data.ignore)
-    names = [shown(name) for name in source.names()]
-    now = annotate(source, params.data, given=False, say=lambda _: None).set_axis(names)["label"]
+    now = annotated_now(ImageSource(params.data.path, params.data.ignore), params)["label"]
     files = read_table(OUTPUTS / "split/images.csv")
     return files.assign(label=files["image"].map(now).fillna(files["label"]))
 

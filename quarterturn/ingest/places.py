@@ -175,7 +175,7 @@ class Bucket:
 
     @cached_property
     def _listed(self) -> tuple[dict[str, int], str]:
-        """The size of each object by name, and a hash of names, sizes and versions."""
+        """Return the size of each object by name, and a hash of names, sizes and versions."""
         if self._facts is not None:
             found = {self._root: self._facts}
         else:

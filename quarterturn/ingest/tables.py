@@ -20,7 +20,7 @@ ENDINGS = (".csv", ".tsv", ".txt", ".json")
 SAMPLE = 500  # rows that decide how a table is read
 MOST_LOOKED_AT = 5_000_000  # characters that they are among
 MOST_SHOWN = 12  # columns in a message
-csv.field_size_limit(MAX_BYTES)  # characters; by default 131,072, and a line is one cell where another form is tried
+csv.field_size_limit(MAX_BYTES)  # characters; by default 131,072, which quoted cells may exceed
 
 
 def _separated(delimiter: str) -> Callable[[str], list[list[str]]]:

@@ -85,13 +85,18 @@ def _weights(params: Params) -> str:
     )
 
 
+def annotated_now(source: ImageSource, params: Params) -> pd.DataFrame:
+    """Return what the data say of each image now, as `annotate` does, by its name in tables of a run."""
+    names = [shown(name) for name in source.names()]
+    return annotate(source, params.data, given=False, say=lambda _: None).set_axis(names)
+
+
 def _images(params: Params) -> tuple[pd.DataFrame, Pixels]:
     """Return the images that can be used, with their labels, and their pixels, one row each."""
     source = ImageSource(params.data.path, params.data.ignore)
-    names = [shown(name) for name in source.names()]
-    said = annotate(source, params.data, given=False, say=lambda _: None).set_axis(names)
+    said = annotated_now(source, params)
     listed = OUTPUTS / "split/images.csv"
-    if (OUTPUTS / "rotate-augment/pixels").exists() and read_table(listed)["image"].tolist() == names:
+    if (OUTPUTS / "rotate-augment/pixels").exists() and read_table(listed)["image"].tolist() == said.index.tolist():
         store = Store(OUTPUTS, params.data.image_size)
         table, pixels = store.table, store.pixels
     else:

@@ -278,9 +278,10 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
 
 def _no_tables(source: ImageSource, names: Sequence[str]) -> str:
     """Return in words which files cannot be read that may have labels, and why; "" if there are none."""
+    images = ImageNames(names)
     for name in (name for name in source.files() if PurePosixPath(name).suffix.lower() in READ_TABLES):
         try:
-            read_table(source, name, ImageNames(names))
+            read_table(source, name, images)
         except UserError as error:
             return f"; {error}"
     found = [name for name in source.files() if PurePosixPath(name).suffix.lower() in UNREAD_TABLES]
