@@ -218,7 +218,7 @@ def train_epochs(network: nn.Module, loss_of: LossOf, count: int, job: Job) -> I
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-                averaged.update_parameters(network)
+                averaged.update()
                 losses[step] = loss.detach()
                 seen += images
                 progress.advance()

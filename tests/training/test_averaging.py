@@ -18,7 +18,7 @@ def test_an_average_is_that_of_torch_and_goes_on_from_a_saved_one(layers: list[n
         for values in network.state_dict().values():
             values.copy_(7 * step if values.dtype == torch.int64 else torch.randn_like(values))
         expected.update_parameters(network)
-        average.update_parameters(network)
+        average.update()
         if step == 10:
             saved = average.state_dict()
             average = MovingAverage(network, 0.9)

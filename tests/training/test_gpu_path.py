@@ -69,7 +69,8 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Compute]:
     monkeypatch.setattr(
         datasets, "gathered", lambda pixels, rows, _: torch.zeros((len(rows), *pixels.shape[1:]), dtype=torch.uint8)
     )
-    monkeypatch.setattr("torch.optim.swa_utils.deepcopy", lambda _: network_there())  # fake weights cannot be copied
+    # Fake weights cannot be copied.
+    monkeypatch.setattr("quarterturn.training.averaging.deepcopy", lambda _: network_there())
     fake = FakeTensorMode(allow_non_fake_inputs=True, shape_env=ShapeEnv())
     fake.cache_enabled = False  # of results
     with fake:
@@ -101,7 +102,7 @@ def test_a_step_does_not_wait_for_the_device(on_gpu: Compute, kind: str, crop: f
     for _ in range(2):  # the first update of the average copies
         with Waits() as seen:
             loss, _ = loss_of(np.arange(4), augmentation)
-            average.update_parameters(network)
+            average.update()
         assert loss.device == GPU
         assert seen.waits == []
         assert seen.copies >= 3  # pixels, changes and targets
