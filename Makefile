@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 TESTS = OMP_NUM_THREADS=1 pytest -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env repro check test test-slow coverage test-all torture fuzz browser lint docs pages rooms lock photos notebook study map audit upright imagenet bench suspects advice next
+.PHONY: help env repro check test test-slow coverage test-all torture fuzz browser lint docs pages rooms lock photos notebook study map audit upright bench suspects advice next
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,9 +73,6 @@ upright: .venv/installed ## how well turned images are found, on DATA=folder-or-
 
 map: .venv/installed ## what each pretraining is worth, on DATA=folder with six sets, a SHARE=1/2 of it; results in studies/map
 	python -m studies.map.run "$(DATA)" $(if $(SHARE),--share "$(SHARE)")
-
-imagenet: .venv/installed ## does rotation help on top of ImageNet, on DATA=folder with five sets; results in studies/rotation_on_imagenet
-	python -m studies.rotation_on_imagenet.run "$(DATA)"
 
 suspects: .venv/installed ## how well wrong labels are found, on DATA=folder with six sets; results in studies/suspects
 	python -m studies.suspects.run "$(DATA)"

@@ -11,8 +11,8 @@ from benchmarks.settings import recipe
 from quarterturn.classify.frozen_features import frozen_features, linear_places
 from quarterturn.core.files import atomic
 from quarterturn.training.device import prepare
+from quarterturn.training.starting import load_starting
 from studies.clone import ROOT
-from studies.rotation_on_imagenet.arms import imagenet
 from studies.sets import SETS as OTHERS
 from studies.sets import LabelOf, elpv_defects, elpv_types, groceries, load
 
@@ -54,7 +54,7 @@ def featured(name: str, data: Path) -> Featured:
     images = load(name, data / name.partition(",")[0], params.data.image_size, SETS, WORK)
     rows, path = np.flatnonzero(images.targets >= 0), WORK / f"{name}-features.npy"
     if not path.exists():
-        network = imagenet(WEIGHTS, images, params)
+        network = load_starting(WEIGHTS, params, images.pixels.shape[3], images.classes)
         place = linear_places(network, images.pixels)[-1:]
         found = frozen_features(network, images.pixels, rows, prepare(), place)
         with atomic(path) as temporary, temporary.open("wb") as file:

@@ -16,7 +16,6 @@ import studies.label_efficiency.report
 import studies.map.report
 import studies.next.report
 import studies.notebook.report
-import studies.rotation_on_imagenet.report
 import studies.suspects.report
 from quarterturn.app.upright import SURE
 from quarterturn.core.params import load_params
@@ -42,7 +41,6 @@ def main() -> None:
         studies.audit,
         studies.notebook,
         studies.label_efficiency,
-        studies.rotation_on_imagenet,
         studies.suspects,
         studies.advise,
         studies.map,

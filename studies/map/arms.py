@@ -64,6 +64,11 @@ class Recipe:
     batch_norm: str = "trained"
     averaging: float = 0.98
 
+    @property
+    def cost(self) -> float:
+        """Return the time that it takes, roughly, in steps of all groups of layers (measured on two cores)."""
+        return self.steps / (1 + self.frozen / 2)
+
     def plan(self, images: int) -> TrainingPlan:
         """Return a plan with the smallest number of epochs over ``images`` images that gives at least `steps` steps."""
         per_epoch = max(1, min(-(-images // self.batch_size), images // 2))
@@ -89,7 +94,7 @@ class Recipe:
 
 Recipes = Mapping[str, Mapping[int, Recipe]]  # arm → labels a class → recipe
 # Of the trainings on rotations: that of the convnet from the study of labels saved on photos, with half of the steps;
-# that of ImageNet's network from the search in rotation.csv.
+# that of ImageNet's network from the search.
 ROTATION = {
     "rotation": Recipe(1500, 32, 0.004, crop=0.6, averaging=0.995),
     "imagenet-rotation": Recipe(38, 8, 1e-4, crop=0.7, frozen=6, batch_norm="frozen", averaging=0.9),
@@ -141,7 +146,7 @@ class Subject:
         order = np.random.default_rng(self.seed).permutation(self.part.pool)
         for size in (size for size in POOLS if size < len(order)):
             blank = self._blank(self.part.pool, len(ANGLES))
-            network = self._rotated(blank, self.small, np.sort(order[:size]), "rotation")
+            network = self._rotated(blank, self.small, np.sort(order[:size]), ROTATION["rotation"])
             few = replace(self, budgets=[budget for budget in self.budgets if budget in POOL_BUDGETS])
             for answer in few.trained("rotation fine-tuned", network):
                 yield answer._replace(arm=f"{answer.arm}, pool of {size}")
@@ -158,9 +163,13 @@ class Subject:
 
     def imagenet_rotation(self) -> Iterator[Answer]:
         """Train ImageNet's network on rotations; then fit heads to its features, and fine-tune it."""
-        network = self._imagenet_rotation()
+        network = self._imagenet_rotation(ROTATION["imagenet-rotation"])
         yield from self._probed("imagenet-rotation frozen", self.large, network)
         yield from self.trained("imagenet-rotation fine-tuned", network)
+
+    def imagenet_rotation_frozen(self, recipe: Recipe) -> Iterator[Answer]:
+        """Train ImageNet's network on rotations by another recipe; then fit heads to its features."""
+        yield from self._probed("imagenet-rotation frozen", self.large, self._imagenet_rotation(recipe))
 
     def started(self, work: str) -> Network | None:
         """Return the network that the fine-tuning of a piece of work begins with; None: random weights."""
@@ -192,15 +201,16 @@ class Subject:
         return blank_network(CONVNET, pixels.shape[3], outputs, *channel_statistics(pixels, rows), self.seed)
 
     def _rotation(self) -> Network:
-        return self._rotated(self._blank(self.part.pool, len(ANGLES)), self.small, self.part.pool, "rotation")
+        blank = self._blank(self.part.pool, len(ANGLES))
+        return self._rotated(blank, self.small, self.part.pool, ROTATION["rotation"])
 
-    def _imagenet_rotation(self) -> Network:
+    def _imagenet_rotation(self, recipe: Recipe) -> Network:
         pool = np.sort(np.random.default_rng(self.seed).permutation(self.part.pool)[:ROTATION_POOL])
         blank = with_new_head(self._imagenet, IMAGENET.model, len(ANGLES), self.seed)
-        return self._rotated(blank, self.large, pool, "imagenet-rotation")
+        return self._rotated(blank, self.large, pool, recipe)
 
-    def _rotated(self, network: Network, images: Images, pool: Rows, work: str) -> Network:
-        self._fit(network, RotatedImages(images.pixels, pool, ANGLES), ROTATION[work], work)
+    def _rotated(self, network: Network, images: Images, pool: Rows, recipe: Recipe) -> Network:
+        self._fit(network, RotatedImages(images.pixels, pool, ANGLES), recipe, "rotation")
         return network
 
     def _probed(

@@ -13,11 +13,13 @@ from quarterturn.training.device import choose
 from studies.label_efficiency.scoring.labels_saved import Difference
 from studies.map import arms
 from studies.map.arms import Recipe, Subject
+from studies.map.comparisons import ALL, Key, cells_of, differences, saved_by
 from studies.map.parts import BUDGETS, FOLDS, TUNING, Parts
-from studies.map.report import ALL, Key, cells_of, differences, saved_by, table_of_accuracies, table_of_starts, verdict
+from studies.map.report import HERE
 from studies.map.results import Answer, Runs, Unit, pack, unpack
 from studies.map.run import share_of
-from studies.map.search import FEW, MANY, SEARCHED, TRIED, WORTH, best, name_of, recipes
+from studies.map.search import FEW, MANY, ROTATED, SEARCHED, TRIED, WORTH, best, cheapest, name_of, recipes, rotations
+from studies.map.tables import table_of_accuracies, table_of_pools, table_of_starts, verdict
 from studies.sets import Images
 
 SEEDS = range(2 * FOLDS)
@@ -155,6 +157,15 @@ def test_the_cheapest_recipe_close_to_the_best_is_taken() -> None:
     assert name_of("scratch", far["scratch"][FEW]) == slow
 
 
+def test_the_network_of_imagenet_learns_rotations_by_the_recipe_that_the_search_found() -> None:
+    assert cheapest(rotations(pd.read_csv(HERE / "search.csv"))) == arms.ROTATION[ROTATED]
+
+
+def test_a_recipe_that_trains_fewer_layers_costs_less() -> None:
+    few, many = (Recipe(10, 8, 0.001, frozen=frozen) for frozen in (6, 4))
+    assert cheapest({many: 0.8, few: 0.8 - 0.9 * WORTH}) == few
+
+
 def test_every_arm_tries_as_many_recipes() -> None:
     assert {len(candidates) for _, candidates in TRIED.values()} == {6}
     chosen = recipes(searched({}))
@@ -196,6 +207,18 @@ def test_the_mean_over_label_counts_has_an_interval_of_its_own() -> None:
     mean, one = found[Key("a", ALL)], found[Key("a", 10)]
     assert mean.difference == pytest.approx(one.difference)  # both counts have the same answers
     assert one.low < mean.low < mean.difference  # of two places that hold at once, and of one set
+
+
+def test_what_more_images_are_worth_is_shown_for_each_number_of_labels() -> None:
+    table, folds = results(0.4)
+    small = table[table["arm"] == "scratch"].assign(arm="rotation fine-tuned, pool of 500")
+    table = pd.concat([table, small])
+    cells = {"a": cells_of(table, folds, "a")}
+    found = differences(cells, "rotation fine-tuned", "rotation fine-tuned, pool of 500")
+    lines = table_of_pools({500: found, 1000: {}}, table)[2:]
+    assert len(lines) == 1
+    assert lines[0].startswith("| a | 10 | 500 |")
+    assert "**+19.8 [" in lines[0]
 
 
 def test_what_is_shown_to_be_worse_is_no_start() -> None:

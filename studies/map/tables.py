@@ -1,0 +1,177 @@
+"""Tables and sentences of the map's pages, as Markdown."""
+
+import pandas as pd
+
+from studies.label_efficiency.scoring.curve import saved_words
+from studies.label_efficiency.scoring.labels_saved import Difference, LabelsSaved
+from studies.map.comparisons import ALL, ARMS, PAIRS, Key, count, keys
+from studies.map.search import TRIED, best, name_of, rotations
+
+STARTS = {"scratch": "scratch", "rotation fine-tuned": "rotation", "imagenet frozen": "ImageNet"}  # arm → its start
+WHOLE_POOL = "rotation fine-tuned"  # which learns rotations on all training images
+
+
+def verdict(found: dict[str, dict[Key, Difference]]) -> str:
+    """Return in a sentence where rotation is shown to pay, and where not."""
+    alone, against = (_means(found[question]) for question in ("rotation", "ImageNet or rotation"))
+    if not alone:
+        return "Nothing is shown yet: intervals need two seeds or more."
+    return (
+        f"Averaged over label counts, learning rotations first, from random weights, is shown to pay on"
+        f" {_sets(alone, 1)} of {len(alone)} sets of images, and not on {_sets(alone, 0)}; it is shown to harm on"
+        f" {_sets(alone, -1)}. ImageNet's frozen features are shown to be better than rotation on {_sets(against, 1)}"
+        f" of {len(against)}, and worse on {_sets(against, -1)}."
+    )
+
+
+def _means(found: dict[Key, Difference]) -> dict[str, Difference]:
+    """Return the differences of the means over label counts, by set."""
+    return {key.set: each for key, each in found.items() if key.budget == ALL}
+
+
+def _sets(found: dict[str, Difference], sign: int) -> str:
+    """Return in words on how many sets a difference of this sign is shown, or none if it is 0, and on which."""
+    shown = [name for name, each in found.items() if (each.low > 0) - (each.high < 0) == sign]
+    return f"{len(shown)} ({', '.join(shown)})" if shown else "none"
+
+
+def table_of_starts(found: dict[str, dict[Key, Difference]]) -> list[str]:
+    """Return a table, sets by labels a class, of the starts that are not shown to be worse than another."""
+    pairs = [(PAIRS[question], of) for question, of in found.items() if set(PAIRS[question]) <= set(STARTS)]
+    keys = sorted(set.intersection(*(set(of) for _, of in pairs)))
+    budgets = sorted({key.budget for key in keys})
+    lines = [f"| images | {' | '.join(map(count, budgets))} |", "|---" * (1 + len(budgets)) + "|"]
+    for name in dict.fromkeys(key.set for key in keys):
+        cells = []
+        for key in (Key(name, budget) for budget in budgets):
+            shown = {arms: of[key] for arms, of in pairs if key in of}
+            worse = {second for (_, second), each in shown.items() if each.low > 0}
+            worse |= {first for (first, _), each in shown.items() if each.high < 0}
+            left = [start for arm, start in STARTS.items() if arm not in worse]
+            cells.append(("any" if len(left) == len(STARTS) else " or ".join(left)) if key in keys else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def table_of_differences(found: dict[str, dict[Key, Difference]]) -> list[str]:
+    """Return a table with a row for each place and a column for each question."""
+    heads = [f"{ARMS[first][0]} minus {ARMS[second][0]}" for first, second in (PAIRS[question] for question in found)]
+    lines = [f"| images | labels a class | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    rows = [
+        [key.set, count(key.budget), *(_points(of.get(key)) for of in found.values())] for key in keys(found.values())
+    ]
+    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def after_imagenet(found: dict[str, dict[Key, Difference]]) -> list[str]:
+    """Return what learning rotations after ImageNet is worth: a table, sets by labels a class, and a sentence."""
+    questions = {"frozen": "rotation after ImageNet", "fine-tuned": "rotation after ImageNet, fine-tuned"}
+    of = {words: found[question] for words, question in questions.items() if found[question]}
+    if not of:
+        return ["Nothing is shown yet."]
+    budgets = sorted({key.budget for each in of.values() for key in each})
+    lines = [f"| images | network | {' | '.join(map(count, budgets))} |", "|---" * (2 + len(budgets)) + "|"]
+    for name in dict.fromkeys(key.set for key in keys(of.values())):
+        for words, each in of.items():
+            lines.append(
+                f"| {name} | {words} | {' | '.join(_points(each.get(Key(name, budget))) for budget in budgets)} |"
+            )
+    said = [
+        f"Averaged over label counts, the {words} network is shown to be better after rotation on {_sets(means, 1)} of"
+        f" {len(means)} sets, and worse on {_sets(means, -1)}."
+        for words, means in ((words, _means(each)) for words, each in of.items())
+    ]
+    return [*lines, "", " ".join(said)]
+
+
+def table_of_pools(pools: dict[int, dict[Key, Difference]], results: pd.DataFrame) -> list[str]:
+    """Return a table of what more images are worth to learn rotations on, with as many steps."""
+    means = results.groupby(["set", "budget", "arm"])["accuracy"].mean()
+    lines = [
+        "| images | labels a class | rotations learnt on | accuracy | with all training images | difference, points |",
+        "|---" * 6 + "|",
+    ]
+    for key in keys(pools.values()):
+        for size, of in pools.items():
+            if key in of and key.budget != ALL:
+                small, whole = (means[*key, arm] for arm in (f"{WHOLE_POOL}, pool of {size}", WHOLE_POOL))
+                lines.append(
+                    f"| {key.set} | {key.budget} | {size:,} | {small:.3f} | {whole:.3f} | {_points(of[key])} |"
+                )
+    return lines
+
+
+def table_of_savings(saved: dict[str, dict[Key, LabelsSaved]]) -> list[str]:
+    """Return a table of the labels that arms save."""
+    heads = [ARMS[arm][0] for arm in saved]
+    lines = [f"| images | labels a class | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    for key in keys(saved.values()):
+        cells = [saved_words(of[key].metrics()) if key in of else "" for of in saved.values()]
+        lines.append(f"| {key.set} | {key.budget} | {' | '.join(cells)} |")
+    return lines
+
+
+def table_of_accuracies(results: pd.DataFrame) -> list[str]:
+    """Return a table of mean accuracies over the seeds."""
+    means = results.groupby(["set", "budget", "arm"], sort=False)["accuracy"].mean()
+    places = results[["set", "budget"]].drop_duplicates().sort_values(["set", "budget"])
+    heads = [words for words, _, _ in ARMS.values()]
+    lines = [f"| images | labels a class | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
+    for name, budget in places.itertuples(index=False):
+        cells = [f"{means[name, budget, arm]:.3f}" if (name, budget, arm) in means.index else "" for arm in ARMS]
+        lines.append(f"| {name} | {budget} | {' | '.join(cells)} |")
+    return lines
+
+
+def seeds_of(results: pd.DataFrame) -> str:
+    """Return in a sentence how many seeds there are of each arm."""
+    counts = results.groupby(["arm", "set"])["seed"].nunique().groupby("arm").agg(["min", "max"])
+    said = [
+        f"{ARMS[arm][0]} {low}" if low == high else f"{ARMS[arm][0]} {low} to {high}"
+        for arm, (low, high) in zip(counts.index, counts.to_numpy(), strict=True)
+        if arm in ARMS
+    ]
+    return f"Seeds of each arm: {', '.join(said)}."
+
+
+def cost(seconds: pd.DataFrame) -> str:
+    """Return in a sentence how much CPU time the results took."""
+    return f"The results took {seconds['seconds'].sum() / 3600:.1f} CPU-hours."
+
+
+def table_of_recipes(search: pd.DataFrame) -> list[str]:
+    """Return a table of the recipes that won, and of how many were tried."""
+    lines = [
+        "| arm | labels a class | steps | learning rate | tried | mean validation accuracy | of the best |",
+        "|---" * 7 + "|",
+    ]
+    means = search.groupby(["arm", "budget"])["accuracy"].mean()
+    tried = dict(TRIED.values())
+    for arm, chosen in best(search).items():
+        for budget, recipe in chosen.items():
+            of = {each: means[name_of(arm, each), budget] for each in tried[arm]}
+            lines.append(
+                f"| {ARMS[arm][0]} | {budget} | {recipe.steps} | {recipe.learning_rate:g} | {len(of)}"
+                f" | {of[recipe]:.3f} | {max(of.values()):.3f} |"
+            )
+    return lines
+
+
+def table_of_rotations(search: pd.DataFrame) -> list[str]:
+    """Return a table of the recipes that were tried for ImageNet's network to learn rotations by, the best first."""
+    lines = [
+        "| steps | learning rate | groups frozen | batch normalisation | mean validation accuracy |",
+        "|---" * 5 + "|",
+    ]
+    ranked = sorted(rotations(search).items(), key=lambda item: -item[1])
+    return lines + [
+        f"| {each.steps} | {each.learning_rate:g} | {each.frozen} | {each.batch_norm} | {accuracy:.3f} |"
+        for each, accuracy in ranked
+    ]
+
+
+def _points(each: Difference | None) -> str:
+    if each is None:
+        return ""
+    text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in (each.difference, each.low, each.high)))
+    return f"**{text}**" if each.low > 0 or each.high < 0 else text
