@@ -286,7 +286,7 @@ class Pretrain(StartingPlan):
 
 
 class ClassifierPlan(StartingPlan):
-    """Train a classifier; under cross-validation, for at least 800 steps."""
+    """Train a classifier; cross-validated, for 800 steps or more, 150 with frozen blocks."""
 
     label_fraction: Fraction = Field(description="fraction of the training labels to use")
     trainable: Literal["head", "all"] = Field(
@@ -300,11 +300,11 @@ class ClassifierPlan(StartingPlan):
 
 
 class Transfer(ClassifierPlan):
-    """Train with the pretrained features; under cross-validation, for at least 800 steps."""
+    """Train with the pretrained features; cross-validated, for 800 steps or more, 150 with frozen blocks."""
 
 
 class Baseline(ClassifierPlan):
-    """Train the same network without rotation; under cross-validation, for at least 800 steps."""
+    """Train the same network without rotation; cross-validated, for 800 steps or more, 150 with frozen blocks."""
 
 
 class Params(Section):

@@ -32,6 +32,8 @@ PAIRS = {  # question → the arms whose difference answers it
     "rotation": ("rotation fine-tuned", "scratch"),
     "ImageNet": ("imagenet frozen", "scratch"),
     "ImageNet or rotation": ("imagenet frozen", "rotation fine-tuned"),
+    "ImageNet, fine-tuned": ("imagenet fine-tuned", "scratch"),
+    "ImageNet, fine-tuned, or rotation": ("imagenet fine-tuned", "rotation fine-tuned"),
     "fine-tuning after ImageNet": ("imagenet fine-tuned", "imagenet frozen"),
     "rotation after ImageNet": ("imagenet-rotation frozen", "imagenet frozen"),
     "rotation after ImageNet, fine-tuned": ("imagenet-rotation fine-tuned", "imagenet fine-tuned"),

@@ -7,20 +7,27 @@ from studies.label_efficiency.scoring.labels_saved import Difference, LabelsSave
 from studies.map.comparisons import ALL, ARMS, PAIRS, Key, count, keys
 from studies.map.search import TRIED, best, name_of, rotations
 
-STARTS = {"scratch": "scratch", "rotation fine-tuned": "rotation", "imagenet frozen": "ImageNet"}  # arm → its start
+STARTS = {  # arm → what the table of starts calls it
+    "scratch": "scratch",
+    "rotation fine-tuned": "rotation",
+    "imagenet frozen": "frozen",
+    "imagenet fine-tuned": "fine-tuned",
+}
 WHOLE_POOL = "rotation fine-tuned"  # which learns rotations on all training images
 
 
 def verdict(found: dict[str, dict[Key, Difference]]) -> str:
     """Return in a sentence where rotation is shown to pay, and where not."""
-    alone, against = (_means(found[question]) for question in ("rotation", "ImageNet or rotation"))
+    questions = ("rotation", "ImageNet or rotation", "ImageNet, fine-tuned, or rotation")
+    alone, frozen, tuned = (_means(found[question]) for question in questions)
     if not alone:
         return "Nothing is shown yet: intervals need two seeds or more."
     return (
         f"Averaged over label counts, learning rotations first, from random weights, is shown to pay on"
         f" {_sets(alone, 1)} of {len(alone)} sets of images, and not on {_sets(alone, 0)}; it is shown to harm on"
-        f" {_sets(alone, -1)}. ImageNet's frozen features are shown to be better than rotation on {_sets(against, 1)}"
-        f" of {len(against)}, and worse on {_sets(against, -1)}."
+        f" {_sets(alone, -1)}. A network trained on ImageNet is shown to be better than rotation on {_sets(frozen, 1)}"
+        f" if its features stay frozen, and on {_sets(tuned, 1)} if it is fine-tuned; it is shown to be worse on"
+        f" {_sets(frozen, -1)} and {_sets(tuned, -1)}."
     )
 
 
@@ -36,19 +43,20 @@ def _sets(found: dict[str, Difference], sign: int) -> str:
 
 
 def table_of_starts(found: dict[str, dict[Key, Difference]]) -> list[str]:
-    """Return a table, sets by labels a class, of the starts that are not shown to be worse than another."""
+    """Return a table, sets by labels a class, of the starts that are there and not shown to be worse than another."""
     pairs = [(PAIRS[question], of) for question, of in found.items() if set(PAIRS[question]) <= set(STARTS)]
-    keys = sorted(set.intersection(*(set(of) for _, of in pairs)))
-    budgets = sorted({key.budget for key in keys})
+    places = keys(of for _, of in pairs)
+    budgets = sorted({key.budget for key in places})
     lines = [f"| images | {' | '.join(map(count, budgets))} |", "|---" * (1 + len(budgets)) + "|"]
-    for name in dict.fromkeys(key.set for key in keys):
+    for name in dict.fromkeys(key.set for key in places):
         cells = []
         for key in (Key(name, budget) for budget in budgets):
             shown = {arms: of[key] for arms, of in pairs if key in of}
+            there = {arm for arms in shown for arm in arms}
             worse = {second for (_, second), each in shown.items() if each.low > 0}
             worse |= {first for (first, _), each in shown.items() if each.high < 0}
-            left = [start for arm, start in STARTS.items() if arm not in worse]
-            cells.append(("any" if len(left) == len(STARTS) else " or ".join(left)) if key in keys else "")
+            left = [start for arm, start in STARTS.items() if arm in there - worse]
+            cells.append(("any" if worse.isdisjoint(there) else " or ".join(left)) if there else "")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 

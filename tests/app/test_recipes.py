@@ -4,11 +4,13 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from quarterturn.app.recipes import apply, list_recipes
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import load_params
+from studies.map.search import recipes
 from tests.rooms import ROOT
 
 
@@ -147,3 +149,19 @@ def test_the_projects_recipes_fit_its_params(path: Path) -> None:
     assert (apply(path.stem) == []) == (path.stem == "small")  # whose values are those of params.yaml
     assert apply(path.stem) == []
     load_params()
+
+
+def test_the_recipe_fine_tuned_compares_nothing_but_fine_tuning() -> None:
+    shutil.copy(ROOT / "recipes/fine-tuned.yaml", "recipes")
+    apply("fine-tuned")
+    params = load_params()
+    assert (params.transfer.trainable, params.baseline.trainable) == ("all", "head")
+    assert params.pretrain.epochs == 0
+    assert params.transfer.weights is None  # those of pretrain
+    assert params.pretrain.weights == params.baseline.weights
+    assert params.transfer.label_fraction == params.baseline.label_fraction == 1.0
+    of_map = recipes(pd.read_csv(ROOT / "studies/map/search.csv"))["imagenet fine-tuned"][10]
+    kept = ("batch_size", "learning_rate", "weight_decay", "schedule", "averaging", "frozen_blocks", "batch_norm")
+    plan = of_map.plan(100)
+    assert {key: getattr(params.transfer, key) for key in kept} == {key: getattr(plan, key) for key in kept}
+    assert params.augmentation == of_map.augmentation

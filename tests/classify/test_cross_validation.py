@@ -7,7 +7,14 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from quarterturn.classify.cross_validation import LEAST_STEPS, Train, cross_validate, fold_trainings, lengthen
+from quarterturn.classify.cross_validation import (
+    LEAST_STEPS,
+    LEAST_STEPS_FROZEN,
+    Train,
+    cross_validate,
+    fold_trainings,
+    lengthen,
+)
 from quarterturn.core.errors import UserError
 from quarterturn.core.params import Baseline
 from quarterturn.data.datasets import LabelledImages
@@ -77,18 +84,19 @@ def test_rounds_train_on_a_share_of_what_they_do_not_test(store: Store, fraction
     assert used.min() > 0  # every label teaches some of them
 
 
+@pytest.mark.parametrize(("frozen", "least"), [(0, LEAST_STEPS), (6, LEAST_STEPS_FROZEN)])
 @pytest.mark.parametrize(("count", "batch_size", "epochs"), [(40, 64, 200), (80, 16, 7), (3, 2, 1), (400, 32, 10_000)])
 def test_a_plan_is_lengthened_until_it_has_its_steps_and_never_shortened(
-    count: int, batch_size: int, epochs: int
+    count: int, batch_size: int, epochs: int, frozen: int, least: int
 ) -> None:
-    plan = planned(1.0, epochs, batch_size)
+    plan = planned(1.0, epochs, batch_size).model_copy(update={"frozen_blocks": frozen})
     longer = lengthen(plan, count)
     assert longer == plan.model_copy(update={"epochs": longer.epochs})
     each = len(batches(count, batch_size, 0, 1))
-    if epochs * each >= LEAST_STEPS:
+    if epochs * each >= least:
         assert longer.epochs == epochs
     else:
-        assert LEAST_STEPS <= longer.epochs * each < LEAST_STEPS + each
+        assert least <= longer.epochs * each < least + each
 
 
 def test_a_table_without_folds_has_no_rounds(store: Store) -> None:

@@ -13,7 +13,7 @@ from quarterturn.training.device import choose
 from studies.label_efficiency.scoring.labels_saved import Difference
 from studies.map import arms
 from studies.map.arms import Recipe, Subject
-from studies.map.comparisons import ALL, Key, cells_of, differences, saved_by
+from studies.map.comparisons import ALL, PAIRS, Key, cells_of, differences, saved_by
 from studies.map.parts import BUDGETS, FOLDS, TUNING, Parts
 from studies.map.report import HERE
 from studies.map.results import Answer, Runs, Unit, pack, unpack
@@ -193,7 +193,9 @@ def test_the_page_says_what_is_shown() -> None:
     ):
         table, folds = results(better)
         cells = {"a": cells_of(table, folds, "a")}
-        found = {"rotation": differences(cells, "rotation fine-tuned", "scratch"), "ImageNet or rotation": {}}
+        found = {question: {} for question in PAIRS} | {
+            "rotation": differences(cells, "rotation fine-tuned", "scratch")
+        }
         assert said in verdict(found)
         assert found["rotation"][Key("a", 10)].seeds == FOLDS
         assert "| a | 10 |" in table_of_accuracies(table)[2]
@@ -228,8 +230,8 @@ def test_what_is_shown_to_be_worse_is_no_start() -> None:
     even, better = found(-0.1, 0.1), found(0.1, 0.2)
     for rotation, imagenet, between, said in (
         (even, even, even, "any"),
-        (better, better, even, "rotation or ImageNet"),
-        (better, better, better, "ImageNet"),
+        (better, better, even, "rotation or frozen"),
+        (better, better, better, "frozen"),
         (even, found(-0.2, -0.1), even, "scratch or rotation"),
     ):
         of = {
@@ -239,11 +241,13 @@ def test_what_is_shown_to_be_worse_is_no_start() -> None:
             "rotation after ImageNet": {},
         }
         assert table_of_starts(of)[2:] == [f"| a | {said} |"]
+        tuned = {"ImageNet, fine-tuned": {Key("b", 25): better[Key("a", 10)]}}
+        assert table_of_starts(of | tuned)[2:] == [f"| a | {said} |  |", "| b |  | fine-tuned |"]
 
 
 def test_one_seed_shows_nothing() -> None:
     table, folds = results(0.4)
     cells = {"a": cells_of(table[table["seed"] == 0], folds, "a")}
-    found = {"rotation": differences(cells, "rotation fine-tuned", "scratch"), "ImageNet or rotation": {}}
+    found = {question: {} for question in PAIRS} | {"rotation": differences(cells, "rotation fine-tuned", "scratch")}
     assert verdict(found) == "Nothing is shown yet: intervals need two seeds or more."
     assert dict(saved_by(cells, "rotation fine-tuned")) == {}
