@@ -14,8 +14,8 @@ from studies.map.comparisons import ARMS, PAIRS, Key, count, keys
 def draw(results: pd.DataFrame, found: dict[str, dict[Key, Difference]], path: Path) -> None:
     """Draw accuracies over labels for each set, and below, what is shown of each question, as a PNG."""
     names = sorted(results["set"].unique())
-    figure = Figure(figsize=(15, 9.5), layout="constrained")
-    halves = figure.add_gridspec(2, 1, height_ratios=(3, 2))
+    figure = Figure(figsize=(15, 11), layout="constrained")
+    halves = figure.add_gridspec(2, 1, height_ratios=(5, 4))
     above, below = figure.add_subfigure(halves[0]), figure.add_subfigure(halves[1])
     panels = above.subplots(2, 4).ravel()
     for panel, name in zip(panels, names, strict=False):
