@@ -62,7 +62,7 @@ def _draw_differences(below: SubFigure, found: dict[str, dict[Key, Difference]])
                     va="center",
                     fontsize=8,
                     weight="bold" if shown else "normal",
-                    color="black" if shown else "#969696",
+                    color="black" if shown else "#737373",
                 )
     axes.imshow(grid, cmap="PuOr_r", vmin=-40, vmax=40, aspect="auto", alpha=0.7)
     heads = [f"{ARMS[first][0]}\nminus {ARMS[second][0]}" for first, second in (PAIRS[question] for question in found)]

@@ -34,6 +34,7 @@ def main() -> None:
     }
     own = {
         "seeds": [tables.seeds_of(results)],
+        "means": tables.table_of_means(answered),
         "differences": tables.table_of_differences(answered),
         "labels saved": tables.table_of_savings(saved),
         "accuracies": tables.table_of_accuracies(results),

@@ -1,5 +1,7 @@
 """Tables and sentences of the map's pages, as Markdown."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from studies.label_efficiency.scoring.curve import saved_words
@@ -18,16 +20,24 @@ WHOLE_POOL = "rotation fine-tuned"  # which learns rotations on all training ima
 
 def verdict(found: dict[str, dict[Key, Difference]]) -> str:
     """Return in a sentence where rotation is shown to pay, and where not."""
-    questions = ("rotation", "ImageNet or rotation", "ImageNet, fine-tuned, or rotation")
-    alone, frozen, tuned = (_means(found[question]) for question in questions)
+    alone, frozen, tuned, more = (
+        _means(found[question])
+        for question in (
+            "rotation",
+            "ImageNet or rotation",
+            "ImageNet, fine-tuned, or rotation",
+            "fine-tuning after ImageNet",
+        )
+    )
     if not alone:
         return "Nothing is shown yet: intervals need two seeds or more."
     return (
         f"Averaged over label counts, learning rotations first, from random weights, is shown to pay on"
         f" {_sets(alone, 1)} of {len(alone)} sets of images, and not on {_sets(alone, 0)}; it is shown to harm on"
         f" {_sets(alone, -1)}. A network trained on ImageNet is shown to be better than rotation on {_sets(frozen, 1)}"
-        f" if its features stay frozen, and on {_sets(tuned, 1)} if it is fine-tuned; it is shown to be worse on"
-        f" {_sets(frozen, -1)} and {_sets(tuned, -1)}."
+        f" if its features stay frozen, and worse on {_sets(frozen, -1)}; if it is fine-tuned, better on"
+        f" {_sets(tuned, 1)}, and worse on {_sets(tuned, -1)}. Fine-tuned it is shown to be better than frozen on"
+        f" {_sets(more, 1)}, and worse on {_sets(more, -1)}."
     )
 
 
@@ -56,23 +66,40 @@ def table_of_starts(found: dict[str, dict[Key, Difference]]) -> list[str]:
             worse = {second for (_, second), each in shown.items() if each.low > 0}
             worse |= {first for (first, _), each in shown.items() if each.high < 0}
             left = [start for arm, start in STARTS.items() if arm in there - worse]
-            cells.append(("any" if worse.isdisjoint(there) else " or ".join(left)) if there else "")
+            cells.append(("any" if worse.isdisjoint(there) else ", ".join(left)) if there else "")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
 
-def table_of_differences(found: dict[str, dict[Key, Difference]]) -> list[str]:
-    """Return a table with a row for each place and a column for each question."""
-    heads = [f"{ARMS[first][0]} minus {ARMS[second][0]}" for first, second in (PAIRS[question] for question in found)]
-    lines = [f"| images | labels a class | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
-    rows = [
-        [key.set, count(key.budget), *(_points(of.get(key)) for of in found.values())] for key in keys(found.values())
+def table_of_means(found: dict[str, dict[Key, Difference]]) -> list[str]:
+    """Return a table with a row for each set and a column for each question, of means over label counts."""
+    means = {question: _means(of) for question, of in found.items()}
+    names = sorted({name for of in means.values() for name in of})
+    return [
+        *_heads(found, "images"),
+        *(f"| {name} | {' | '.join(_points(of.get(name)) for of in means.values())} |" for name in names),
     ]
-    return [*lines, *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def table_of_differences(found: dict[str, dict[Key, Difference]]) -> list[str]:
+    """Return a table with a row for each set and number of labels, and a column for each question."""
+    places = [key for key in keys(found.values()) if key.budget != ALL]
+    return [
+        *_heads(found, "images", "labels a class"),
+        *(
+            f"| {key.set} | {key.budget} | {' | '.join(_points(of.get(key)) for of in found.values())} |"
+            for key in places
+        ),
+    ]
+
+
+def _heads(questions: Iterable[str], *first: str) -> list[str]:
+    heads = [*first, *(" minus ".join(ARMS[arm][0] for arm in PAIRS[question]) for question in questions)]
+    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
 
 
 def after_imagenet(found: dict[str, dict[Key, Difference]]) -> list[str]:
-    """Return what learning rotations after ImageNet is worth: a table, sets by labels a class, and a sentence."""
+    """Return what learning rotations after ImageNet is worth: sentences, and a table, sets by labels a class."""
     questions = {"frozen": "rotation after ImageNet", "fine-tuned": "rotation after ImageNet, fine-tuned"}
     of = {words: found[question] for words, question in questions.items() if found[question]}
     if not of:
@@ -89,24 +116,28 @@ def after_imagenet(found: dict[str, dict[Key, Difference]]) -> list[str]:
         f" {len(means)} sets, and worse on {_sets(means, -1)}."
         for words, means in ((words, _means(each)) for words, each in of.items())
     ]
-    return [*lines, "", " ".join(said)]
+    return [" ".join(said), "", *lines]
 
 
 def table_of_pools(pools: dict[int, dict[Key, Difference]], results: pd.DataFrame) -> list[str]:
-    """Return a table of what more images are worth to learn rotations on, with as many steps."""
+    """Return a sentence and a table of what more images are worth to learn rotations on, with as many steps."""
     means = results.groupby(["set", "budget", "arm"])["accuracy"].mean()
     lines = [
         "| images | labels a class | rotations learnt on | accuracy | with all training images | difference, points |",
         "|---" * 6 + "|",
     ]
-    for key in keys(pools.values()):
-        for size, of in pools.items():
-            if key in of and key.budget != ALL:
-                small, whole = (means[*key, arm] for arm in (f"{WHOLE_POOL}, pool of {size}", WHOLE_POOL))
-                lines.append(
-                    f"| {key.set} | {key.budget} | {size:,} | {small:.3f} | {whole:.3f} | {_points(of[key])} |"
-                )
-    return lines
+    shown = [
+        (key, size, of[key])
+        for key in keys(pools.values())
+        for size, of in pools.items()
+        if key in of and key.budget != ALL
+    ]
+    for key, size, each in shown:
+        small, whole = (means[*key, arm] for arm in (f"{WHOLE_POOL}, pool of {size}", WHOLE_POOL))
+        lines.append(f"| {key.set} | {key.budget} | {size:,} | {small:.3f} | {whole:.3f} | {_points(each)} |")
+    better, worse = sum(each.low > 0 for *_, each in shown), sum(each.high < 0 for *_, each in shown)
+    said = f"All training images are shown to be better in {better} of {len(shown)} comparisons, and worse in {worse}."
+    return [said, "", *lines]
 
 
 def table_of_savings(saved: dict[str, dict[Key, LabelsSaved]]) -> list[str]:
