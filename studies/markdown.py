@@ -1,6 +1,6 @@
 """Parts of a page that code writes, between marks that name them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from quarterturn.core.files import atomic
@@ -22,3 +22,9 @@ def fill_tables(path: Path, tables: Mapping[str, list[str]]) -> None:
         text = "\n".join([before + begin, "", *lines, "", end + after])
     with atomic(path) as temporary:
         temporary.write_text(text, "utf-8")
+
+
+def table(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    """Return the lines of a table with a row of heads."""
+    lines = (f"| {' | '.join(map(str, row))} |" for row in (heads, *rows))
+    return [next(lines), "|---" * len(heads) + "|", *lines]

@@ -8,6 +8,7 @@ from studies.label_efficiency.scoring.curve import saved_words
 from studies.label_efficiency.scoring.labels_saved import Difference, LabelsSaved
 from studies.map.comparisons import ALL, ARMS, PAIRS, Key, count, keys
 from studies.map.search import TRIED, best, name_of, rotations
+from studies.markdown import table
 
 STARTS = {  # arm → what the table of starts calls it
     "scratch": "scratch",
@@ -57,7 +58,7 @@ def table_of_starts(found: dict[str, dict[Key, Difference]]) -> list[str]:
     pairs = [(PAIRS[question], of) for question, of in found.items() if set(PAIRS[question]) <= set(STARTS)]
     places = keys(of for _, of in pairs)
     budgets = sorted({key.budget for key in places})
-    lines = [f"| images | {' | '.join(map(count, budgets))} |", "|---" * (1 + len(budgets)) + "|"]
+    rows = []
     for name in dict.fromkeys(key.set for key in places):
         cells = []
         for key in (Key(name, budget) for budget in budgets):
@@ -67,35 +68,29 @@ def table_of_starts(found: dict[str, dict[Key, Difference]]) -> list[str]:
             worse |= {first for (first, _), each in shown.items() if each.high < 0}
             left = [start for arm, start in STARTS.items() if arm in there - worse]
             cells.append(("any" if worse.isdisjoint(there) else ", ".join(left)) if there else "")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+        rows.append([name, *cells])
+    return table(["images", *map(count, budgets)], rows)
 
 
 def table_of_means(found: dict[str, dict[Key, Difference]]) -> list[str]:
     """Return a table with a row for each set and a column for each question, of means over label counts."""
     means = {question: _means(of) for question, of in found.items()}
     names = sorted({name for of in means.values() for name in of})
-    return [
-        *_heads(found, "images"),
-        *(f"| {name} | {' | '.join(_points(of.get(name)) for of in means.values())} |" for name in names),
-    ]
+    return table(
+        ["images", *_heads(found)], ([name, *(_points(of.get(name)) for of in means.values())] for name in names)
+    )
 
 
 def table_of_differences(found: dict[str, dict[Key, Difference]]) -> list[str]:
     """Return a table with a row for each set and number of labels, and a column for each question."""
     places = [key for key in keys(found.values()) if key.budget != ALL]
-    return [
-        *_heads(found, "images", "labels a class"),
-        *(
-            f"| {key.set} | {key.budget} | {' | '.join(_points(of.get(key)) for of in found.values())} |"
-            for key in places
-        ),
-    ]
+    rows = ([*key, *(_points(of.get(key)) for of in found.values())] for key in places)
+    return table(["images", "labels a class", *_heads(found)], rows)
 
 
-def _heads(questions: Iterable[str], *first: str) -> list[str]:
-    heads = [*first, *(" minus ".join(ARMS[arm][0] for arm in PAIRS[question]) for question in questions)]
-    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+def _heads(questions: Iterable[str]) -> list[str]:
+    """Return what questions compare, in words."""
+    return [" minus ".join(ARMS[arm][0] for arm in PAIRS[question]) for question in questions]
 
 
 def after_imagenet(found: dict[str, dict[Key, Difference]]) -> list[str]:
@@ -105,61 +100,56 @@ def after_imagenet(found: dict[str, dict[Key, Difference]]) -> list[str]:
     if not of:
         return ["Nothing is shown yet."]
     budgets = sorted({key.budget for each in of.values() for key in each})
-    lines = [f"| images | network | {' | '.join(map(count, budgets))} |", "|---" * (2 + len(budgets)) + "|"]
-    for name in dict.fromkeys(key.set for key in keys(of.values())):
-        for words, each in of.items():
-            lines.append(
-                f"| {name} | {words} | {' | '.join(_points(each.get(Key(name, budget))) for budget in budgets)} |"
-            )
+    rows = [
+        [name, words, *(_points(each.get(Key(name, budget))) for budget in budgets)]
+        for name in dict.fromkeys(key.set for key in keys(of.values()))
+        for words, each in of.items()
+    ]
     said = [
         f"Averaged over label counts, the {words} network is shown to be better after rotation on {_sets(means, 1)} of"
         f" {len(means)} sets, and worse on {_sets(means, -1)}."
         for words, means in ((words, _means(each)) for words, each in of.items())
     ]
-    return [" ".join(said), "", *lines]
+    return [" ".join(said), "", *table(["images", "network", *map(count, budgets)], rows)]
 
 
 def table_of_pools(pools: dict[int, dict[Key, Difference]], results: pd.DataFrame) -> list[str]:
     """Return a sentence and a table of what more images are worth to learn rotations on, with as many steps."""
     means = results.groupby(["set", "budget", "arm"])["accuracy"].mean()
-    lines = [
-        "| images | labels a class | rotations learnt on | accuracy | with all training images | difference, points |",
-        "|---" * 6 + "|",
-    ]
     shown = [
         (key, size, of[key])
         for key in keys(pools.values())
         for size, of in pools.items()
         if key in of and key.budget != ALL
     ]
+    rows = []
     for key, size, each in shown:
-        small, whole = (means[*key, arm] for arm in (f"{WHOLE_POOL}, pool of {size}", WHOLE_POOL))
-        lines.append(f"| {key.set} | {key.budget} | {size:,} | {small:.3f} | {whole:.3f} | {_points(each)} |")
+        accuracies = (f"{means[*key, arm]:.3f}" for arm in (f"{WHOLE_POOL}, pool of {size}", WHOLE_POOL))
+        rows.append([*key, f"{size:,}", *accuracies, _points(each)])
     better, worse = sum(each.low > 0 for *_, each in shown), sum(each.high < 0 for *_, each in shown)
     said = f"All training images are shown to be better in {better} of {len(shown)} comparisons, and worse in {worse}."
-    return [said, "", *lines]
+    heads = ["images", "labels a class", "rotations learnt on", "accuracy", "with all training images"]
+    return [said, "", *table([*heads, "difference, points"], rows)]
 
 
 def table_of_savings(saved: dict[str, dict[Key, LabelsSaved]]) -> list[str]:
     """Return a table of the labels that arms save."""
-    heads = [ARMS[arm][0] for arm in saved]
-    lines = [f"| images | labels a class | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
-    for key in keys(saved.values()):
-        cells = [saved_words(of[key].metrics()) if key in of else "" for of in saved.values()]
-        lines.append(f"| {key.set} | {key.budget} | {' | '.join(cells)} |")
-    return lines
+    rows = (
+        [*key, *(saved_words(of[key].metrics()) if key in of else "" for of in saved.values())]
+        for key in keys(saved.values())
+    )
+    return table(["images", "labels a class", *(ARMS[arm][0] for arm in saved)], rows)
 
 
 def table_of_accuracies(results: pd.DataFrame) -> list[str]:
     """Return a table of mean accuracies over the seeds."""
     means = results.groupby(["set", "budget", "arm"], sort=False)["accuracy"].mean()
     places = results[["set", "budget"]].drop_duplicates().sort_values(["set", "budget"])
-    heads = [words for words, _, _ in ARMS.values()]
-    lines = [f"| images | labels a class | {' | '.join(heads)} |", "|---" * (2 + len(heads)) + "|"]
-    for name, budget in places.itertuples(index=False):
-        cells = [f"{means[name, budget, arm]:.3f}" if (name, budget, arm) in means.index else "" for arm in ARMS]
-        lines.append(f"| {name} | {budget} | {' | '.join(cells)} |")
-    return lines
+    rows = (
+        [*place, *(f"{means[*place, arm]:.3f}" if (*place, arm) in means.index else "" for arm in ARMS)]
+        for place in places.itertuples(index=False)
+    )
+    return table(["images", "labels a class", *(words for words, _, _ in ARMS.values())], rows)
 
 
 def seeds_of(results: pd.DataFrame) -> str:
@@ -180,33 +170,27 @@ def cost(seconds: pd.DataFrame) -> str:
 
 def table_of_recipes(search: pd.DataFrame) -> list[str]:
     """Return a table of the recipes that won, and of how many were tried."""
-    lines = [
-        "| arm | labels a class | steps | learning rate | tried | mean validation accuracy | of the best |",
-        "|---" * 7 + "|",
-    ]
     means = search.groupby(["arm", "budget"])["accuracy"].mean()
-    tried = dict(TRIED.values())
+    tried, rows = dict(TRIED.values()), []
     for arm, chosen in best(search).items():
         for budget, recipe in chosen.items():
             of = {each: means[name_of(arm, each), budget] for each in tried[arm]}
-            lines.append(
-                f"| {ARMS[arm][0]} | {budget} | {recipe.steps} | {recipe.learning_rate:g} | {len(of)}"
-                f" | {of[recipe]:.3f} | {max(of.values()):.3f} |"
-            )
-    return lines
+            accuracies = [f"{of[recipe]:.3f}", f"{max(of.values()):.3f}"]
+            rows.append([ARMS[arm][0], budget, recipe.steps, f"{recipe.learning_rate:g}", len(of), *accuracies])
+    heads = ["arm", "labels a class", "steps", "learning rate", "tried", "mean validation accuracy", "of the best"]
+    return table(heads, rows)
 
 
 def table_of_rotations(search: pd.DataFrame) -> list[str]:
     """Return a table of the recipes that were tried for ImageNet's network to learn rotations by, the best first."""
-    lines = [
-        "| steps | learning rate | groups frozen | batch normalisation | mean validation accuracy |",
-        "|---" * 5 + "|",
-    ]
     ranked = sorted(rotations(search).items(), key=lambda item: -item[1])
-    return lines + [
-        f"| {each.steps} | {each.learning_rate:g} | {each.frozen} | {each.batch_norm} | {accuracy:.3f} |"
-        for each, accuracy in ranked
-    ]
+    return table(
+        ["steps", "learning rate", "groups frozen", "batch normalisation", "mean validation accuracy"],
+        (
+            [each.steps, f"{each.learning_rate:g}", each.frozen, each.batch_norm, f"{accuracy:.3f}"]
+            for each, accuracy in ranked
+        ),
+    )
 
 
 def _points(each: Difference | None) -> str:
