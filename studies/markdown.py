@@ -24,7 +24,11 @@ def fill_tables(path: Path, tables: Mapping[str, list[str]]) -> None:
         temporary.write_text(text, "utf-8")
 
 
-def table(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:
-    """Return the lines of a table with a row of heads."""
-    lines = (f"| {' | '.join(map(str, row))} |" for row in (heads, *rows))
-    return [next(lines), "|---" * len(heads) + "|", *lines]
+def header(heads: Sequence[str]) -> list[str]:
+    """Return the first two lines of a table."""
+    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    """Return the lines of a table."""
+    return [*header(heads), *(f"| {' | '.join(map(str, row))} |" for row in rows)]

@@ -7,7 +7,7 @@ from studies.audit.ablations import CELLS, FINE, FRAME, PATCH, SMOOTH
 from studies.audit.evidence import FILE_FACTS, Figures
 from studies.audit.items import ITEMS
 from studies.audit.originals import COARSE_QUALITY
-from studies.markdown import fill_tables
+from studies.markdown import fill_tables, header
 
 HERE = Path(__file__).resolve().parent
 # Audited sets, with what `quarterturn start` would not find in them; the first has the tables without a name.
@@ -159,10 +159,6 @@ def files(figures: Figures) -> list[str]:
         cells = [FACTS[name][0], interval(figures, f"{name}.class"), f"{figures[f'{name}.chance']:.3f}", found]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def header(columns: list[str]) -> list[str]:
-    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
 
 
 def interval(figures: Figures, key: str) -> str:

@@ -13,7 +13,7 @@ from studies.label_efficiency.scoring.coverage import PATH
 from studies.label_efficiency.scoring.curve import saved_words, tested_words
 from studies.label_efficiency.scoring.results import FINE_TUNED, FROZEN, PAIRS, RANDOM, SCRATCH, key_of
 from studies.label_efficiency.search import ARMS, FIELDS, STEPS, WORTH, size_of
-from studies.markdown import fill_tables
+from studies.markdown import fill_tables, header
 
 HERE = Path(__file__).resolve().parent
 # Images, by name: the study's params, and its metrics.
@@ -60,13 +60,13 @@ def results(name: str, study: Mapping[str, Any], values: Values) -> list[str]:
         ("points above scratch", _difference, [arm for arm in arms if "_block_" not in arm]),
         ("labels saved", _saved, [key_of(FINE_TUNED, 0).removesuffix("_0")]),
     ):
-        lines += [f"| {title} | {' | '.join(shares)} |", "|---" * (len(shares) + 1) + "|"]
+        lines += header([title, *shares])
         for arm in chosen:
             cells = [cell(values, f"{arm}_{100 * fraction:g}") for fraction in fractions]
             if any(cells):
                 lines.append(f"| {arm.replace('_', '-')} | {' | '.join(cells)} |")
         lines.append("")
-    lines += [f"| points; p is Holm's | {' | '.join(shares)} |", "|---" * (len(shares) + 1) + "|"]
+    lines += header(["points; p is Holm's", *shares])
     for first, second in PAIRS:
         ends = [_adjusted(values, key_of(f"{first}_minus_{second}", fraction)) for fraction in fractions]
         lines.append(f"| {first} minus {second} | {' | '.join(ends)} |")
@@ -76,7 +76,7 @@ def results(name: str, study: Mapping[str, Any], values: Values) -> list[str]:
 def coverage(table: pd.DataFrame) -> list[str]:
     """Return a table of how often simulated intervals cover the truth, by world and number of seeds."""
     quantities = list(dict.fromkeys(table["quantity"]))
-    lines = [f"| simulated study | seeds | {' | '.join(quantities)} |", "|---" * (len(quantities) + 2) + "|"]
+    lines = header(["simulated study", "seeds", *quantities])
     for (world, seeds), of in table.groupby(["world", "seeds"], sort=False):
         cells = [_shares(each) for _, each in of.set_index("quantity").loc[quantities].iterrows()]
         lines.append(f"| {world} | {seeds} | {' | '.join(cells)} |")
@@ -93,7 +93,7 @@ def _shares(each: "pd.Series[float]") -> str:
 def recipes(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
     """Return a table of the winners and of how many trainings the search took; those of `switches` do not count."""
     names = ["arm", "labels", *(name.replace("_", " ") for name in FIELDS), "trainings", "validation accuracy"]
-    lines = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    lines = header(names)
     searched = [(arm, size) for arm in ARMS for size in (*STEPS, *study[arm].get("between", {}))]
     for arm, size in searched:
         recipe, won = Recipe.model_validate(_recipe(study, arm, size)), _accuracies(study, trials, arm, size, size)
@@ -129,7 +129,7 @@ def switches(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
             notes.append(f"{name} uses the recipe for few labels up to {share}, which was set by hand.")
         if late:
             notes.append(f"Not followed yet: at {' and '.join(late)}, {name} is probably better than shown here.")
-    table = [f"| {' | '.join(names)} |", "|---" * len(names) + "|", *rows, ""] if rows else []
+    table = [*header(names), *rows, ""] if rows else []
     return [*table, " ".join(notes)]
 
 

@@ -8,7 +8,7 @@ from studies.label_efficiency.scoring.curve import saved_words
 from studies.label_efficiency.scoring.labels_saved import Difference, LabelsSaved
 from studies.map.comparisons import ALL, ARMS, PAIRS, Key, count, keys
 from studies.map.search import TRIED, best, name_of, rotations
-from studies.markdown import table
+from studies.markdown import markdown_table
 
 STARTS = {  # arm → what the table of starts calls it
     "scratch": "scratch",
@@ -69,14 +69,14 @@ def table_of_starts(found: dict[str, dict[Key, Difference]]) -> list[str]:
             left = [start for arm, start in STARTS.items() if arm in there - worse]
             cells.append(("any" if worse.isdisjoint(there) else ", ".join(left)) if there else "")
         rows.append([name, *cells])
-    return table(["images", *map(count, budgets)], rows)
+    return markdown_table(["images", *map(count, budgets)], rows)
 
 
 def table_of_means(found: dict[str, dict[Key, Difference]]) -> list[str]:
     """Return a table with a row for each set and a column for each question, of means over label counts."""
     means = {question: _means(of) for question, of in found.items()}
     names = sorted({name for of in means.values() for name in of})
-    return table(
+    return markdown_table(
         ["images", *_heads(found)], ([name, *(_points(of.get(name)) for of in means.values())] for name in names)
     )
 
@@ -85,7 +85,7 @@ def table_of_differences(found: dict[str, dict[Key, Difference]]) -> list[str]:
     """Return a table with a row for each set and number of labels, and a column for each question."""
     places = [key for key in keys(found.values()) if key.budget != ALL]
     rows = ([*key, *(_points(of.get(key)) for of in found.values())] for key in places)
-    return table(["images", "labels a class", *_heads(found)], rows)
+    return markdown_table(["images", "labels a class", *_heads(found)], rows)
 
 
 def _heads(questions: Iterable[str]) -> list[str]:
@@ -110,7 +110,7 @@ def after_imagenet(found: dict[str, dict[Key, Difference]]) -> list[str]:
         f" {len(means)} sets, and worse on {_sets(means, -1)}."
         for words, means in ((words, _means(each)) for words, each in of.items())
     ]
-    return [" ".join(said), "", *table(["images", "network", *map(count, budgets)], rows)]
+    return [" ".join(said), "", *markdown_table(["images", "network", *map(count, budgets)], rows)]
 
 
 def table_of_pools(pools: dict[int, dict[Key, Difference]], results: pd.DataFrame) -> list[str]:
@@ -129,7 +129,7 @@ def table_of_pools(pools: dict[int, dict[Key, Difference]], results: pd.DataFram
     better, worse = sum(each.low > 0 for *_, each in shown), sum(each.high < 0 for *_, each in shown)
     said = f"All training images are shown to be better in {better} of {len(shown)} comparisons, and worse in {worse}."
     heads = ["images", "labels a class", "rotations learnt on", "accuracy", "with all training images"]
-    return [said, "", *table([*heads, "difference, points"], rows)]
+    return [said, "", *markdown_table([*heads, "difference, points"], rows)]
 
 
 def table_of_savings(saved: dict[str, dict[Key, LabelsSaved]]) -> list[str]:
@@ -138,7 +138,7 @@ def table_of_savings(saved: dict[str, dict[Key, LabelsSaved]]) -> list[str]:
         [*key, *(saved_words(of[key].metrics()) if key in of else "" for of in saved.values())]
         for key in keys(saved.values())
     )
-    return table(["images", "labels a class", *(ARMS[arm][0] for arm in saved)], rows)
+    return markdown_table(["images", "labels a class", *(ARMS[arm][0] for arm in saved)], rows)
 
 
 def table_of_accuracies(results: pd.DataFrame) -> list[str]:
@@ -149,7 +149,7 @@ def table_of_accuracies(results: pd.DataFrame) -> list[str]:
         [*place, *(f"{means[*place, arm]:.3f}" if (*place, arm) in means.index else "" for arm in ARMS)]
         for place in places.itertuples(index=False)
     )
-    return table(["images", "labels a class", *(words for words, _, _ in ARMS.values())], rows)
+    return markdown_table(["images", "labels a class", *(words for words, _, _ in ARMS.values())], rows)
 
 
 def seeds_of(results: pd.DataFrame) -> str:
@@ -178,13 +178,13 @@ def table_of_recipes(search: pd.DataFrame) -> list[str]:
             accuracies = [f"{of[recipe]:.3f}", f"{max(of.values()):.3f}"]
             rows.append([ARMS[arm][0], budget, recipe.steps, f"{recipe.learning_rate:g}", len(of), *accuracies])
     heads = ["arm", "labels a class", "steps", "learning rate", "tried", "mean validation accuracy", "of the best"]
-    return table(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def table_of_rotations(search: pd.DataFrame) -> list[str]:
     """Return a table of the recipes that were tried for ImageNet's network to learn rotations by, the best first."""
     ranked = sorted(rotations(search).items(), key=lambda item: -item[1])
-    return table(
+    return markdown_table(
         ["steps", "learning rate", "groups frozen", "batch normalisation", "mean validation accuracy"],
         (
             [each.steps, f"{each.learning_rate:g}", each.frozen, each.batch_norm, f"{accuracy:.3f}"]

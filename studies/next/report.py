@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from quarterturn.core.files import atomic
 from studies.clone import ROOT
-from studies.markdown import fill_tables
+from studies.markdown import fill_tables, header
 from studies.next.arms import TEST
 from studies.next.simulation import ARMS, OTHERS
 from studies.repeats import Mean, corrected_mean
@@ -52,7 +52,7 @@ def table(found: list[dict[str, Any]]) -> list[str]:
     """Return a table with a row for each set, and a column for each number of labels: the difference, points."""
     budgets = list(dict.fromkeys(each["labels_per_class"] for each in found))
     heads = [f"{count} label{'s' * (count > 1)} a class" for count in budgets]
-    lines = [f"| images | {' | '.join(heads)} |", f"|---{'|---' * len(budgets)}|"]
+    lines = header(["images", *heads])
     for name in dict.fromkeys(each["set"] for each in found):
         cells = {each["labels_per_class"]: _cell(each) for each in found if each["set"] == name}
         lines.append(f"| {name} | {' | '.join(cells[count] for count in budgets)} |")
@@ -87,10 +87,7 @@ def search_table(search: pd.DataFrame) -> list[str]:
     """Return a table of the mean accuracy over all sets and draws by setting and number of labels."""
     means = search.pivot_table(index="arm", columns="labels_per_class", values="accuracy")
     means = means.loc[["random", *sorted(set(means.index) - {"random"}, key=lambda arm: int(arm.split()[1]))]]
-    lines = [
-        f"| uncertain ones | {' | '.join(map(str, means.columns))} | mean |",
-        f"|---{'|---' * len(means.columns)}|---|",
-    ]
+    lines = header(["uncertain ones", *map(str, means.columns), "mean"])
     for arm, values in means.iterrows():
         lines.append(f"| {arm} | {' | '.join(f'{value:.3f}' for value in [*values, values.mean()])} |")
     return lines
@@ -107,7 +104,7 @@ def biases(simulation: pd.DataFrame) -> dict[tuple[str, int], Mean]:
 def simulated(simulation: pd.DataFrame) -> list[str]:
     """Return a table of the measured minus the true accuracy by number of labels."""
     found, labels = biases(simulation), list(dict.fromkeys(simulation["labels"]))
-    lines = [f"| labels | {' | '.join(ARMS)} |", f"|---{'|---' * len(ARMS)}|"]
+    lines = header(["labels", *ARMS])
     for count in labels:
         cells = [_points(vars(found[arm, count])) for arm in ARMS]
         lines.append(f"| {count} | {' | '.join(cells)} |")

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from quarterturn.core.files import atomic
 from quarterturn.evaluation.intervals import accuracy_interval
-from studies.markdown import fill_tables
+from studies.markdown import fill_tables, header
 from studies.repeats import Mean, crossed_mean, predicted_accuracy
 
 HERE = Path(__file__).resolve().parent
@@ -117,10 +117,6 @@ def variants(results: pd.DataFrame, reference: str, names: list[str]) -> list[st
         cells += [points(crossed_mean(change)) if change.any() else "–" for change in changed]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
-
-
-def header(columns: list[str]) -> list[str]:
-    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
 
 
 def rights(results: pd.DataFrame, variant: str, arm: str, size: int) -> npt.NDArray[np.float64]:
