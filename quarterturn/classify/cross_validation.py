@@ -67,10 +67,10 @@ def fold_trainings(table: pd.DataFrame, fraction: float, labels: Sequence[str], 
 def lengthen(plan: ClassifierPlan, count: int) -> ClassifierPlan:
     """Return ``plan`` with as many epochs as ``count`` images need for `LEAST_STEPS` steps, if it has fewer.
 
-    With frozen blocks, `LEAST_STEPS_FROZEN` are enough.
+    Where some blocks stay frozen and the others learn, `LEAST_STEPS_FROZEN` are enough.
     """
     steps = len(batches(count, plan.batch_size, seed=0, epoch=0))  # in an epoch
-    least = LEAST_STEPS_FROZEN if plan.frozen_blocks else LEAST_STEPS
+    least = LEAST_STEPS_FROZEN if plan.trainable == "all" and plan.frozen_blocks else LEAST_STEPS
     return plan.model_copy(update={"epochs": max(plan.epochs, -(-least // steps))})
 
 

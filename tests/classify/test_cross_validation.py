@@ -84,12 +84,15 @@ def test_rounds_train_on_a_share_of_what_they_do_not_test(store: Store, fraction
     assert used.min() > 0  # every label teaches some of them
 
 
-@pytest.mark.parametrize(("frozen", "least"), [(0, LEAST_STEPS), (6, LEAST_STEPS_FROZEN)])
+@pytest.mark.parametrize(
+    ("trainable", "frozen", "least"),
+    [("all", 0, LEAST_STEPS), ("all", 6, LEAST_STEPS_FROZEN), ("head", 6, LEAST_STEPS)],  # a head does not use the key
+)
 @pytest.mark.parametrize(("count", "batch_size", "epochs"), [(40, 64, 200), (80, 16, 7), (3, 2, 1), (400, 32, 10_000)])
 def test_a_plan_is_lengthened_until_it_has_its_steps_and_never_shortened(
-    count: int, batch_size: int, epochs: int, frozen: int, least: int
+    count: int, batch_size: int, epochs: int, trainable: str, frozen: int, least: int
 ) -> None:
-    plan = planned(1.0, epochs, batch_size).model_copy(update={"frozen_blocks": frozen})
+    plan = planned(1.0, epochs, batch_size).model_copy(update={"trainable": trainable, "frozen_blocks": frozen})
     longer = lengthen(plan, count)
     assert longer == plan.model_copy(update={"epochs": longer.epochs})
     each = len(batches(count, batch_size, 0, 1))
