@@ -62,8 +62,9 @@ photos: .venv/installed ## the recipes photos and pretrained on DATA=folder-or-z
 notebook: .venv/installed ## the protocol this grew from, on DATA=folder-or-zip of cats and dogs; results in studies/notebook
 	python -m studies.notebook.run "$(DATA)"
 
-study: .venv/installed ## how many labels are saved, on silhouettes; or on DATA=folder-or-zip, with NAME=… and SEEDS=…
-	python -m studies.label_efficiency.run "$(DATA)" $(if $(NAME),--name "$(NAME)") $(if $(SEEDS),--seeds "$(SEEDS)")
+study: .venv/installed ## how many labels are saved, on silhouettes; or on DATA=folder-or-zip, with NAME=…, SEEDS=… and SHARE=1/2
+	python -m studies.label_efficiency.run $(if $(DATA),--data "$(DATA)") $(if $(NAME),--name "$(NAME)") \
+		$(if $(SEEDS),--seeds "$(SEEDS)") $(if $(SHARE),--share "$(SHARE)")
 
 audit: .venv/installed ## what the rotation classifier looks at, on DATA=folder-or-zip, NAME=photos or another set; results in studies/audit
 	python -m studies.audit.run "$(DATA)" $(if $(NAME),--name "$(NAME)")

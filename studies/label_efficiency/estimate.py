@@ -9,42 +9,23 @@ import torch.nn.functional as F
 from quarterturn.core.side_by_side import cores
 from quarterturn.training.device import Compute
 from quarterturn.training.network import Network
-from studies.label_efficiency.arms.config import Arm, Study
-from studies.label_efficiency.arms.seed import ANGLES, single_threaded
+from studies.label_efficiency.arms.config import Study
+from studies.label_efficiency.arms.seed import single_threaded
+from studies.label_efficiency.arms.work import Work
 
 BATCH, STEPS = 64, 5  # images per timed step, and number of timed steps
 
 
-def print_estimate(study: Study, stages: Sequence[str]) -> None:
-    """Print the CPU-hours of the given stages, such as scratch@0, and the hours with one of them per core."""
-    total = sum(images_seen(study, stage) for stage in stages)
+def print_estimate(study: Study, missing: Sequence[Work]) -> None:
+    """Print the CPU-hours of work, and the hours with a piece of it on each core."""
+    total = sum(work.trained for work in missing)
     hours = total / _images_per_second(study, single_threaded()) / 3600
     print(
-        f"study: {len(stages)} stages to run, {total / 1e6:.1f} million images: about {hours:.1f} CPU-hours,"
+        f"study: {len(missing)} pieces of work, {total / 1e6:.1f} million images: about {hours:.1f} CPU-hours,"
         f" {hours / cores():.1f} hours on {cores()} cores; it can be stopped at any time,"
-        " and continues with the missing stages",
+        " and continues with what is missing",
         flush=True,
     )
-
-
-def images_seen(study: Study, stage: str) -> int:
-    """Return the number of images, repeats included, that a stage trains on; about in proportion to its duration."""
-    tuned = _curve(study.fine_tuned, study.fractions) + 2 * _curve(study.fine_tuned, study.auxiliary.fractions)
-    rotation = study.pretrain.steps * study.pretrain.batch_size * len(ANGLES)
-    images = {  # an auxiliary loss doubles the images of a step
-        "scratch": _curve(study.scratch, study.fractions),
-        "auxiliary": 5
-        * _curve(
-            study.beside_auxiliary, study.auxiliary.fractions
-        ),  # one arm without the loss, two with twice the images
-        "pretrained": rotation + tuned,
-    }
-    return images.get(stage.partition("@")[0], 0)
-
-
-def _curve(arm: Arm, fractions: Sequence[float]) -> int:
-    recipes = [arm.recipe(fraction) for fraction in fractions]
-    return sum(recipe.steps * recipe.batch_size for recipe in recipes)
 
 
 def _images_per_second(study: Study, compute: Compute) -> float:

@@ -2,44 +2,34 @@
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
 
-from studies.label_efficiency.arms.config import Recipe
+from studies.label_efficiency.arms.config import HERE, Recipe
 from studies.label_efficiency.scoring.coverage import PATH
 from studies.label_efficiency.scoring.curve import saved_words, tested_words
 from studies.label_efficiency.scoring.results import FINE_TUNED, FROZEN, PAIRS, RANDOM, SCRATCH, key_of
+from studies.label_efficiency.scoring.score import metrics_of
 from studies.label_efficiency.search import ARMS, FIELDS, STEPS, WORTH, size_of
 from studies.markdown import fill_tables, header
 
-HERE = Path(__file__).resolve().parent
-# Images, by name: the study's params, and its metrics.
-STUDIES = {
-    "silhouettes": (HERE / "params.yaml", HERE.parents[1] / "metrics/label_efficiency.json"),
-    "photos": (HERE / "photos.yaml", HERE / "photos.json"),
-}
+STUDIES = ("silhouettes", "photos")
 Values = dict[str, float]
 
 
 def main() -> None:
-    write_report(HERE / "README.md")
-
-
-def write_report(path: Path) -> None:
     """Fill the tables of results and of searches, as far as there are any."""
     tables = {"coverage": coverage(pd.read_csv(PATH))}
-    for name, (params, metrics) in STUDIES.items():
-        study = YAML(typ="safe", pure=True).load(params.read_text("utf-8"))
-        if metrics.exists():
-            tables[name] = results(name, study, json.loads(metrics.read_text("utf-8")))
+    for name in STUDIES:
+        study = YAML(typ="safe", pure=True).load((HERE / f"{name}.yaml").read_text("utf-8"))
+        tables[name] = results(name, study, json.loads(metrics_of(name).read_text("utf-8")))
         trials = HERE / f"{name}-search.csv"
         if trials.exists():
             tried = pd.read_csv(trials)
             tables[f"recipes for {name}"] = [*recipes(study, tried), "", *switches(study, tried)]
-    fill_tables(path, tables)
+    fill_tables(HERE / "README.md", tables)
 
 
 def results(name: str, study: Mapping[str, Any], values: Values) -> list[str]:

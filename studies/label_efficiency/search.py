@@ -1,8 +1,9 @@
-"""Choose the recipes: `python -m studies.label_efficiency.search FOLDER [SIZE …]`, for the params in the folder.
+"""Choose the recipes for the images of `make study`: `python -m studies.label_efficiency.search [--data DATA]`.
 
 Every arm gets the same budget, at few labels (the primary fraction) and at many (all): `TRAININGS` trainings of recipes
-that Optuna's TPE sampler proposes. Scratch, on which the labels saved depend most, gets as many again at each fraction
-between, beginning with the recipe that it has there. SIZE is few, many or such a fraction; without, all are searched.
+that Optuna's TPE sampler proposes. Scratch, on which the labels saved depend most, gets half as many more at each
+fraction between, beginning with the recipe that it has there. `--sizes` are few, many or such fractions; without, all
+are searched.
 
 A recipe is trained on one tuning seed after the other, and given up by successive halving on its mean accuracy (Li et
 al., MLSys 2020). Of the recipes that reach all seeds, and are within `WORTH` of the best, the shortest training wins.
@@ -17,11 +18,12 @@ number of cores decides only how many searches run at once. Delete both tables w
 changes.
 """
 
-import sys
+import argparse
+import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from dataclasses import replace
-from functools import cache, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -36,8 +38,11 @@ from quarterturn.core.errors import run
 from quarterturn.core.files import atomic
 from quarterturn.core.side_by_side import cores
 from quarterturn.training.model_file import load_network, save_network
-from studies.label_efficiency.arms.config import ROOT, Probe, Recipe, Study, load_study
+from quarterturn.training.network import Network
+from studies.clone import ROOT
+from studies.label_efficiency.arms.config import HERE, Probe, Recipe, Study, add_options, study_of
 from studies.label_efficiency.arms.frozen import frozen_blocks
+from studies.label_efficiency.arms.images import Images
 from studies.label_efficiency.arms.seed import ANGLES, Seed, single_threaded
 
 if TYPE_CHECKING:
@@ -45,25 +50,31 @@ if TYPE_CHECKING:
 
 SEEDS = [1000, 1001, 1002]
 TRAININGS = 40  # of each arm at few labels, and as many at many
-STEPS = {"few": (200, 10_000), "many": (500, 20_000)}  # as with many at the fractions between
+TRAININGS_BETWEEN = 20  # of scratch at each fraction between, where it begins with a recipe that is known to work
+STEPS = {"few": (200, 10_000), "many": (500, 20_000)}
+STEPS_BETWEEN = (500, 10_000)
 BATCH = 32
 WORTH = 0.0025  # accuracy for which a longer training is worth its time; less is an image or two, and chance
 PENALTIES = [float(f"{value:.2g}") for value in np.logspace(-4, 1, 12)]
 ARMS = ["scratch", "fine_tuned"]
-HERE = Path(__file__).resolve().parent
 FIELDS = [*Recipe.model_fields]
 
 
 def main() -> None:
-    study = load_study(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_options(parser)
+    parser.add_argument("--sizes", nargs="+", default=[], help="few, many, or fractions between (default: all)")
+    options = parser.parse_args()
+    study = study_of(options)
+    tuner, spawn = Tuner(study, Images(study.data)), multiprocessing.get_context("spawn")
     probed_path = HERE / f"{study.name}-probes.csv"
-    with ThreadPoolExecutor() as threads, ProcessPoolExecutor(cores(), initializer=single_threaded) as pool:
+    with ThreadPoolExecutor() as threads, ProcessPoolExecutor(cores(), spawn, single_threaded) as pool:
         if not probed_path.exists():
             with atomic(probed_path) as temporary:
-                pd.concat(pool.map(probes, SEEDS)).to_csv(temporary, index=False, lineterminator="\n")
+                pd.concat(pool.map(tuner.probes, SEEDS)).to_csv(temporary, index=False, lineterminator="\n")
         print("probe: block {}, few {}, many {}".format(*best_probe(pd.read_csv(probed_path))), flush=True)
-        trials = Trials(HERE / f"{study.name}-search.csv", pool)
-        searched = [each for each in searches_of(study) if not sys.argv[2:] or each[1] in sys.argv[2:]]
+        trials = Trials(HERE / f"{study.name}-search.csv", tuner, pool)
+        searched = [each for each in searches_of(study) if not options.sizes or each[1] in options.sizes]
         searches = {threads.submit(search, *each, trials.accuracy, start_of(study, *each)): each for each in searched}
         winners = {}
         for found in as_completed(searches):  # an error in one ends all
@@ -80,13 +91,61 @@ def main() -> None:
             print(f"{arm}: few_up_to: {few_up_to:g}", flush=True)
 
 
+@dataclass(frozen=True)
+class Tuner:
+    """Train at the seeds of the search, each in a process of its own, and test on validation images."""
+
+    study: Study
+    images: Images
+
+    def accuracy(self, arm: str, labels: str, recipe: Recipe, number: int) -> float:
+        """Train at one seed and return the accuracy on validation images."""
+        seed = self._seed(number)
+        fraction = next(each for each in self.study.fractions if size_of(each, self.study.primary) == labels)
+        start = self._backbone(seed) if arm == "fine_tuned" else None
+        network = seed.classifier(seed.part.labelled(fraction), recipe, start, f"{arm}, seed {number}")
+        return round(float((seed.predictions(network) == self.images.targets[seed.part.held_out]).mean()), 6)
+
+    def probes(self, number: int) -> pd.DataFrame:
+        """Return the validation accuracy of every block's probe at one seed: `seed,block,labels,penalty,accuracy`."""
+        seed = self._seed(number)
+        network, targets = self._backbone(seed), self.images.targets[seed.part.held_out]
+        study, rows = self.study, []
+        for penalty in PENALTIES:
+            probe = Probe(block=1, few_up_to=0, few=penalty, many=penalty)
+            tried = replace(seed, study=study.model_copy(update={"probe": probe, "fractions": [study.primary, 1.0]}))
+            for cell in frozen_blocks(tried, network, "frozen"):
+                if cell.arm != "frozen":
+                    block = int(cell.arm.rpartition("-")[2])
+                    size = "few" if cell.fraction == study.primary else "many"
+                    accuracy = round(float((cell.predicted == targets).mean()), 6)
+                    row = {"seed": number, "block": block, "labels": size, "penalty": penalty, "accuracy": accuracy}
+                    rows.append(row)
+        return pd.DataFrame(rows)
+
+    def _seed(self, number: int) -> Seed:
+        """Return a seed with a fifth of its training labels held out in place of its test part."""
+        seed = Seed.of(self.study, self.images, number)
+        return replace(seed, part=seed.part.for_tuning())
+
+    def _backbone(self, seed: Seed) -> Network:
+        """Return the seed's rotation classifier, which all trainings share, kept in build/ under its settings."""
+        study = self.study
+        settings = sha256(f"{study.model!r}{study.pretrain!r}{study.data!r}".encode()).hexdigest()[:16]
+        path = ROOT / "build/search" / f"{study.name}-{seed.number}-{settings}.safetensors"
+        if not path.exists():
+            names = [str(angle) for angle in ANGLES]
+            save_network(seed.rotation(), "rotation", names, study.model, study.data.image_size, path)
+        return load_network(path)[0]
+
+
 class Trials:
     """Keep the validation accuracy of every training in a file, and train what the file lacks in other processes."""
 
     KEY = ("arm", "labels", "seed", *FIELDS)
 
-    def __init__(self, path: Path, pool: Executor) -> None:
-        self.path, self.pool, self.lock = path, pool, Lock()
+    def __init__(self, path: Path, tuner: Tuner, pool: Executor) -> None:
+        self.path, self.tuner, self.pool, self.lock = path, tuner, pool, Lock()
         table = pd.read_csv(path, float_precision="round_trip") if path.exists() else None
         self.accuracies: dict[Any, float] = {} if table is None else table.set_index([*self.KEY])["accuracy"].to_dict()
 
@@ -94,7 +153,7 @@ class Trials:
         """Return the accuracy of an arm's recipe at a number of labels: few, many or a fraction."""
         key = (arm, labels, seed, *recipe.model_dump().values())
         if key not in self.accuracies:
-            accuracy = self.pool.submit(validated, arm, labels, recipe, seed).result()
+            accuracy = self.pool.submit(self.tuner.accuracy, arm, labels, recipe, seed).result()
             with self.lock:
                 self.accuracies[key] = accuracy
                 rows = pd.DataFrame([(*key, value) for key, value in self.accuracies.items()])
@@ -134,12 +193,13 @@ def search(
             accuracies.append(accuracy_of(arm, size, recipe, seed))
             trial.report(fmean(accuracies), step=len(accuracies))
             spent = sum(len(each.intermediate_values) for each in trial.study.trials)
-            if spent == TRAININGS:
+            if spent == budget:
                 trial.study.stop()
-            if len(accuracies) < len(SEEDS) and (spent == TRAININGS or trial.should_prune()):
+            if len(accuracies) < len(SEEDS) and (spent == budget or trial.should_prune()):
                 raise optuna.TrialPruned
         return fmean(accuracies)
 
+    budget = TRAININGS if size in STEPS else TRAININGS_BETWEEN
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0), pruner=pruner)
@@ -159,7 +219,7 @@ def recipe_of(trial: "BaseTrial", arm: str, size: str) -> Recipe:
         return float(f"{trial.suggest_float(name, low, high, log=True):.2g}")
 
     return Recipe(
-        steps=int(between("steps", *STEPS.get(size, STEPS["many"]))),
+        steps=int(between("steps", *STEPS.get(size, STEPS_BETWEEN))),
         batch_size=BATCH,
         learning_rate=between("learning_rate", 1e-4, 3e-2),
         weight_decay=between("weight_decay", 1e-4, 1.0),
@@ -175,32 +235,6 @@ def size_of(fraction: float, primary: float) -> str:
     return {primary: "few", 1.0: "many"}.get(fraction, f"{fraction:g}")
 
 
-def validated(arm: str, labels: str, recipe: Recipe, number: int) -> float:
-    """Train at one seed, in a process of its own, and return the accuracy on validation images."""
-    seed = tuning(number)
-    fraction = next(each for each in seed.study.fractions if size_of(each, seed.study.primary) == labels)
-    start = load_network(backbone(number))[0] if arm == "fine_tuned" else None
-    network = seed.classifier(seed.part.labelled(fraction), recipe, start, f"{arm}, seed {number}")
-    return round(float((seed.predictions(network) == seed.images.targets[seed.part.held_out]).mean()), 6)
-
-
-def probes(number: int) -> pd.DataFrame:
-    """Return the validation accuracy of every block's probe at one seed: `seed,block,labels,penalty,accuracy`."""
-    seed = tuning(number)
-    network, targets = load_network(backbone(number))[0], seed.images.targets[seed.part.held_out]
-    study, rows = seed.study, []
-    for penalty in PENALTIES:
-        probe = Probe(block=1, few_up_to=0, few=penalty, many=penalty)
-        tried = replace(seed, study=study.model_copy(update={"probe": probe, "fractions": [study.primary, 1.0]}))
-        for cell in frozen_blocks(tried, network, "frozen"):
-            if cell.arm != "frozen":
-                block = int(cell.arm.rpartition("-")[2])
-                size = "few" if cell.fraction == study.primary else "many"
-                accuracy = round(float((cell.predicted == targets).mean()), 6)
-                rows.append({"seed": number, "block": block, "labels": size, "penalty": penalty, "accuracy": accuracy})
-    return pd.DataFrame(rows)
-
-
 def best_probe(probed: pd.DataFrame) -> tuple[int, float, float]:
     """Return the block that is best on average over few and many labels, and its best penalty for each."""
     means = probed.groupby(["block", "labels", "penalty"])["accuracy"].mean().to_dict()
@@ -213,25 +247,6 @@ def best_probe(probed: pd.DataFrame) -> tuple[int, float, float]:
 
     block = max(sorted(set(probed["block"])), key=height)
     return block, penalty(block, "few"), penalty(block, "many")
-
-
-@cache
-def tuning(number: int) -> Seed:
-    """Return the seed, with a fifth of its training labels held out in place of its test part."""
-    seed = Seed.open(Path(sys.argv[1]), number)
-    return replace(seed, part=seed.part.for_tuning())
-
-
-def backbone(number: int) -> Path:
-    """Return the file of the seed's rotation classifier, which all trainings share, in build/ under its settings."""
-    seed = tuning(number)
-    study = seed.study
-    settings = f"{study.model!r}{study.pretrain!r}{study.data!r}"
-    path = ROOT / "build/search" / f"{study.name}-{number}-{sha256(settings.encode()).hexdigest()[:16]}.safetensors"
-    if not path.exists():
-        names = [str(angle) for angle in ANGLES]
-        save_network(seed.rotation(), "rotation", names, study.model, study.data.image_size, path)
-    return path
 
 
 if __name__ == "__main__":

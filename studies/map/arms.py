@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.settings import recipe
 from quarterturn.classify.frozen_features import FrozenFeatures, frozen_features
@@ -21,7 +23,6 @@ from quarterturn.training.model_file import blank_network, with_new_head
 from quarterturn.training.network import Network
 from quarterturn.training.starting import load_starting
 from studies.map.parts import Part, Rows
-from studies.map.results import Answer
 from studies.sets import Images
 
 ANGLES = (0, 90, 180, 270)
@@ -90,6 +91,15 @@ class Recipe:
     def augmentation(self) -> Augmentation:
         """Return the augmentation: crops of the recipe, mirroring, and a little of colour."""
         return Augmentation(crop=self.crop, mirror=True, color=0.2)
+
+
+class Answer(NamedTuple):
+    """Hold the result of one training: which tested images are right, (n,) bool, and the block of the head, from 1."""
+
+    arm: str
+    budget: int
+    right: npt.NDArray[np.bool_]
+    block: int
 
 
 Recipes = Mapping[str, Mapping[int, Recipe]]  # arm → labels a class → recipe

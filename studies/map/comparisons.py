@@ -16,7 +16,7 @@ from studies.label_efficiency.scoring.labels_saved import (
     labels_saved,
 )
 from studies.map.parts import FOLDS, RESERVE
-from studies.map.results import unpack
+from studies.runs import unpack
 
 ARMS = {  # name in the results → words, colour and marker
     "scratch": ("scratch", "#636363", "o"),

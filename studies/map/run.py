@@ -3,31 +3,27 @@
 For each set, seed and arm, networks are trained with 5 to 100 labels a class and tested on images that the seed keeps
 apart. Before that, recipes are searched alike for every arm on images that no seed tests. Trainings run side by side,
 one thread each; each is written as soon as it has ended, so a run that is stopped goes on where it was. Several
-machines share the work with SHARE=1/2 and SHARE=2/2: then put the files in build/map of all into one folder, and run it
-once more.
+machines share the work with SHARE=1/2 and SHARE=2/2.
 """
 
 import argparse
-import re
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
-import torch
 
-from quarterturn.core.errors import UserError, run
+from quarterturn.core.errors import run
 from quarterturn.core.files import atomic
-from quarterturn.core.side_by_side import side_by_side
 from quarterturn.training.device import prepare
 from studies.clone import ROOT
 from studies.map import report
-from studies.map.arms import IMAGENET, PROBES, WORK, Recipes, Subject
+from studies.map.arms import IMAGENET, PROBES, WORK, Answer, Recipes, Subject
 from studies.map.parts import FOLDS, Parts
-from studies.map.results import Answer, Runs, Unit
 from studies.map.search import SEARCHED, SEED, TRIED, recipes, tried
+from studies.runs import Row, Runs, finish, pack
 from studies.sets import Images, load
 
 HERE, BUILD = Path(__file__).resolve().parent, ROOT / "build/map"
@@ -39,6 +35,15 @@ SETS = ("cats-dogs", "sign-digits", "elpv-solar", "bee-pollen", "small-brain-mri
 SETS_OF = {"pools": ("cats-dogs", "silhouettes")}  # of all other work all sets
 SEEDS, PROBE_SEEDS = 5, 10
 TILINGS = range(PROBE_SEEDS // FOLDS)
+COLUMNS, KEY = ("arm", "budget", "tested", "accuracy", "block", "right"), 2
+
+
+class Unit(NamedTuple):
+    """Name a piece of work whose trainings depend on each other, or share what is costly."""
+
+    set: str
+    seed: int
+    work: str
 
 
 def main() -> None:
@@ -46,15 +51,15 @@ def main() -> None:
     parser.add_argument("data", type=Path, help=f"folder that holds {', '.join(SETS)}")
     parser.add_argument("--share", default="1/1", help="part of the work for this machine, such as 1/2")
     options = parser.parse_args()
-    data, share = options.data.resolve(), share_of(options.share)
+    data = options.data.resolve()
     write_folds(data)
-    search = Runs(HERE / "search.csv", BUILD / "search")
-    work(search, [Unit(name, SEED, each) for name in SEARCHED for each in TRIED], share, Trying(data))
-    search.collect()
-    results = Runs(HERE / "results.csv", BUILD / "runs")
-    work(results, units(), share, Training(data, recipes(search.all())))
-    results.collect()
-    report.main()
+    search = Runs(HERE / "search.csv", BUILD / "search", Unit, COLUMNS, KEY)
+    trials = [Unit(name, SEED, each) for name in SEARCHED for each in TRIED]
+    if not finish(search, trials, Trying(data), "map, search", options.share):
+        return
+    results = Runs(HERE / "results.csv", BUILD / "runs", Unit, COLUMNS, KEY)
+    if finish(results, units(), Training(data, recipes(search.all())), "map", options.share):
+        report.main()
 
 
 def write_folds(data: Path) -> None:
@@ -81,32 +86,10 @@ def units() -> list[Unit]:
     ]
 
 
-def share_of(text: str) -> tuple[int, int]:
-    """Return the number of a share, from 0, and the number of shares.
-
-    Raises:
-        UserError: it is not such as 1/2.
-    """
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise UserError(f"SHARE is {text!r}; write 1/2 for the first of two shares")
-    return int(found[1]) - 1, int(found[2])
-
-
-def work(runs: Runs, units: Sequence[Unit], share: tuple[int, int], call: "Trying | Training") -> None:
-    """Do the work that is missing, of a share of the units."""
-    number, shares = share
-    missing = runs.missing(units[number::shares])
-    for _ in side_by_side(partial(finish, runs, call), missing, "map"):
-        pass
-
-
-def finish(runs: Runs, call: "Trying | Training", unit: Unit) -> None:
-    """Do a unit of work, on one thread, and write its results."""
-    torch.set_num_threads(1)
-    started = time.process_time()
-    answers = list(call(unit))
-    runs.write(unit, answers, time.process_time() - started)
+def rows(answers: Iterable[Answer]) -> Iterator[Row]:
+    """Yield a row of the table for each answer."""
+    for arm, budget, right, block in answers:
+        yield arm, budget, len(right), round(float(right.mean()), 5), block, pack(right)
 
 
 @dataclass(frozen=True)
@@ -115,9 +98,9 @@ class Trying:
 
     data: Path
 
-    def __call__(self, unit: Unit) -> Iterator[Answer]:
+    def __call__(self, unit: Unit) -> Iterator[Row]:
         """Yield the results."""
-        return tried(subject(unit, self.data, {}), unit.work)
+        return rows(tried(subject(unit, self.data, {}), unit.work))
 
 
 @dataclass(frozen=True)
@@ -127,9 +110,9 @@ class Training:
     data: Path
     recipes: Recipes
 
-    def __call__(self, unit: Unit) -> Iterator[Answer]:
+    def __call__(self, unit: Unit) -> Iterator[Row]:
         """Yield the results."""
-        return WORK[unit.work](subject(unit, self.data, self.recipes))
+        return rows(WORK[unit.work](subject(unit, self.data, self.recipes)))
 
 
 @cache

@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from studies.map.arms import ROTATION, Recipe, Recipes, Subject
+from studies.map.arms import ROTATION, Answer, Recipe, Recipes, Subject
 from studies.map.parts import BUDGETS
-from studies.map.results import Answer
 
 SEARCHED, SEED = ("cats-dogs", "sign-digits", "bee-pollen"), 1000
 FEW, MANY = 10, 50  # labels a class; recipes of the first are for up to MOST_FEW

@@ -1,25 +1,23 @@
 """The map: what a seed tests and trains on, arms on a few made-up images, results that go on, and its page."""
 
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from quarterturn.core.errors import UserError
 from quarterturn.training.device import choose
 from studies.label_efficiency.scoring.labels_saved import Difference
 from studies.map import arms
-from studies.map.arms import Recipe, Subject
+from studies.map.arms import Answer, Recipe, Subject
 from studies.map.comparisons import ALL, PAIRS, Key, cells_of, differences, saved_by
 from studies.map.parts import BUDGETS, FOLDS, TUNING, Parts
 from studies.map.report import HERE
-from studies.map.results import Answer, Runs, Unit, pack, unpack
-from studies.map.run import share_of
+from studies.map.run import COLUMNS, KEY, Unit, rows
 from studies.map.search import FEW, MANY, ROTATED, SEARCHED, TRIED, WORTH, best, cheapest, name_of, recipes, rotations
 from studies.map.tables import table_of_accuracies, table_of_pools, table_of_starts, verdict
+from studies.runs import pack
 from studies.sets import Images
 
 SEEDS = range(2 * FOLDS)
@@ -98,44 +96,11 @@ def test_arms_answer_for_every_tested_image_at_every_budget(monkeypatch: pytest.
     assert next(again.scratch()).right.tolist() == answers[1].right.tolist()  # other budgets change nothing
 
 
-def test_right_answers_survive_packing() -> None:
-    right = np.random.default_rng(0).random(37) > 0.5
-    assert unpack(pack(right), 37).tolist() == right.tolist()
-
-
-def answer(arm: str, budget: int, right: list[bool]) -> Answer:
-    return Answer(arm, budget, np.array(right), 4)
-
-
-def test_a_run_goes_on_and_its_table_does_not_depend_on_the_order(tmp_path: Path) -> None:
-    units = [Unit("b", 0, "scratch"), Unit("a", 1, "scratch"), Unit("a", 0, "rotation")]
-    tables = []
-    for number, order in enumerate((units, units[::-1])):
-        runs = Runs(tmp_path / f"{number}.csv", tmp_path / str(number))
-        assert runs.missing(order) == order
-        runs.write(order[0], [answer("scratch", 5, [True, False, True])], 1.0)
-        runs.collect()
-        runs = Runs(tmp_path / f"{number}.csv", tmp_path / f"elsewhere-{number}")  # as in a fresh clone
-        assert runs.missing(order) == order[1:]
-        for unit in order[1:]:
-            runs.write(unit, [answer("scratch", 5, [True, False, True])], 2.0)
-        runs.collect()
-        assert runs.missing(units) == []
-        tables.append((tmp_path / f"{number}.csv").read_bytes())
-    assert tables[0] == tables[1]
-    assert pd.read_csv(tmp_path / "0-seconds.csv")["seconds"].sum() == 5
-
-
-@pytest.mark.parametrize("text", ["", "2", "0/2", "3/2", "1/2/3", "a/b"])
-def test_a_share_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UserError, match="SHARE"):
-        share_of(text)
-
-
-def test_shares_are_all_units_once() -> None:
-    units = list(range(7))
-    taken = [units[number::count] for number, count in map(share_of, ("1/3", "2/3", "3/3"))]
-    assert sorted(chain.from_iterable(taken)) == units
+def test_a_row_of_the_table_says_how_many_are_right() -> None:
+    answer = Answer("scratch", 5, np.array([True, False, True]), 4)
+    assert [*rows([answer])] == [("scratch", 5, 3, 0.66667, 4, pack(answer.right))]
+    assert len([*Unit._fields, *COLUMNS]) == len(pd.read_csv(HERE / "results.csv").columns)
+    assert COLUMNS[:KEY] == ("arm", "budget")
 
 
 def searched(accuracies: dict[str, float]) -> pd.DataFrame:

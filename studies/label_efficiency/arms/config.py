@@ -1,5 +1,6 @@
-"""Typed model of the study's own params.yaml."""
+"""Typed model of the study's own params: silhouettes.yaml and photos.yaml."""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -10,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 from quarterturn.core.errors import UserError, one_line
 from quarterturn.core.params import Augmentation, Fraction, ImageFolder, Model, Section, TrainingPlan
 
-ROOT = Path(__file__).resolve().parents[3]
+HERE = Path(__file__).resolve().parents[1]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -81,11 +82,9 @@ class Auxiliary(Section):
 
 
 class Study(Section):
-    """Hold the content of the study's params.yaml."""
+    """Hold the content of a file of params."""
 
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]*$", description="name of the result files")
-    folder: str = Field(description="folder of this file, relative to the project's folder")
-    metrics: str = Field(description="JSON file of the results, relative to the project's folder")
     data: ImageFolder
     model: Model
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=2, description="repetitions")
@@ -113,15 +112,48 @@ class Study(Section):
         return self
 
 
-def load_study(folder: Path) -> Study:
-    """Read and check params.yaml in the folder.
+def add_options(parser: ArgumentParser) -> None:
+    """Add the options that say which images a study is made on, for `study_of`."""
+    parser.add_argument("--data", default="", help="folder or .zip of images; none: silhouettes")
+    parser.add_argument("--name", default="", help="of the params and the results, with DATA (default: photos)")
+    parser.add_argument("--seeds", type=int, default=0, help="number of repetitions, with DATA; 0: as in the params")
+
+
+def study_of(options: Namespace) -> Study:
+    """Read the params of a study: silhouettes.yaml; for other images NAME.yaml, or photos.yaml if there is none.
+
+    Raises:
+        UserError: there are no such images, or a value is not allowed.
+    """
+    if options.data and not Path(options.data).exists():
+        raise UserError(f"DATA: there is no {options.data}")
+    if not options.data and (options.name or options.seeds):
+        raise UserError("NAME and SEEDS are for other images; say which: make study DATA=folder-or-zip NAME=…")
+    name = options.name or ("photos" if options.data else "silhouettes")
+    own = HERE / f"{name}.yaml"
+    return load_study(own if own.exists() else HERE / "photos.yaml", name, options.data, options.seeds)
+
+
+def load_study(path: Path, name: str = "", data: str = "", seeds: int = 0) -> Study:
+    """Read and check a file of params.
+
+    Args:
+        path: of the file.
+        name: of the results; "": that in the file.
+        data: folder or .zip of images; "": that in the file.
+        seeds: number of repetitions; 0: those in the file.
 
     Raises:
         UserError: it cannot be read, or a value is not allowed; names the key.
     """
-    path = folder / "params.yaml"
     try:
-        return Study.model_validate(YAML(typ="safe", pure=True).load(path.read_text("utf-8")))
+        values = YAML(typ="safe", pure=True).load(path.read_text("utf-8"))
+        values["name"] = name or values["name"]
+        values["data"]["path"] = data or values["data"]["path"]
+        if seeds:
+            few = [seed for seed in values["auxiliary"]["seeds"] if seed < seeds]
+            values["seeds"], values["auxiliary"]["seeds"] = list(range(seeds)), few
+        return Study.model_validate(values)
     except (OSError, YAMLError) as error:
         raise UserError(f"{path} cannot be read: {one_line(error)}") from error
     except ValidationError as error:

@@ -9,8 +9,7 @@ from torch import Tensor
 from quarterturn.classify.frozen_features import GRID, block_sides, frozen_features
 from quarterturn.classify.linear_probe import Standardised, fit_logistic
 from quarterturn.training.network import Network
-from studies.label_efficiency.arms.cells import Cell
-from studies.label_efficiency.arms.seed import Seed
+from studies.label_efficiency.arms.seed import Cell, Seed
 
 
 def frozen_blocks(seed: Seed, network: Network, name: str) -> list[Cell]:

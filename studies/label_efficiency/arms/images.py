@@ -1,6 +1,7 @@
 """The study's images in memory, and those that a seed trains on and tests."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -87,6 +88,11 @@ class Images:
         self.names: list[str] = table["sha256"].tolist()
         self.classes = len(data.labels)
         self._hashes = np.frombuffer(bytes.fromhex("".join(table["perceptual_hash"])), np.uint8).reshape(-1, 32)
+
+    @property
+    def digest(self) -> str:
+        """Return a digest of the files and their classes, 16 hex digits."""
+        return sha256(repr([*zip(self.names, self.targets.tolist(), strict=True)]).encode()).hexdigest()[:16]
 
     def fold_of(self, tiling: int, folds: int) -> Rows:
         """Return the test part, 0 to ``folds`` - 1, of each labelled image, (n,); -1 for unlabelled ones.

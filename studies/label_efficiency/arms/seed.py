@@ -1,9 +1,8 @@
 """One seed of the study: its images and trainings, on one thread, so that parallel seeds give the same results."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -19,11 +18,27 @@ from quarterturn.training.inference import predict
 from quarterturn.training.loop import Job, LossOf, cross_entropy_of, fit_all_epochs
 from quarterturn.training.model_file import blank_network, with_new_head
 from quarterturn.training.network import Network, pooled
-from studies.label_efficiency.arms.cells import Cell
-from studies.label_efficiency.arms.config import Arm, Recipe, Study, load_study
+from studies.label_efficiency.arms.config import Recipe, Study
 from studies.label_efficiency.arms.images import Images, Part, Rows
 
 ANGLES = (0, 90, 180, 270)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Hold the results of one arm at one fraction.
+
+    Attributes:
+        arm: name of the arm.
+        fraction: fraction of the labels.
+        labels: number of labels.
+        predicted: (n,) class index for each held-out image.
+    """
+
+    arm: str
+    fraction: float
+    labels: int
+    predicted: Rows
 
 
 def single_threaded() -> Compute:
@@ -43,10 +58,8 @@ class Seed:
     compute: Compute
 
     @classmethod
-    def open(cls, folder: Path, number: int) -> Self:
-        """Read the study's parameters in ``folder``, and its images."""
-        study = load_study(folder)
-        images = Images(study.data)
+    def of(cls, study: Study, images: Images, number: int) -> Self:
+        """Return the seed of a number."""
         return cls(number, study, images, images.part(number, study.folds), single_threaded())
 
     def blank(self, rows: Rows, outputs: int) -> Network:
@@ -92,25 +105,23 @@ class Seed:
         del network.second_head
         return network
 
-    def curve(
-        self, name: str, arm: Arm, start: Network | None, fractions: Iterable[float], rotated: str = "none"
+    def tested(
+        self, names: Sequence[str], fraction: float, recipe: Recipe, start: Network | None = None, rotated: str = "none"
     ) -> list[Cell]:
-        """Train and test an arm at every fraction.
+        """Train a classifier on a fraction of the labels and test it.
 
         Args:
-            name: name of the arm.
-            arm: recipes.
+            names: of the arms that train so; each gets a cell.
+            fraction: of the labels.
+            recipe: training recipe.
             start: network whose backbone is the start; None: from scratch.
-            fractions: fractions of the labels.
             rotated: images for the auxiliary rotation loss: none, labelled or all.
         """
-        cells = []
-        for fraction in fractions:
-            rows = self.part.labelled(fraction)
-            pool = {"none": None, "labelled": rows, "all": self.part.training}[rotated]
-            network = self.classifier(rows, arm.recipe(fraction), start, name, pool)
-            cells.append(Cell(name, fraction, len(rows), self.predictions(network)))
-        return cells
+        rows = self.part.labelled(fraction)
+        pool = {"none": None, "labelled": rows, "all": self.part.training}[rotated]
+        network = self.classifier(rows, recipe, start, names[0], pool)
+        predicted = self.predictions(network)
+        return [Cell(name, fraction, len(rows), predicted) for name in names]
 
     def predictions(self, network: Network) -> Rows:
         """Return the class index for each held-out row, in fp32; the true classes are not used."""

@@ -1,21 +1,15 @@
 """The study's metrics, computed from two tables: results, one row per cell, and folds, one row per image."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from studies.label_efficiency.scoring.labels_saved import Cells, cell_means, compare, holm, labels_saved
+from studies.runs import unpack
 
 SCRATCH, FINE_TUNED, FROZEN, RANDOM = "scratch", "fine-tuned", "frozen", "random"
 AUXILIARY = "scratch-s4l"  # followed by -none, -labelled or -all
 # Pairs that are compared; in addition, all arms except those of AUXILIARY are compared with scratch.
 PAIRS = [(FROZEN, RANDOM), *((f"{AUXILIARY}-{rotated}", f"{AUXILIARY}-none") for rotated in ("labelled", "all"))]
-
-
-def pack(right: Sequence[bool]) -> str:
-    """Pack the correctness of each held-out image, in the order of the folds table, as hexadecimal."""
-    return np.packbits(np.asarray(right, dtype=bool)).tobytes().hex()
 
 
 def cells_of(results: pd.DataFrame, folds: pd.DataFrame) -> Cells:
@@ -32,8 +26,7 @@ def cells_of(results: pd.DataFrame, folds: pd.DataFrame) -> Cells:
     }
     right: dict[tuple[str, float], dict[int, np.ndarray]] = {}
     for seed, arm, fraction, text in results[["seed", "arm", "fraction", "right"]].itertuples(index=False):
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=len(images[seed]))
-        right.setdefault((arm, fraction), {})[seed] = bits.astype(bool)
+        right.setdefault((arm, fraction), {})[seed] = unpack(text, len(images[seed]))
     # Each seed counts once, however many arms it has.
     each = results.drop_duplicates(["seed", "fraction"]).groupby("fraction")["labels"].mean()
     labels = {float(fraction): float(mean) for fraction, mean in zip(each.index, each, strict=True)}
