@@ -8,49 +8,76 @@ as there is one, so an interrupted run goes on where it was.
 
 import argparse
 import json
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from quarterturn.core.errors import run
 from quarterturn.core.files import write_text
 from quarterturn.labelling.selection import ENOUGH
+from studies.clone import ROOT
 from studies.featured import FIVE, featured
 from studies.next.arms import at_random, chosen, draw
 from studies.next.report import by_budget
-from studies.results import Results
+from studies.runs import Row, Runs, finish
 
-HERE = Path(__file__).resolve().parent
+HERE, BUILD = Path(__file__).resolve().parent, ROOT / "build/next"
 DRAWS, TUNING = range(10), range(1000, 1005)
 SEARCHED = (0, 2, 5, 10, 1000)  # labels a class from which uncertain images are chosen; 0: as soon as a head can be
-FIELDS = ["set", "draw", "arm", "labels_per_class", "accuracy"]
+ENOUGH_OF = {f"from {enough}": enough for enough in SEARCHED} | {"next": ENOUGH}  # by arm
+COLUMNS, KEY = ("labels_per_class", "accuracy"), 1
+
+
+class Unit(NamedTuple):
+    """Name an arm on one draw of a set."""
+
+    set: str
+    draw: int
+    arm: str
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make next", description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path, help=f"folder that holds {', '.join(FIVE)}")
     data = parser.parse_args().data.resolve()
-    subjects = {name: featured(name, data) for name in FIVE}
-    search, results = Results(HERE / "search.csv", FIELDS), Results(HERE / "results.csv", FIELDS)
-    for seed in TUNING:
-        for name, subject in subjects.items():
-            part = draw(subject, seed, tuning=True)
-            search.add(name, seed, "random", rows_of(partial(at_random, subject, part, seed)))
-            for enough in SEARCHED:
-                search.add(name, seed, f"from {enough}", rows_of(partial(chosen, subject, part, seed, enough)))
-    means = search.table().groupby("arm")["accuracy"].mean()
+    for name in FIVE:
+        read(name, data)  # before processes ask for it at the same time
+    search = Runs(HERE / "search.csv", BUILD / "search", Unit, COLUMNS, KEY)
+    searched = ["random", *(arm for arm in ENOUGH_OF if arm != "next")]
+    finish(search, units(TUNING, searched), Drawing(data), "next, search")
+    means = search.all().groupby("arm")["accuracy"].mean()
     print(f"{means.round(4).to_dict()}; the command takes {ENOUGH}")
-    for seed in DRAWS:  # so that a run that is stopped has as many of each set
-        for name, subject in subjects.items():
-            part = draw(subject, seed)
-            results.add(name, seed, "random", rows_of(partial(at_random, subject, part, seed)))
-            results.add(name, seed, "next", rows_of(partial(chosen, subject, part, seed)))
-    write_text(json.dumps(by_budget(results.table()), indent=2) + "\n", HERE / "results.json")
+    results = Runs(HERE / "results.csv", BUILD / "results", Unit, COLUMNS, KEY)
+    finish(results, units(DRAWS, ["random", "next"]), Drawing(data), "next")
+    write_text(json.dumps(by_budget(results.all()), indent=2) + "\n", HERE / "results.json")
 
 
-def rows_of(compute: Callable[[], dict[int, float]]) -> Callable[[], list[list[object]]]:
-    """Return a function that computes accuracies by budget, and returns the rows for `FIELDS`."""
-    return lambda: [[count, f"{right:.5f}"] for count, right in compute().items()]
+def units(draws: range, arms: list[str]) -> list[Unit]:
+    """Return all work, draw by draw, so that a run that is stopped has as many of each set."""
+    return [Unit(name, number, arm) for number in draws for name in FIVE for arm in arms]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Give labels as an arm does, and test."""
+
+    data: Path
+
+    def __call__(self, unit: Unit) -> Iterator[Row]:
+        """Yield the accuracy by budget."""
+        subject = read(unit.set, self.data)
+        part = draw(subject, unit.draw, tuning=unit.draw in TUNING)
+        if unit.arm == "random":
+            found = at_random(subject, part, unit.draw)
+        else:
+            found = chosen(subject, part, unit.draw, ENOUGH_OF[unit.arm])
+        for count, accuracy in found.items():
+            yield count, round(accuracy, 5)
+
+
+read = cache(featured)
 
 
 if __name__ == "__main__":

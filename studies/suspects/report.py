@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from studies.clone import ROOT
-from studies.markdown import fill_tables
+from studies.markdown import fill_tables, header
 from studies.repeats import corrected_mean
 from studies.suspects.run import FIRST, TENTH
 
@@ -25,12 +25,9 @@ def main() -> None:
 
 def table(results: pd.DataFrame) -> list[str]:
     """Return a table with a row for each set and number of labels; every figure with its 95 % interval."""
-    lines = [
-        f"| images | labels | wrong | repeats | precision of the first {FIRST} | at best | at random"
-        f" | recall in the first {100 * TENTH:g} % | at random | listed | precision of all listed"
-        " | recall of all listed |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = ["images", "labels", "wrong", "repeats", f"precision of the first {FIRST}", "at best", "at random"]
+    columns += [f"recall in the first {100 * TENTH:g} %", "at random", "listed"]
+    lines = header([*columns, "precision of all listed", "recall of all listed"])
     for _, of in results.groupby(["set", "labels"], sort=False):
         name, labels, wrong = of["set"].iloc[0], int(of["labels"].iloc[0]), int(of["wrong"].iloc[0])
         precision = _interval(of["wrong_among_first"] / FIRST)
@@ -46,11 +43,9 @@ def table(results: pd.DataFrame) -> list[str]:
 
 def copies_table(copies: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a table of the copies in each set, and how many of those with different labels come first."""
-    lines = [
-        "| images | labelled | classes | exact copies | exact, with different labels | nearly the same, with different"
-        " labels | of these among the first that `suspects` lists |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    columns = ["images", "labelled", "classes", "exact copies", "exact, with different labels"]
+    columns += ["nearly the same, with different labels", "of these among the first that `suspects` lists"]
+    lines = header(columns)
     for name, of in copies.items():
         both = of["exact_with_other_label"] + of["near_with_other_label"]
         first = "–" if both == 0 else f"{of['listed_first']} of {both}"

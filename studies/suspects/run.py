@@ -6,9 +6,11 @@ is written as soon as it is done, so an interrupted run goes on where it was.
 """
 
 import argparse
-import csv
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,7 @@ from quarterturn.training.loop import Job
 from quarterturn.training.network import Network
 from quarterturn.training.starting import load_starting
 from studies.clone import ROOT
+from studies.runs import Row, Runs, finish
 from studies.sets import load
 from studies.suspects.copies import SOURCES, count_copies, labelled_files
 
@@ -41,30 +44,45 @@ SETS, LABELS = ("cats-dogs", "sign-digits", "bee-pollen"), (200, 1000)
 REPEATS = range(100, 110)  # those below 3 were looked at when the order of the list was chosen
 WRONG = 0.05  # fraction of the labels
 FIRST, TENTH = 20, 0.1  # labels that are looked at, and fraction of them
-FIELDS = [
-    "set",
-    "labels",
-    "repeat",
-    "wrong",
-    "listed",
-    "wrong_among_first",
-    "wrong_in_tenth",
-    "wrong_among_listed",
-]
+COLUMNS = ("wrong", "listed", "wrong_among_first", "wrong_in_tenth", "wrong_among_listed")
 Rows = npt.NDArray[np.int64]
+
+
+class Unit(NamedTuple):
+    """Name a repeat with a number of labels of a set."""
+
+    set: str
+    labels: int
+    repeat: int
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make suspects", description=__doc__.partition("\n")[0])
     parser.add_argument("data", type=Path, help=f"folder that holds {', '.join(SOURCES)}")
     folder = parser.parse_args().data.resolve()
-    path = HERE / "results.csv"
-    subjects = [Subject.of_set(name, folder) for name in SETS]
-    for repeat in REPEATS:  # so that a run that is stopped has as many of each set
-        for subject in subjects:
-            for count in LABELS:
-                add(path, subject, min(count, len(subject.targets)), repeat)
+    units = [  # repeat by repeat, so that a run that is stopped has as many of each set
+        Unit(name, min(count, len(read(name, folder).targets)), repeat)
+        for repeat in REPEATS
+        for name in SETS
+        for count in LABELS
+    ]
+    runs = Runs(HERE / "results.csv", ROOT / "build/suspects/repeats", Unit, COLUMNS, key=0)
+    finish(runs, units, Repeating(folder), "suspects")
     write_json({name: copies_in(name, folder / name) for name in SOURCES}, HERE / "copies.json")
+
+
+@dataclass(frozen=True)
+class Repeating:
+    """Make some labels wrong, and look for them."""
+
+    folder: Path
+
+    def __call__(self, unit: Unit) -> Iterator[Row]:
+        """Yield the figures."""
+        subject = read(unit.set, self.folder)
+        rows, labels, wrong = draw(subject.targets, unit.labels, unit.repeat)
+        found, _ = doubted_labels(subject.embedded(rows, labels, unit.repeat), unit.repeat)
+        yield figures(wrong, [int(np.searchsorted(rows, int(each.image))) for each in found])
 
 
 class Subject:
@@ -78,12 +96,6 @@ class Subject:
         self.features: FrozenFeatures = frozen_features(
             self.network, pixels, np.arange(len(targets)), self.compute, cache=CACHE
         )
-
-    @classmethod
-    def of_set(cls, name: str, folder: Path) -> "Subject":
-        """Read one of `SETS`, without near-duplicates."""
-        images = load(name, folder / name, recipe("pretrained", {}).data.image_size)
-        return cls(name, images.pixels, images.targets)
 
     @property
     def classes(self) -> int:
@@ -100,6 +112,13 @@ class Subject:
         table = pd.DataFrame({"image": rows.astype(str)})
         names = [str(number) for number in range(self.classes)]
         return Embedded(table, names, targets, features, probe.penalty, place)
+
+
+@cache
+def read(name: str, folder: Path) -> Subject:
+    """Return one of `SETS`, without near-duplicates; its features are kept in build/."""
+    images = load(name, folder / name, recipe("pretrained", {}).data.image_size)
+    return Subject(name, images.pixels, images.targets)
 
 
 def draw(targets: Rows, count: int, seed: int) -> tuple[Rows, Rows, npt.NDArray[np.bool_]]:
@@ -127,21 +146,6 @@ def figures(wrong: npt.NDArray[np.bool_], listed: list[int]) -> list[int]:
     right = wrong[listed]
     tenth = round(TENTH * len(wrong))
     return [int(wrong.sum()), len(listed), *(int(right[:most].sum()) for most in (FIRST, tenth, len(listed)))]
-
-
-def add(path: Path, subject: Subject, count: int, repeat: int) -> None:
-    """Do a repeat and write its figures, unless the file has them."""
-    new = not path.exists()
-    done = set() if new else set(pd.read_csv(path).set_index(FIELDS[:3]).index)
-    if (subject.name, count, repeat) in done:
-        return
-    rows, labels, wrong = draw(subject.targets, count, repeat)
-    found, _ = doubted_labels(subject.embedded(rows, labels, repeat), repeat)
-    listed = [int(np.searchsorted(rows, int(each.image))) for each in found]
-    line = [subject.name, count, repeat, *figures(wrong, listed)]
-    with path.open("a", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([FIELDS, line] if new else [line])
-    print(dict(zip(FIELDS, line, strict=True)), flush=True)
 
 
 def copies_in(name: str, folder: Path) -> dict[str, object]:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from studies.suspects.copies import count_copies
 from studies.suspects.report import copies_table, table
-from studies.suspects.run import FIELDS, draw, figures
+from studies.suspects.run import COLUMNS, Unit, draw, figures
 
 
 def test_a_twentieth_of_the_labels_gets_another_class() -> None:
@@ -51,7 +51,7 @@ def test_copies_are_counted_by_kind() -> None:
 def test_a_row_of_the_table_has_means_over_repeats_beside_chance() -> None:
     results = pd.DataFrame(
         [["pets", 200, 0, 10, 20, 10, 8, 10], ["pets", 200, 1, 10, 20, 10, 8, 10]],
-        columns=FIELDS,
+        columns=[*Unit._fields, *COLUMNS],
     )
     (row,) = table(results)[2:]
     figures = ["0.50 [0.50, 0.50]", "0.50", "0.05", "0.80 [0.80, 0.80]", "0.10", "20", "0.50 [0.50, 0.50]"]
