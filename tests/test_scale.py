@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import scale
-from benchmarks.scale import ASSUMED, MACHINES, SIZES, Rates
+from benchmarks import costs, scale
+from benchmarks.costs import ASSUMED, MACHINES, SIZES, Rates
 from tests.rooms import ROOT
 
 RESULTS: dict[str, Any] = json.loads((ROOT / "benchmarks/results.json").read_text("utf-8"))
@@ -28,18 +28,18 @@ def test_the_page_is_what_the_results_give() -> None:
 
 
 def test_steps_take_what_their_rates_say() -> None:
-    taken = scale.spent(1000, TWO, 64, PLAIN)
+    taken = costs.spent(1000, TWO, 64, PLAIN)
     assert taken["start"] == 2
     assert taken["reading"] == taken["decoding"] == 1
     assert taken["table and duplicates"] == pytest.approx(0.1)
     assert taken["rotation"] == 1000 * 4 * 40 / 400
-    assert scale.spent(1000, SIXTEEN, 224, PLAIN)["decoding"] == pytest.approx(2 / (8 * ASSUMED["cores"].value))
-    assert scale.spent(1000, ONE_GPU, 224, PLAIN)["features"] == 1
-    assert scale.spent(1000, FOUR_GPUS, 224, PLAIN)["features"] == 0.5  # four, of which half is used
+    assert costs.spent(1000, SIXTEEN, 224, PLAIN)["decoding"] == pytest.approx(2 / (8 * ASSUMED["cores"].value))
+    assert costs.spent(1000, ONE_GPU, 224, PLAIN)["features"] == 1
+    assert costs.spent(1000, FOUR_GPUS, 224, PLAIN)["features"] == 0.5  # four, of which half is used
 
 
 def test_rotation_looks_at_a_bounded_number_of_images_and_at_each_once() -> None:
-    assert [scale.epochs(count) for count in SIZES] == [40, 40, 4, 1]
+    assert [costs.epochs(count) for count in SIZES] == [40, 40, 4, 1]
 
 
 def test_measured_gpus_replace_what_is_assumed() -> None:
@@ -51,7 +51,7 @@ def test_measured_gpus_replace_what_is_assumed() -> None:
         "gpu_images_per_second_frozen_features_224_pixels": 5000.0,
         "gpu_scaling_4": 3.0,
     }
-    tables, found = scale.tables(RESULTS | measured), scale.rates(RESULTS | measured)
+    tables, found = scale.tables(RESULTS | measured), costs.rates(RESULTS | measured)
     assert not any("unmeasured" in line for lines in tables.values() for line in lines)
     assert found.gpu["rotation"] * found.rotation == pytest.approx(26_500)
     assert found.gpus == 0.75
