@@ -7,13 +7,13 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from studies.label_efficiency.arms.config import HERE, Recipe
+from studies.label_efficiency.arms.config import HERE, Recipe, Study
 from studies.label_efficiency.scoring.coverage import PATH
 from studies.label_efficiency.scoring.curve import saved_words, tested_words
 from studies.label_efficiency.scoring.results import FINE_TUNED, FROZEN, PAIRS, RANDOM, SCRATCH, key_of
 from studies.label_efficiency.scoring.score import metrics_of
-from studies.label_efficiency.search import ARMS, FIELDS, STEPS, WORTH, size_of
-from studies.markdown import fill_tables, header
+from studies.label_efficiency.search import ARMS, FIELDS, SEEDS, STEPS, WORTH, size_of
+from studies.markdown import fill_tables, header, markdown_table
 
 STUDIES = ("silhouettes", "photos")
 Values = dict[str, float]
@@ -29,6 +29,8 @@ def main() -> None:
         if trials.exists():
             tried = pd.read_csv(trials)
             tables[f"recipes for {name}"] = [*recipes(study, tried), "", *switches(study, tried)]
+            between = finalists(Study.model_validate(study), tried)
+            tables[f"recipes for {name}"] += ["", *between] if between else []
     fill_tables(HERE / "README.md", tables)
 
 
@@ -121,6 +123,24 @@ def switches(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
             notes.append(f"Not followed yet: at {' and '.join(late)}, {name} is probably better than shown here.")
     table = [*header(names), *rows, ""] if rows else []
     return [*table, " ".join(notes)]
+
+
+def finalists(study: Study, trials: pd.DataFrame) -> list[str]:
+    """Return a table of the recipes of scratch that the searches between few and many labels tried on all seeds."""
+    rows = []
+    for fraction in study.fractions:
+        size, taken = size_of(fraction, study.primary), study.scratch.recipe(fraction)
+        of_size = trials[(trials["arm"] == "scratch") & (trials["labels"] == size)]
+        means = of_size.groupby(FIELDS, as_index=False)["accuracy"].agg(["mean", "count"])
+        if size in STEPS or len(means) <= len(STEPS):  # only recipes for few and for many were compared
+            continue
+        for each in means[means["count"] == len(SEEDS)].sort_values("mean", ascending=False).to_dict("records"):
+            recipe = Recipe.model_validate({str(field): each[field] for field in FIELDS})
+            values = [f"{value:g}" for value in recipe.model_dump().values()]
+            used = "taken" if recipe == taken else ""
+            rows.append([f"{100 * fraction:g} %", *values, f"{each['mean']:.3f}", len(of_size), used])
+    names = ["labels", *(name.replace("_", " ") for name in FIELDS), "validation accuracy", "trainings of all", ""]
+    return markdown_table(names, rows) if rows else []
 
 
 def _accuracies(study: Mapping[str, Any], trials: pd.DataFrame, arm: str, size: str, labels: str) -> "pd.Series[float]":

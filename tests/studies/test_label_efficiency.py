@@ -415,6 +415,22 @@ def test_the_table_of_recipes_shows_the_winners_of_the_search() -> None:
     assert all(line.endswith("| 4 | 0.600 on 2 seeds |") for line in lines[2:])
 
 
+def test_recipes_between_few_and_many_labels_are_shown_if_they_were_searched() -> None:
+    study = load_study(SILHOUETTES)
+    taken, other, given_up = (study.scratch.many.model_copy(update={"steps": steps}) for steps in (3400, 7, 8))
+    compared = [("0.5", recipe, seed, 0.5) for recipe in (study.scratch.few, taken) for seed in SEEDS]
+    searched = [("0.25", taken, seed, 0.5) for seed in SEEDS] + [("0.25", other, seed, 0.7) for seed in SEEDS]
+    searched += [("0.25", given_up, SEEDS[0], 0.9)]
+    trials = pd.DataFrame(
+        {"arm": "scratch", "labels": size, "seed": seed, **recipe.model_dump(), "accuracy": accuracy}
+        for size, recipe, seed, accuracy in compared + searched
+    )
+    lines = report.finalists(changed(study, "scratch", between={"0.25": other}), trials)
+    assert [line.split(" | ")[1] for line in lines[2:]] == ["7", "3400"]
+    assert [line.endswith("| 0.700 | 7 | taken |") for line in lines[2:]] == [True, False]
+    assert report.finalists(study, trials[trials["labels"] == "0.5"]) == []
+
+
 def test_where_the_recipe_for_many_takes_over_both_are_shown_seed_by_seed() -> None:
     study = YAML(typ="safe").load(SILHOUETTES)
     study["scratch"]["few_up_to"] = 0.1
