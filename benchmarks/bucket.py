@@ -91,10 +91,17 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
+class Server(ThreadingHTTPServer):
+    """Serve, and say nothing of clients that are killed."""
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing."""
+
+
 def serve(folder: Path, delay: float, told: Connection) -> None:
     """Serve the files below a folder until the process is ended; send the port."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, folder, names, delay))
+    server = Server(("127.0.0.1", 0), partial(Handler, folder, names, delay))
     told.send(server.server_address[1])
     server.serve_forever()
 
