@@ -24,7 +24,6 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -40,7 +39,7 @@ from quarterturn.core.side_by_side import cores
 from quarterturn.training.model_file import load_network, save_network
 from quarterturn.training.network import Network
 from studies.clone import ROOT
-from studies.label_efficiency.arms.config import HERE, Probe, Recipe, Study, add_options, study_of
+from studies.label_efficiency.arms.config import HERE, Probe, Recipe, Study, add_options, digest, study_of
 from studies.label_efficiency.arms.frozen import frozen_blocks
 from studies.label_efficiency.arms.images import Images
 from studies.label_efficiency.arms.seed import ANGLES, Seed, single_threaded
@@ -131,7 +130,7 @@ class Tuner:
     def _backbone(self, seed: Seed) -> Network:
         """Return the seed's rotation classifier, which all trainings share, kept in build/ under its settings."""
         study = self.study
-        settings = sha256(f"{study.model!r}{study.pretrain!r}{study.data!r}".encode()).hexdigest()[:16]
+        settings = digest([study.model, study.pretrain, study.data])
         path = ROOT / "build/search" / f"{study.name}-{seed.number}-{settings}.safetensors"
         if not path.exists():
             names = [str(angle) for angle in ANGLES]

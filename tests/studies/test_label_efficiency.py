@@ -482,8 +482,13 @@ def test_a_probe_is_chosen_by_its_best_penalties_at_few_and_at_many_labels() -> 
 
 
 def test_a_wrong_parameter_is_named(tmp_path: Path) -> None:
-    text = (SILHOUETTES).read_text("utf-8")
-    (tmp_path / "mine.yaml").write_text(text.replace("folds: 5", "folds: 1"), "utf-8")
+    text = SILHOUETTES.read_text("utf-8")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(text.replace("folds: 5", "folds: 1"), "utf-8")
     with pytest.raises(UserError, match="folds"):
-        load_study(tmp_path / "mine.yaml")
+        load_study(mine)
+    for wrong in ("", *(text.replace(f"\n{key}:", "\nother:") for key in ("name", "data", "auxiliary"))):
+        mine.write_text(wrong, "utf-8")
+        with pytest.raises(UserError, match=str(mine)):
+            load_study(mine, "mine", "data", 3)
     assert isinstance(load_study(SILHOUETTES), Study)

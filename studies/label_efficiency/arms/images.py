@@ -1,7 +1,6 @@
 """The study's images in memory, and those that a seed trains on and tests."""
 
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -18,6 +17,7 @@ from quarterturn.ingest.duplicates import exact_duplicates, near
 from quarterturn.ingest.image_table import read_images
 from quarterturn.ingest.source import ImageSource
 from quarterturn.ingest.splitting import position
+from studies.label_efficiency.arms.config import digest
 
 Rows = npt.NDArray[np.int64]
 
@@ -92,7 +92,7 @@ class Images:
     @property
     def digest(self) -> str:
         """Return a digest of the files and their classes, 16 hex digits."""
-        return sha256(repr([*zip(self.names, self.targets.tolist(), strict=True)]).encode()).hexdigest()[:16]
+        return digest(zip(self.names, self.targets.tolist(), strict=True))
 
     def fold_of(self, tiling: int, folds: int) -> Rows:
         """Return the test part, 0 to ``folds`` - 1, of each labelled image, (n,); -1 for unlabelled ones.

@@ -4,13 +4,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from typing import NamedTuple
 
-from pydantic import BaseModel
-
 from studies.label_efficiency.arms.backbone import given_features
-from studies.label_efficiency.arms.config import Arm, Recipe, Study
+from studies.label_efficiency.arms.config import Arm, Recipe, Study, digest
 from studies.label_efficiency.arms.frozen import frozen, frozen_blocks
 from studies.label_efficiency.arms.images import Images
 from studies.label_efficiency.arms.seed import ANGLES, Cell, Seed
@@ -139,9 +136,3 @@ def given(seed: Seed) -> list[Cell]:
     """Fit heads to the features of a backbone that the user has."""
     features, held_out = given_features(seed, seed.study.given[0])
     return frozen(seed, features, held_out, ["given"])
-
-
-def digest(params: Iterable[object]) -> str:
-    """Return a digest, 16 hex digits, of params; a key that has its default does not count."""
-    values = [each.model_dump(exclude_defaults=True) if isinstance(each, BaseModel) else each for each in params]
-    return sha256(repr(values).encode()).hexdigest()[:16]
