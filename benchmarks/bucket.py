@@ -21,6 +21,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -49,9 +50,9 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, folder: Path, names: Sequence[str], delay: float, *connection: object) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], delay: float, *connection: Any) -> None:
         self.folder, self.names, self.delay = folder, names, delay
-        super().__init__(*connection)  # type: ignore[arg-type]
+        super().__init__(*connection)
 
     def do_HEAD(self) -> None:
         """Say that there is a bucket, and no object that is asked for in this way."""

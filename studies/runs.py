@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from quarterturn.core.errors import UserError
 from quarterturn.core.files import atomic
 from quarterturn.core.side_by_side import side_by_side
 
-U = TypeVar("U", bound=tuple[Any, ...])
+U = TypeVar("U", bound=NamedTuple)
 Row = Sequence[object]
 SECONDS = "seconds"
 _TEXT = {"right": str, "images": str, "settings": str}  # columns of digits that are no numbers
@@ -52,9 +52,8 @@ class Runs(Generic[U]):
     def write(self, unit: U, rows: Iterable[Row], seconds: float) -> None:
         """Write the results of a unit and the CPU seconds that they took."""
         name = ", ".join(str(value) for field, value in zip(self._fields, unit, strict=True) if field not in self.state)
-        _save(
-            pd.DataFrame([[*unit, round(seconds)]], columns=[*self._fields, SECONDS]), self._of_seconds / f"{name}.csv"
-        )
+        cost = pd.DataFrame([[*unit, round(seconds)]], columns=[*self._fields, SECONDS])
+        _save(cost, self._of_seconds / f"{name}.csv")
         _save(pd.DataFrame([[*unit, *row] for row in rows], columns=self._columns), self.folder / f"{name}.csv")
 
     def all(self) -> pd.DataFrame:
@@ -67,8 +66,10 @@ class Runs(Generic[U]):
         return found[[unit in wanted for unit in self._units(found)]].reset_index(drop=True)
 
     def collect(self) -> None:
-        """Put all results together in the table, the CPU seconds in another, and remove the files of units."""
+        """Put new results into the table, their CPU seconds into another, and remove the files of units."""
         files = [*self.folder.glob("*.csv"), *self._of_seconds.glob("*.csv")]
+        if not files:
+            return
         seconds = self.table.with_name(f"{self.table.stem}-{SECONDS}.csv")
         _save(self.all(), self.table)
         _save(self._joined([seconds, *sorted(self._of_seconds.glob("*.csv"))], [*self._fields, SECONDS], []), seconds)
@@ -77,7 +78,7 @@ class Runs(Generic[U]):
 
     @property
     def _fields(self) -> list[str]:
-        return list(self.unit._fields)  # type: ignore[attr-defined]
+        return list(self.unit._fields)
 
     @property
     def _columns(self) -> list[str]:
@@ -113,20 +114,22 @@ def finish(
     Returns:
         Whether all work is done.
     """
-    number, shares = share_of(share)
-    for _ in side_by_side(partial(_do, runs, call), runs.missing(units[number::shares]), name, gpus):
+    for _ in side_by_side(partial(_do, runs, call), runs.missing(units[share_of(share)]), name, gpus):
         pass
     missing = runs.missing(units)
     if missing:
-        print(f"{name}: this share is done, {len(missing)} of {len(units)} units are missing; put the files of all in")
-        print(f"{runs.folder} into one such folder, and run this without SHARE", flush=True)
+        print(
+            f"{name}: this share is done, {len(missing)} of {len(units)} units are missing; put the files of all in"
+            f" {runs.folder} into one such folder, and run this without SHARE",
+            flush=True,
+        )
     else:
         runs.collect()
     return not missing
 
 
-def share_of(text: str) -> tuple[int, int]:
-    """Return the number of a share, from 0, and the number of shares.
+def share_of(text: str) -> slice:
+    """Return which of all units are a share's.
 
     Raises:
         UserError: it is not such as 1/2.
@@ -134,7 +137,7 @@ def share_of(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise UserError(f"SHARE is {text!r}; write 1/2 for the first of two shares")
-    return int(found[1]) - 1, int(found[2])
+    return slice(int(found[1]) - 1, None, int(found[2]))
 
 
 def pack(right: Sequence[bool] | npt.NDArray[np.bool_]) -> str:

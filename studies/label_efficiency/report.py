@@ -16,6 +16,7 @@ from studies.label_efficiency.search import ARMS, FIELDS, SEEDS, STEPS, WORTH, s
 from studies.markdown import fill_tables, header, markdown_table
 
 STUDIES = ("silhouettes", "photos")
+HEADS = [name.replace("_", " ") for name in FIELDS]  # of the values of a recipe
 Values = dict[str, float]
 
 
@@ -84,14 +85,14 @@ def _shares(each: "pd.Series[float]") -> str:
 
 def recipes(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
     """Return a table of the winners and of how many trainings the search took; those of `switches` do not count."""
-    names = ["arm", "labels", *(name.replace("_", " ") for name in FIELDS), "trainings", "validation accuracy"]
+    names = ["arm", "labels", *HEADS, "trainings", "validation accuracy"]
     lines = header(names)
     searched = [(arm, size) for arm in ARMS for size in (*STEPS, *study[arm].get("between", {}))]
     for arm, size in searched:
         recipe, won = Recipe.model_validate(_recipe(study, arm, size)), _accuracies(study, trials, arm, size, size)
         compared = sum(len(_accuracies(study, trials, arm, other, size)) for other in STEPS if other != size)
         count = str(len(trials[(trials["arm"] == arm) & (trials["labels"] == size)]) - compared)
-        cells = [arm.replace("_", "-"), size, *(f"{value:g}" for value in recipe.model_dump().values()), count]
+        cells = [arm.replace("_", "-"), size, *_values(recipe), count]
         found = f"{won.mean():.3f} on {len(won)} seeds" if len(won) else "a guess, not searched yet"
         lines.append(f"| {' | '.join(cells)} | {found} |")
     return lines
@@ -136,11 +137,14 @@ def finalists(study: Study, trials: pd.DataFrame) -> list[str]:
             continue
         for each in means[means["count"] == len(SEEDS)].sort_values("mean", ascending=False).to_dict("records"):
             recipe = Recipe.model_validate({str(field): each[field] for field in FIELDS})
-            values = [f"{value:g}" for value in recipe.model_dump().values()]
             used = "taken" if recipe == taken else ""
-            rows.append([f"{100 * fraction:g} %", *values, f"{each['mean']:.3f}", len(of_size), used])
-    names = ["labels", *(name.replace("_", " ") for name in FIELDS), "validation accuracy", "trainings of all", ""]
-    return markdown_table(names, rows) if rows else []
+            rows.append([f"{100 * fraction:g} %", *_values(recipe), f"{each['mean']:.3f}", len(of_size), used])
+    heads = ["labels", *HEADS, "validation accuracy", "trainings of all", ""]
+    return markdown_table(heads, rows) if rows else []
+
+
+def _values(recipe: Recipe) -> list[str]:
+    return [f"{value:g}" for value in recipe.model_dump().values()]
 
 
 def _accuracies(study: Mapping[str, Any], trials: pd.DataFrame, arm: str, size: str, labels: str) -> "pd.Series[float]":

@@ -19,7 +19,7 @@ from studies.label_efficiency.arms.images import Images
 from studies.label_efficiency.arms.work import COLUMNS, KEY, STATE, Doing, Unit, units
 from studies.label_efficiency.estimate import print_estimate
 from studies.label_efficiency.scoring.score import score
-from studies.runs import Runs, finish
+from studies.runs import Runs, finish, share_of
 
 
 def main() -> None:
@@ -32,11 +32,12 @@ def main() -> None:
         subprocess.run(["dvc", "repro", "--quiet", "data/silhouettes/dvc.yaml"], cwd=ROOT, check=True)
     images = Images(study.data)
     runs = Runs(HERE / f"{study.name}.csv", ROOT / "build/study" / study.name, Unit, COLUMNS, KEY, STATE)
-    todo = units(study, images.digest)
-    missing = [todo[unit] for unit in runs.missing(todo)]
+    works = units(study, images.digest)
+    todo = [*works]
+    missing = runs.missing(todo[share_of(options.share)])
     if missing:
-        print_estimate(study, missing)
-    if finish(runs, list(todo), Doing(study, images), "study", options.share, torch.cuda.device_count()):
+        print_estimate(study, [works[unit] for unit in missing])
+    if finish(runs, todo, Doing(study, images), "study", options.share, torch.cuda.device_count()):
         score(study, images, runs.of(todo))
         report.main()
 

@@ -14,6 +14,7 @@ from quarterturn.core.files import atomic
 from quarterturn.evaluation.intervals import accuracy_interval
 from studies.markdown import fill_tables, header
 from studies.repeats import Mean, crossed_mean, predicted_accuracy
+from studies.runs import unpack
 
 HERE = Path(__file__).resolve().parent
 ARMS = ["rotation", "transfer", "baseline"]
@@ -122,8 +123,8 @@ def variants(results: pd.DataFrame, reference: str, names: list[str]) -> list[st
 def rights(results: pd.DataFrame, variant: str, arm: str, size: int) -> npt.NDArray[np.float64]:
     """Return which test images were classified correctly, (seeds, images): 1 or 0."""
     chosen = results[(results["variant"] == variant) & (results["arm"] == arm) & (results["image_size"] == size)]
-    packed = np.array([list(bytes.fromhex(text)) for text in chosen.sort_values("seed")["right"]], dtype=np.uint8)
-    return np.unpackbits(packed, axis=1, count=int(chosen["test"].iloc[0])).astype(float)
+    count = int(chosen["test"].iloc[0])
+    return np.stack([unpack(text, count) for text in chosen.sort_values("seed")["right"]]).astype(float)
 
 
 def interval(mean: Mean) -> str:

@@ -30,6 +30,7 @@ from studies.clone import cloned, images, set_params, shell
 from studies.notebook.arms import VARIANTS, Notebook
 from studies.notebook.report import write_report
 from studies.notebook.squeezed import squeezed
+from studies.runs import pack
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.csv"
@@ -113,7 +114,7 @@ def examine(clone: Path, size: int, seed: int, variants: list[str]) -> pd.DataFr
             matrix = confusion(tested.actual, tested.predicted, names.get(arm, params.data.labels))
             cells = [count for of_class in matrix.values() for count in of_class.values()]
             row |= dict(zip(["true_0_as_0", "true_0_as_1", "true_1_as_0", "true_1_as_1"], cells, strict=True))
-            row |= {"split": split_of(clone), "right": np.packbits(right).tobytes().hex()}
+            row |= {"split": split_of(clone), "right": pack(right)}
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -44,6 +44,10 @@ def test_a_run_goes_on_and_its_table_does_not_depend_on_the_order(tmp_path: Path
         assert runs.missing(order) == order[1:]
         runs.collect()
         assert not list(runs.folder.rglob("*.csv"))
+        (folder / "results-seconds.csv").rename(folder / "aside")
+        runs.collect()  # nothing is new, so nothing is written
+        assert not (folder / "results-seconds.csv").exists()
+        (folder / "aside").rename(folder / "results-seconds.csv")
         runs = runs_in(folder, "elsewhere")  # as in a fresh clone
         assert runs.missing(order) == order[1:]
         for unit in order[1:]:
@@ -100,5 +104,5 @@ def test_a_share_that_is_none_is_refused(text: str) -> None:
 
 def test_shares_are_all_units_once() -> None:
     units = list(range(7))
-    taken = [units[number::count] for number, count in map(share_of, ("1/3", "2/3", "3/3"))]
+    taken = [units[share] for share in map(share_of, ("1/3", "2/3", "3/3"))]
     assert sorted(chain.from_iterable(taken)) == units
