@@ -151,9 +151,12 @@ def unpack(text: str, count: int) -> npt.NDArray[np.bool_]:
 
 
 def _do(runs: Runs[U], call: Callable[[U], Iterable[Row]], unit: U) -> None:
+    threads, started = torch.get_num_threads(), time.process_time()
     torch.set_num_threads(1)
-    started = time.process_time()
-    rows = list(call(unit))
+    try:
+        rows = list(call(unit))
+    finally:
+        torch.set_num_threads(threads)  # a single unit is done in this process, which may go on with other work
     runs.write(unit, rows, time.process_time() - started)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from quarterturn.core.errors import UserError
 from studies.runs import Row, Runs, finish, pack, share_of, unpack
@@ -94,6 +95,20 @@ def test_machines_that_share_the_work_have_it_all_when_their_files_are_together(
     whole = runs_in(tmp_path / "whole")
     assert finish(whole, UNITS, doing, "study")
     assert one.table.read_bytes() == whole.table.read_bytes()
+
+
+def threads_of(unit: Unit) -> Iterator[Row]:
+    yield unit.work, str(torch.get_num_threads())
+
+
+def test_a_unit_has_one_thread_and_the_process_has_its_own_again(tmp_path: Path) -> None:
+    before, runs = torch.get_num_threads(), runs_in(tmp_path)
+    torch.set_num_threads(3)
+    finish(runs, UNITS[:1], threads_of, "study")
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert after == 3
+    assert runs.all()["right"].tolist() == ["1"]
 
 
 @pytest.mark.parametrize("text", ["", "2", "0/2", "3/2", "1/2/3", "a/b"])
