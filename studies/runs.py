@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from pydantic import BaseModel
 
 from quarterturn.core.errors import UserError
 from quarterturn.core.files import atomic
@@ -138,6 +140,12 @@ def share_of(text: str) -> slice:
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise UserError(f"SHARE is {text!r}; write 1/2 for the first of two shares")
     return slice(int(found[1]) - 1, None, int(found[2]))
+
+
+def digest(parts: Iterable[object]) -> str:
+    """Return a digest, 16 hex digits, of params or other values; a key that has its default does not count."""
+    values = [each.model_dump(exclude_defaults=True) if isinstance(each, BaseModel) else each for each in parts]
+    return sha256(repr(values).encode()).hexdigest()[:16]
 
 
 def pack(right: Sequence[bool] | npt.NDArray[np.bool_]) -> str:

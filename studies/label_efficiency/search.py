@@ -39,10 +39,11 @@ from quarterturn.core.side_by_side import cores
 from quarterturn.training.model_file import load_network, save_network
 from quarterturn.training.network import Network
 from studies.clone import ROOT
-from studies.label_efficiency.arms.config import HERE, Probe, Recipe, Study, add_options, digest, study_of
+from studies.label_efficiency.arms.config import HERE, Probe, Recipe, Study, add_options, study_of
 from studies.label_efficiency.arms.frozen import frozen_blocks
 from studies.label_efficiency.arms.images import Images
 from studies.label_efficiency.arms.seed import ANGLES, Seed, single_threaded
+from studies.runs import digest
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial, Trial

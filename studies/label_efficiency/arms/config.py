@@ -1,12 +1,10 @@
 """Typed model of the study's own params: silhouettes.yaml and photos.yaml."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -161,9 +159,3 @@ def load_study(path: Path, name: str = "", data: str = "", seeds: int = 0) -> St
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-
-
-def digest(parts: Iterable[object]) -> str:
-    """Return a digest, 16 hex digits, of params or other values; a key that has its default does not count."""
-    values = [each.model_dump(exclude_defaults=True) if isinstance(each, BaseModel) else each for each in parts]
-    return sha256(repr(values).encode()).hexdigest()[:16]

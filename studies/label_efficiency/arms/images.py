@@ -17,7 +17,7 @@ from quarterturn.ingest.duplicates import exact_duplicates, near
 from quarterturn.ingest.image_table import read_images
 from quarterturn.ingest.source import ImageSource
 from quarterturn.ingest.splitting import position
-from studies.label_efficiency.arms.config import digest
+from studies.runs import digest
 
 Rows = npt.NDArray[np.int64]
 

@@ -7,11 +7,11 @@ from functools import partial
 from typing import NamedTuple
 
 from studies.label_efficiency.arms.backbone import given_features
-from studies.label_efficiency.arms.config import Arm, Recipe, Study, digest
+from studies.label_efficiency.arms.config import Arm, Recipe, Study
 from studies.label_efficiency.arms.frozen import frozen, frozen_blocks
 from studies.label_efficiency.arms.images import Images
 from studies.label_efficiency.arms.seed import ANGLES, Cell, Seed
-from studies.runs import Row, pack
+from studies.runs import Row, digest, pack
 
 COLUMNS, KEY = ("arm", "fraction", "labels", "accuracy", "right"), 2  # of a result; how many of them tell it apart
 STATE = ("images", "settings")
