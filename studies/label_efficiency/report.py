@@ -1,18 +1,16 @@
 """Write the tables of README.md from the results beside it: `python -m studies.label_efficiency.report`."""
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import pandas as pd
-from ruamel.yaml import YAML
 
-from studies.label_efficiency.arms.config import HERE, Recipe, Study
+from studies.label_efficiency.arms.config import HERE, Recipe, Study, load_study
 from studies.label_efficiency.scoring.coverage import PATH
 from studies.label_efficiency.scoring.curve import saved_words, tested_words
 from studies.label_efficiency.scoring.results import FINE_TUNED, FROZEN, PAIRS, RANDOM, SCRATCH, key_of
 from studies.label_efficiency.scoring.score import metrics_of
-from studies.label_efficiency.search import ARMS, FIELDS, SEEDS, STEPS, WORTH, size_of
+from studies.label_efficiency.search import FIELDS, SEEDS, STEPS, WORTH, size_of
 from studies.markdown import fill_tables, header, markdown_table
 
 STUDIES = ("silhouettes", "photos")
@@ -24,23 +22,23 @@ def main() -> None:
     """Fill the tables of results and of searches, as far as there are any."""
     tables = {"coverage": coverage(pd.read_csv(PATH))}
     for name in STUDIES:
-        study = YAML(typ="safe", pure=True).load((HERE / f"{name}.yaml").read_text("utf-8"))
+        study = load_study(HERE / f"{name}.yaml")
         tables[name] = results(name, study, json.loads(metrics_of(name).read_text("utf-8")))
         trials = HERE / f"{name}-search.csv"
         if trials.exists():
             tried = pd.read_csv(trials)
             tables[f"recipes for {name}"] = [*recipes(study, tried), "", *switches(study, tried)]
-            between = finalists(Study.model_validate(study), tried)
+            between = finalists(study, tried)
             tables[f"recipes for {name}"] += ["", *between] if between else []
     fill_tables(HERE / "README.md", tables)
 
 
-def results(name: str, study: Mapping[str, Any], values: Values) -> list[str]:
+def results(name: str, study: Study, values: Values) -> list[str]:
     """Return the curve, the primary comparison, and tables of accuracies, differences and labels saved."""
     arms = sorted({key.rsplit("_", 2)[0] for key in values if key.endswith("_accuracy")}, key=_place)
-    seeds, fractions = f"{values['seeds']:.0f} of {len(study['seeds'])} seeds", study["fractions"]
-    first = f"{seeds}, {tested_words(int(values['seeds']), int(values['pictures']), study['folds'])}."
-    share = f"{100 * study['primary']:g} %"
+    seeds, fractions = f"{values['seeds']:.0f} of {len(study.seeds)} seeds", study.fractions
+    first = f"{seeds}, {tested_words(int(values['seeds']), int(values['pictures']), study.folds)}."
+    share = f"{100 * study.primary:g} %"
     lines = [
         f"![accuracy over labels]({name}.png)",
         "",
@@ -83,42 +81,43 @@ def _shares(each: "pd.Series[float]") -> str:
     return f"{each['study']:.3f} ({each['as_independent']:.3f}, {each['corrected']:.3f})"
 
 
-def recipes(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
+def recipes(study: Study, trials: pd.DataFrame) -> list[str]:
     """Return a table of the winners and of how many trainings the search took; those of `switches` do not count."""
     names = ["arm", "labels", *HEADS, "trainings", "validation accuracy"]
     lines = header(names)
-    searched = [(arm, size) for arm in ARMS for size in (*STEPS, *study[arm].get("between", {}))]
-    for arm, size in searched:
-        recipe, won = Recipe.model_validate(_recipe(study, arm, size)), _accuracies(study, trials, arm, size, size)
-        compared = sum(len(_accuracies(study, trials, arm, other, size)) for other in STEPS if other != size)
-        count = str(len(trials[(trials["arm"] == arm) & (trials["labels"] == size)]) - compared)
-        cells = [arm.replace("_", "-"), size, *_values(recipe), count]
-        found = f"{won.mean():.3f} on {len(won)} seeds" if len(won) else "a guess, not searched yet"
-        lines.append(f"| {' | '.join(cells)} | {found} |")
+    for arm, of in study.arms.items():
+        for size, recipe in of.searched.items():
+            won = _accuracies(recipe, trials, arm, size)
+            others = [of.searched[other] for other in STEPS if other != size]
+            compared = sum(len(_accuracies(other, trials, arm, size)) for other in others)
+            count = str(len(trials[(trials["arm"] == arm) & (trials["labels"] == size)]) - compared)
+            cells = [arm.replace("_", "-"), size, *_values(recipe), count]
+            found = f"{won.mean():.3f} on {len(won)} seeds" if len(won) else "a guess, not searched yet"
+            lines.append(f"| {' | '.join(cells)} | {found} |")
     return lines
 
 
-def switches(study: Mapping[str, Any], trials: pd.DataFrame) -> list[str]:
+def switches(study: Study, trials: pd.DataFrame) -> list[str]:
     """Return a table that compares an arm's recipes for few and for many labels on the same seeds."""
     names = ["arm", "labels", "by the recipe for few", "by that for many", "its gain in points, seed by seed", "taken"]
     rows: list[str] = []
     notes: list[str] = []
-    for arm in ARMS:
+    for arm, of in study.arms.items():
         name, of_arm, late = arm.replace("_", "-"), [], []
-        for fraction in study["fractions"]:
-            labels = size_of(fraction, study["primary"])
-            few, many = (_accuracies(study, trials, arm, size, labels) for size in STEPS)
+        for fraction in study.fractions:
+            labels = size_of(fraction, study.primary)
+            few, many = (_accuracies(of.searched[size], trials, arm, labels) for size in STEPS)
             gains = (many - few).dropna()
             if len(gains):
-                taken = "few" if fraction <= study[arm]["few_up_to"] else "many"
-                taken = "its own" if f"{fraction:g}" in study[arm].get("between", {}) else taken
+                taken = "few" if fraction <= of.few_up_to else "many"
+                taken = "its own" if f"{fraction:g}" in of.between else taken
                 means, points = f"{few.mean():.3f} | {many.mean():.3f}", ", ".join(f"{100 * g:+.1f}" for g in gains)
                 of_arm.append(f"| {name} | {100 * fraction:g} % | {means} | {points} | {taken} |")
                 if taken == "few" and gains.mean() > WORTH:
                     late.append(f"{100 * fraction:g} %")
         rows += of_arm
         if not of_arm:
-            share = f"{100 * study[arm]['few_up_to']:g} %"
+            share = f"{100 * of.few_up_to:g} %"
             notes.append(f"{name} uses the recipe for few labels up to {share}, which was set by hand.")
         if late:
             notes.append(f"Not followed yet: at {' and '.join(late)}, {name} is probably better than shown here.")
@@ -147,16 +146,10 @@ def _values(recipe: Recipe) -> list[str]:
     return [f"{value:g}" for value in recipe.model_dump().values()]
 
 
-def _accuracies(study: Mapping[str, Any], trials: pd.DataFrame, arm: str, size: str, labels: str) -> "pd.Series[float]":
-    """Return the accuracies, by seed, of the arm's recipe for few or many labels at a number of labels."""
-    recipe = Recipe.model_validate(_recipe(study, arm, size))
+def _accuracies(recipe: Recipe, trials: pd.DataFrame, arm: str, labels: str) -> "pd.Series[float]":
+    """Return the accuracies of an arm's recipe at a number of labels, by seed."""
     wanted = pd.Series({"arm": arm, "labels": labels, **recipe.model_dump()})
     return trials[(trials[[*wanted.index]] == wanted).all(axis=1)].set_index("seed")["accuracy"]
-
-
-def _recipe(study: Mapping[str, Any], arm: str, size: str) -> Any:
-    """Return the recipe of an arm that was searched at a number of labels."""
-    return study[arm][size] if size in STEPS else study[arm]["between"][size]
 
 
 def _place(arm: str) -> tuple[int, str]:

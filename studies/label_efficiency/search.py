@@ -171,7 +171,7 @@ def searches_of(study: Study) -> list[tuple[str, str]]:
 
 def start_of(study: Study, arm: str, size: str) -> Recipe | None:
     """Return the recipe that a search begins with: at a fraction between few and many, that of the params."""
-    return None if size in STEPS else getattr(study, arm).recipe(float(size))
+    return None if size in STEPS else study.arms[arm].recipe(float(size))
 
 
 def search(

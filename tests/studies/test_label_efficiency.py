@@ -401,12 +401,13 @@ def test_the_tables_of_results_are_made_of_the_metrics(project: Path) -> None:
 
 
 def test_the_table_of_recipes_shows_the_winners_of_the_search() -> None:
-    study = YAML(typ="safe").load(SILHOUETTES)
+    study = load_study(SILHOUETTES)
     trials = pd.DataFrame(
         [
-            {"arm": arm, "labels": size, "seed": seed, **Recipe(**recipe).model_dump(), "accuracy": accuracy}
-            for arm, size in product(("scratch", "fine_tuned"), ("few", "many"))
-            for recipe in (study[arm][size], {**study[arm][size], "steps": 7})
+            {"arm": arm, "labels": size, "seed": seed, **recipe.model_dump(), "accuracy": accuracy}
+            for arm, of in study.arms.items()
+            for size, taken in of.searched.items()
+            for recipe in (taken, taken.model_copy(update={"steps": 7}))
             for seed, accuracy in ((1000, 0.5), (1001, 0.7))
         ]
     )
@@ -432,11 +433,10 @@ def test_recipes_between_few_and_many_labels_are_shown_if_they_were_searched() -
 
 
 def test_where_the_recipe_for_many_takes_over_both_are_shown_seed_by_seed() -> None:
-    study = YAML(typ="safe").load(SILHOUETTES)
-    study["scratch"]["few_up_to"] = 0.1
+    study = changed(load_study(SILHOUETTES), "scratch", few_up_to=0.1)
     trials = pd.DataFrame(
         [
-            {"arm": "scratch", "labels": labels, "seed": seed, **Recipe(**study["scratch"][size]).model_dump()}
+            {"arm": "scratch", "labels": labels, "seed": seed, **study.scratch.searched[size].model_dump()}
             | {"accuracy": accuracy}
             for labels, few, many in (("few", (0.5, 0.75), (0.5, 0.5)), ("0.25", (0.5, 0.75), (0.75, 0.625)))
             for size, accuracies in (("few", few), ("many", many))
@@ -449,7 +449,7 @@ def test_where_the_recipe_for_many_takes_over_both_are_shown_seed_by_seed() -> N
         "",
         "fine-tuned uses the recipe for few labels up to 25 %, which was set by hand.",
     ]
-    study["scratch"]["few_up_to"] = 0.25
+    study = changed(study, "scratch", few_up_to=0.25)
     late = "Not followed yet: at 25 %, scratch is probably better than shown here."
     assert report.switches(study, trials)[-1].startswith(late)
 
@@ -458,7 +458,7 @@ def test_the_recipes_are_used_where_the_comparisons_of_both_say() -> None:
     """Check `few_up_to` of the params against the tables of trials, except where the report notes the deviation."""
     for path in HERE.glob("*-search.csv"):
         name = path.name.removesuffix("-search.csv")
-        study = YAML(typ="safe").load(HERE / f"{name}.yaml")
+        study = load_study(HERE / f"{name}.yaml")
         lines = report.switches(study, pd.read_csv(path))
         (late,) = re.findall("Not followed yet: at (.*), scratch", lines[-1]) or [""]
         for line in [line for line in lines if line.startswith("| ") and "%" in line and "its own" not in line]:

@@ -58,6 +58,11 @@ class Arm(Section):
     many: Recipe
     between: dict[str, Recipe] = Field(default={}, description="recipes by the fraction of the labels, such as '0.25'")
 
+    @property
+    def searched(self) -> dict[str, Recipe]:
+        """Return the recipes by the number of labels at which each was searched: few, many, or a fraction."""
+        return {"few": self.few, "many": self.many, **self.between}
+
     def recipe(self, fraction: float) -> Recipe:
         """Return the recipe for this fraction of the labels."""
         return self.between.get(f"{fraction:g}") or (self.few if fraction <= self.few_up_to else self.many)
@@ -97,6 +102,11 @@ class Study(Section):
     probe: Probe
     auxiliary: Auxiliary
     given: list[str] = Field(max_length=1, description="a backbone: a weights file, or a model file")
+
+    @property
+    def arms(self) -> dict[str, Arm]:
+        """Return the arms whose recipes are searched."""
+        return {"scratch": self.scratch, "fine_tuned": self.fine_tuned}
 
     @property
     def beside_auxiliary(self) -> Arm:
