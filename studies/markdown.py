@@ -1,4 +1,4 @@
-"""Parts of a page that code writes, between marks that name them."""
+"""Parts of a page that code writes, between marks that name them, and the form of tables and figures in them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -32,3 +32,23 @@ def header(heads: Sequence[str]) -> list[str]:
 def markdown_table(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> list[str]:
     """Return the lines of a table."""
     return [*header(heads), *(f"| {' | '.join(map(str, row))} |" for row in rows)]
+
+
+def fraction_of(figures: Mapping[str, float], key: str) -> str:
+    """Return a fraction with its interval, which has KEY_low and KEY_high."""
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*_with_interval(figures, key))
+
+
+def points_of(figures: Mapping[str, float], key: str) -> str:
+    """Return a difference with its interval, which has KEY_low and KEY_high, in points."""
+    return points(*_with_interval(figures, key))
+
+
+def points(value: float, low: float, high: float, marked: bool = False) -> str:
+    """Return a difference with its interval, fractions, in points; bold where it is clear of zero, if ``marked``."""
+    text = f"{100 * value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return f"**{text}**" if marked and (low > 0 or high < 0) else text
+
+
+def _with_interval(figures: Mapping[str, float], key: str) -> tuple[float, float, float]:
+    return figures[key], figures[f"{key}_low"], figures[f"{key}_high"]

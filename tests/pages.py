@@ -20,7 +20,7 @@ import studies.suspects.report
 from quarterturn.app.upright import SURE
 from quarterturn.core.params import load_params
 from studies.label_efficiency.scoring.curve import saved_words
-from studies.markdown import fill_tables
+from studies.markdown import fill_tables, fraction_of, points_of
 from studies.photos.run import LABELS_A_CLASS
 from tests import reference
 from tests.rooms import ROOT
@@ -99,7 +99,7 @@ def _cells(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _with_labels(values: Mapping[str, Any]) -> str:
-    return f"{_interval(values, 'accuracy')}, {values['labels']:,} labels"
+    return f"{fraction_of(values, 'accuracy')}, {values['labels']:,} labels"
 
 
 def from_imagenet(whole: Mapping[str, Any], few: Sequence[Mapping[str, Any]]) -> str:
@@ -110,13 +110,13 @@ def from_imagenet(whole: Mapping[str, Any], few: Sequence[Mapping[str, Any]]) ->
         few: those of cross-validated runs.
     """
     by_labels = ", ".join(
-        f"{_interval(run[run['recommended']], 'accuracy')} of {run['images']} labelled photos, by cross-validation"
+        f"{fraction_of(run[run['recommended']], 'accuracy')} of {run['images']} labelled photos, by cross-validation"
         for run in few
     )
     best = whole[whole["recommended"]]
     return (
         "Starting from ImageNet's features instead (`quarterturn recipe pretrained`), a linear head classifies"
-        f" {by_labels}, and with {best['labels']:,} labels {_interval(best, 'accuracy')} of"
+        f" {by_labels}, and with {best['labels']:,} labels {fraction_of(best, 'accuracy')} of"
         f" {whole['images']} test photos correctly."
     )
 
@@ -126,10 +126,10 @@ def labels_saved(values: Mapping[str, float]) -> str:
     few, scratch = (values[f"{arm}_10_accuracy"] for arm in ("fine_tuned", "scratch"))
     return (
         f"On photos with {values['fine_tuned_10_labels']:.0f} labels, 10 % of all, fine-tuning reaches an accuracy of"
-        f" {few:.3f} and training from scratch {scratch:.3f}: {_points(values, 'fine_tuned_10_difference')} points."
+        f" {few:.3f} and training from scratch {scratch:.3f}: {points_of(values, 'fine_tuned_10_difference')} points."
         f" Training from scratch needs **{saved_words(dict(values))} as many labels** for the same accuracy. With all"
         f" {values['fine_tuned_100_labels']:,.0f} labels the difference is"
-        f" {_points(values, 'fine_tuned_100_difference')} points."
+        f" {points_of(values, 'fine_tuned_100_difference')} points."
     )
 
 
@@ -164,17 +164,8 @@ def turned(by_recipe: Mapping[str, Mapping[str, Any]]) -> str:
 def cues(figures: Mapping[str, Any]) -> list[str]:
     """Return how well the angle is predicted from parts of an image."""
     words = studies.audit.report.WORDS
-    rows = [f"| {words[name][0]} | {_interval(figures, f'{name}.rotation')} |" for name in CUES]
+    rows = [f"| {words[name][0]} | {fraction_of(figures, f'{name}.rotation')} |" for name in CUES]
     return ["| what the network sees | accuracy of the angle |", "|---|---|", *rows]
-
-
-def _interval(values: Mapping[str, Any], key: str) -> str:
-    return f"{values[key]:.3f} [{values[f'{key}_low']:.3f}, {values[f'{key}_high']:.3f}]"
-
-
-def _points(values: Mapping[str, float], key: str) -> str:
-    value, low, high = (100 * values[f"{key}{end}"] for end in ("", "_low", "_high"))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 if __name__ == "__main__":

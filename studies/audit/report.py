@@ -7,7 +7,7 @@ from studies.audit.ablations import CELLS, FINE, FRAME, PATCH, SMOOTH
 from studies.audit.evidence import FILE_FACTS, Figures
 from studies.audit.items import ITEMS
 from studies.audit.originals import COARSE_QUALITY
-from studies.markdown import fill_tables, header
+from studies.markdown import fill_tables, fraction_of, header, points_of
 
 HERE = Path(__file__).resolve().parent
 # Audited sets, with what `quarterturn start` would not find in them; the first has the tables without a name.
@@ -119,10 +119,10 @@ def looks(figures: Figures) -> list[str]:
             lines.append(f"| {' | '.join([*cells, 'no such images', '', '', '', ''])} |")
             continue
         for task in ("rotation", "transfer"):
-            cells.append(interval(figures, f"{name}.{task}"))
+            cells.append(fraction_of(figures, f"{name}.{task}"))
             compared = f"{name}.{task}_change" in figures
             against = f" ({numbers[item.against]})" if compared else ""
-            cells.append(points(figures, f"{name}.{task}_change") + against if compared else "")
+            cells.append(points_of(figures, f"{name}.{task}_change") + against if compared else "")
         found = figures.get(f"{name}.found")
         cells.append("" if found is None else ANSWERS[item.rule][0 if found else 1])
         lines.append(f"| {' | '.join(cells)} |")
@@ -143,7 +143,7 @@ def letterboxed(figures: Figures) -> list[str]:
     lines = header(["", "test images", "rotation"])
     for name in ("letterboxed", "others"):
         number = figures[f"letterboxed.{name}_test_pictures"]
-        lines.append(f"| {name} | {number:,} | {interval(figures, f'letterboxed.{name}') if number else ''} |")
+        lines.append(f"| {name} | {number:,} | {fraction_of(figures, f'letterboxed.{name}') if number else ''} |")
     if "letterboxed.found" not in figures:
         return [*lines, "", "Too few to judge."]
     ends = [f"{100 * figures[f'letterboxed.difference_{end}']:+.1f}" for end in ("low", "high")]
@@ -156,18 +156,9 @@ def files(figures: Figures) -> list[str]:
     lines = header(["", "accuracy of the class", "largest class", ""])
     for name in FILE_FACTS:
         found = "predicts the class" if figures[f"{name}.found"] else "not shown to predict the class"
-        cells = [FACTS[name][0], interval(figures, f"{name}.class"), f"{figures[f'{name}.chance']:.3f}", found]
+        cells = [FACTS[name][0], fraction_of(figures, f"{name}.class"), f"{figures[f'{name}.chance']:.3f}", found]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
-
-
-def interval(figures: Figures, key: str) -> str:
-    return f"{figures[key]:.3f} [{figures[f'{key}_low']:.3f}, {figures[f'{key}_high']:.3f}]"
-
-
-def points(figures: Figures, key: str) -> str:
-    value, low, high = (100 * figures[name] for name in (key, f"{key}_low", f"{key}_high"))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Write the tables of README.md from the results beside it: `python -m studies.label_efficiency.report`."""
 
 import json
-from collections.abc import Callable
 
 import pandas as pd
 
@@ -11,7 +10,7 @@ from studies.label_efficiency.scoring.curve import saved_words, tested_words
 from studies.label_efficiency.scoring.results import FINE_TUNED, FROZEN, PAIRS, RANDOM, SCRATCH, key_of
 from studies.label_efficiency.scoring.score import metrics_of
 from studies.label_efficiency.search import FIELDS, SEEDS, STEPS, WORTH, size_of
-from studies.markdown import fill_tables, header, markdown_table
+from studies.markdown import fill_tables, fraction_of, header, markdown_table, points_of
 
 STUDIES = ("silhouettes", "photos")
 HEADS = [name.replace("_", " ") for name in FIELDS]  # of the values of a recipe
@@ -157,18 +156,12 @@ def _place(arm: str) -> tuple[int, str]:
     return (order.index(arm) if arm in order else len(order), arm)
 
 
-def _interval(values: Values, key: str, form: Callable[[float], str]) -> str:
-    if key not in values:
-        return ""
-    return f"{form(values[key])} [{form(values[f'{key}_low'])}, {form(values[f'{key}_high'])}]"
-
-
 def _accuracy(values: Values, key: str) -> str:
-    return _interval(values, f"{key}_accuracy", lambda value: f"{value:.3f}")
+    return fraction_of(values, f"{key}_accuracy") if f"{key}_accuracy" in values else ""
 
 
 def _difference(values: Values, key: str) -> str:
-    return _interval(values, f"{key}_difference", lambda value: f"{100 * value:+.1f}")
+    return points_of(values, f"{key}_difference") if f"{key}_difference" in values else ""
 
 
 def _adjusted(values: Values, key: str) -> str:

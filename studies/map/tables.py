@@ -8,7 +8,7 @@ from studies.label_efficiency.scoring.curve import saved_words
 from studies.label_efficiency.scoring.labels_saved import Difference, LabelsSaved
 from studies.map.comparisons import ALL, ARMS, PAIRS, Key, count, keys
 from studies.map.search import TRIED, best, name_of, rotations
-from studies.markdown import markdown_table
+from studies.markdown import markdown_table, points
 
 STARTS = {  # arm → what the table of starts calls it
     "scratch": "scratch",
@@ -194,7 +194,4 @@ def table_of_rotations(search: pd.DataFrame) -> list[str]:
 
 
 def _points(each: Difference | None) -> str:
-    if each is None:
-        return ""
-    text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * value for value in (each.difference, each.low, each.high)))
-    return f"**{text}**" if each.low > 0 or each.high < 0 else text
+    return points(each.difference, each.low, each.high, marked=True) if each else ""

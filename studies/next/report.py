@@ -1,6 +1,6 @@
 """Write the study's tables and its plots from the results: `python -m studies.next.report`."""
 
-from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from quarterturn.core.files import atomic
 from studies.clone import ROOT
-from studies.markdown import fill_tables, header
+from studies.markdown import fill_tables, header, points
 from studies.next.arms import TEST
 from studies.next.simulation import ARMS, OTHERS
 from studies.repeats import Mean, corrected_mean
@@ -60,11 +60,7 @@ def table(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _cell(each: dict[str, Any]) -> str:
-    return f"{each['random']:.3f} → {each['next']:.3f}: {_points(each)}"
-
-
-def _points(each: Mapping[str, Any]) -> str:
-    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * each[key] for key in ("mean", "low", "high")))
+    return f"{each['random']:.3f} → {each['next']:.3f}: {points(each['mean'], each['low'], each['high'])}"
 
 
 def summary(found: list[dict[str, Any]]) -> str:
@@ -106,7 +102,7 @@ def simulated(simulation: pd.DataFrame) -> list[str]:
     found, labels = biases(simulation), list(dict.fromkeys(simulation["labels"]))
     lines = header(["labels", *ARMS])
     for count in labels:
-        cells = [_points(vars(found[arm, count])) for arm in ARMS]
+        cells = [points(*astuple(found[arm, count])) for arm in ARMS]
         lines.append(f"| {count} | {' | '.join(cells)} |")
     draws = simulation["draw"].nunique()
     most = {arm: max(abs(100 * found[arm, count].mean) for count in labels) for arm in ARMS}
