@@ -176,12 +176,12 @@ class ImageNames:
         found = self._tails.get(wanted[0], []) if wanted else []
         if wanted and not found and UPLOAD.match(wanted[0]):
             return self._by_tail(UPLOAD.sub("", wanted[0], count=1))
-        lengths = [_common(wanted, _parts(name)) for name in found]
-        return [name for name, length in zip(found, lengths, strict=True) if length == max(lengths)]
+        return _most_alike(found, wanted)
 
     def _by_stem(self, cell: str) -> list[str]:
         name = PurePosixPath(cell).name
-        return self._stems.get(normalised_name(PurePosixPath(name).stem if is_image(name) else name), [])
+        found = self._stems.get(normalised_name(PurePosixPath(name).stem if is_image(name) else name), [])
+        return _most_alike(found, _parts(cell), first=1)  # the name itself may lack its ending
 
     def _by_number(self, cell: str) -> list[str]:
         return self._numbers.get(cell.lstrip("0"), []) if cell.isdecimal() else []
@@ -296,6 +296,12 @@ def _cleaned(cell: str) -> str:
 def _parts(path: str) -> list[str]:
     """Return the parts of a path, the last one first, for comparisons."""
     return [normalised_name(part) for part in reversed(PurePosixPath(path).parts)]
+
+
+def _most_alike(names: Sequence[str], wanted: Sequence[str], first: int = 0) -> list[str]:
+    """Return the names whose last parts agree the furthest with the wanted ones, beginning with the part ``first``."""
+    lengths = [_common(wanted[first:], _parts(name)[first:]) for name in names]
+    return [name for name, length in zip(names, lengths, strict=True) if length == max(lengths)]
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:

@@ -236,7 +236,7 @@ def _is_mask(source: ImageSource, name: str) -> bool:
 def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | None, options: Options) -> Labels:
     """Return what tells the classes: an option, a table, files beside images, folders, or names, in this order.
 
-    A table that tells the same as folders leaves the word to the folders.
+    Numbers in a table that tell the same as folders or names leave the word to those.
     """
     if options.label_pattern:
         return Labels(found_by(options.label_pattern, names, "label"), "--label-pattern", None, options.label_pattern)
@@ -256,7 +256,7 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
     wanted = bool(options.classes or options.tables or options.columns["label"] or label_files(source))
     if tables is not None and by_table:
         numbers = all(label.isdecimal() for label in by_table if label)
-        ids = numbers and _same(by_table, folders)  # of the classes that folders name
+        ids = numbers and any(_same(by_table, told) for told in (folders, by_name and by_name[1]) if told)  # of classes
         weak = not tables.named and (any(folders) or (numbers and by_name is not None))
         if wanted or not (ids or weak):
             others = f"; --label takes {', '.join(tables.labels)} instead" if tables.labels else ""

@@ -147,7 +147,7 @@ def _with_columns(
     labels = [column for column in others if column != split and _tells_labels(column, cells[column], classes)]
     labels.sort(key=lambda column: (not _LABEL.search(_words(column)), _of_numbers(cells[column])))
     label = columns["label"] or (labels[0] if labels else None)
-    flags = [column for column in others if set(cells[column].values()) <= {"0", "1", "0.0", "1.0", "-1.0", ""}]
+    flags = [column for column in others if set(cells[column].values()) <= {"0", "1", "-1", "0.0", "1.0", "-1.0", ""}]
     if label in flags and len(flags) > 2 and not columns["label"]:
         raise UserError(
             f"{source.path}: {first.name} tells classes in several columns of 0 and 1: {', '.join(flags[:8])}; write"

@@ -16,6 +16,7 @@ _PLAIN = re.compile(
     r"(images?|imgs?|photos?|pictures?|pics?|jpe?gs?|png|rgb|raw|(.*[ _-])?(part|batch|chunk)[ _-]?\d+)$"
 )
 _DATE = re.compile(r"(19|20)\d\d([-_. ]?\d\d([-_. ]?\d\d)?)?")  # of an album
+_IDENTIFIER = re.compile(r"\d{3}")
 _WAITING = frozenset(
     ("all", "inbox", "new", "pool", "rest", "to do", "to label", "todo", "unsorted")
 )  # folders without labels
@@ -28,13 +29,15 @@ _CAMERA = re.compile(
 _MISSING = frozenset(("?", "-", "n/a", "na", "nan"))  # labels of images without a label
 BEFORE = r"(?:^|/)(?P<label>[^\W\d_]+(?:[ _-]+[^\W\d_]+)*)[^/]*$"  # cat.0.jpg, great_pyrenees_12.jpg
 AFTER = r"(?:^|/)\d+[ _.-]*(?P<label>[^\W\d_][^/.]*?)[ _.-]*\d*\.[^./]+$"  # 100_bathroom.jpg
-GROUPS = (
+FOLDERS = (
     r"(?P<group>[^/]+)/[^/]+$",  # a folder in that of the class: a patient
     r"(?P<group>[^/]+)/[^/]+/[^/]+$",  # a folder above that of the class
-    r"(?P<group>\d+)[_-]\d+[^/\d]*\.[^./]+$",  # 00012_00007.ppm: a track and its frame
-    r"(?:^|/)(?P<group>\d+)[ _-]+[^\W\d_][^/]*$",  # 100_kitchen.jpg: a house
 )
-GROUPS_IN_FOLDERS = r"(?P<group>[^/]*/\d+)[_-]\d+[^/\d]*\.[^./]+$"  # where each folder counts from zero
+VERSIONS = r"(?P<group>(?:[^/]*/)?[^/]+)_(?:jpe?g|png)\.rf\.[^/]+$"  # 7_jpg.rf.1a2b.jpg: a varied image
+FRAMES = r"(?:^|/)(?P<group>[^/]*\d)[_-]\d+[^/\d]*\.[^./]+$"  # 00012_00007.ppm: a track and its frame
+FRAMES_IN_FOLDERS = r"(?P<group>[^/]*/[^/]*\d)[_-]\d+[^/\d]*\.[^./]+$"  # where each folder counts from zero
+FILMS = r"(?P<group>\d+)[_-]\d+[^/\d]*\.[^./]+$"  # P12-7.jpg and NP12-3.jpg: a frame may show several classes
+HOUSES = r"(?:^|/)(?P<group>\d+)[ _-]+(?![a-z]+\.rf\.)[^\W\d_][^/]*$"  # 100_kitchen.jpg
 LEAST_GROUPS, LEAST_GROUPS_PER_CLASS = 20, 5  # fewer cannot be split
 MOST_LABELLED = 0.8  # distinct groups per image; with more, nearly every image is a group of its own
 FEW_IMAGES = 5  # in a folder on average; classes have more
@@ -86,7 +89,8 @@ def _no_class(folders: Sequence[tuple[str, ...]]) -> bool:
     """Return whether the last of the folders, where there are folders above, tell no class.
 
     So it is where they have one name, or plain ones such as `Imgs` and `part_2`; where they differ in digits only, such
-    as dates, `100X` and `patient_003`; and where they are many with few images each.
+    as dates, `100X` and `patient_003`; and where they are many with few images each, or with a number of three digits
+    or more, each in one folder only.
     """
     last = [path[-1] for path in folders if path]
     above = {path[:-1] for path in folders if path}
@@ -98,8 +102,9 @@ def _no_class(folders: Sequence[tuple[str, ...]]) -> bool:
     shapes = {re.sub(r"[\W\d_]+", "", folder) for folder in distinct}
     nested = len({path for path in folders if path}) == len(distinct)  # each under one folder
     counted = len(shapes) == 1 and (nested if shapes == {""} else not shapes & _COUNTED_CLASSES)
-    many = len(distinct) > LEAST_GROUPS and len(last) < FEW_IMAGES * len(distinct) and 2 * len(above) < len(distinct)
-    return len(distinct) == 1 or counted or many
+    many = len(distinct) > LEAST_GROUPS and 2 * len(above) < len(distinct)
+    identified = nested and all(map(_IDENTIFIER.search, distinct))
+    return len(distinct) == 1 or counted or (many and (identified or len(last) < FEW_IMAGES * len(distinct)))
 
 
 def name_pattern(names: Sequence[str]) -> tuple[str, list[str | None]] | None:
@@ -122,11 +127,20 @@ def group_pattern(names: Sequence[str], labels: Sequence[str]) -> str | None:
     labelled = [(name, label) for name, label in zip(names, labels, strict=True) if label]
     chosen = [name for name, _ in labelled]
     repeated = len({PurePosixPath(name).name for name in chosen}) < 0.9 * len(chosen)
-    for pattern in (*GROUPS[:2], GROUPS_IN_FOLDERS if repeated else GROUPS[2], GROUPS[3]):
-        groups = found_by(pattern, chosen, "group")
-        if looks_like_groups(groups, [label for _, label in labelled]):
+
+    def tells(pattern: str) -> bool:
+        return looks_like_groups(found_by(pattern, chosen, "group"), [label for _, label in labelled])
+
+    for pattern in (*FOLDERS, VERSIONS, *([FRAMES_IN_FOLDERS] if repeated else [FILMS, FRAMES]), HOUSES):
+        if tells(pattern) and (pattern != FILMS or tells(FRAMES) or not _count_up(found_by(FILMS, chosen, "group"))):
             return pattern
     return None
+
+
+def _count_up(numbers: Sequence[str | None]) -> bool:
+    """Return whether numbers count something, such as the images of each class; those of films have gaps."""
+    distinct = {int(number) for number in numbers if number}
+    return 2 * len(distinct) > max(distinct)
 
 
 def looks_like_groups(groups: Sequence[str | None], labels: Sequence[str]) -> bool:

@@ -170,6 +170,26 @@ def parts(*given: str) -> list[str]:
     return [f"{part}/{label}/{part}{number}.png" for part in given for label in ("a", "b") for number in range(12)]
 
 
+def test_numbers_of_the_classes_that_names_tell_leave_the_word_to_the_names(tmp_path: Path) -> None:
+    rows = [f"{breed}_{n} {number}\n" for number, breed in enumerate(("pug", "boxer", "beagle"), 1) for n in range(20)]
+    folder = images(tmp_path / "breeds", [f"images/{row.split()[0]}.png" for row in rows])
+    (folder / "list.txt").write_text("image class-id\n" + "".join(rows))
+    assert counts(started(folder)) == {"pug": 20, "boxer": 20, "beagle": 20}
+
+
+def test_numbers_in_a_table_are_classes_where_nothing_else_tells_any(tmp_path: Path) -> None:
+    names = [f"{number * 7919 + 10**6}.png" for number in range(40)]
+    rows = "".join(f"{name},{number % 2}\n" for number, name in enumerate(names))
+    assert counts(started(images(tmp_path / "eyes", names, train=f"id,grade\n{rows}"))) == {"0": 20, "1": 20}
+
+
+def test_several_columns_of_two_values_are_no_classes(tmp_path: Path) -> None:
+    rows = "".join(f"{n}.png,{n % 2},{n % 3 // 2},{n % 5 // 4}\n".replace("0", "-1") for n in range(1, 10))
+    folder = images(tmp_path / "faces", [f"{n}.png" for n in range(1, 10)], faces=f"image,smiling,young,male\n{rows}")
+    with pytest.raises(UserError, match="in several columns of 0 and 1: smiling, young, male"):
+        started(folder)
+
+
 def test_given_parts_are_taken_from_folders_lists_or_a_column(tmp_path: Path) -> None:
     names = parts("train", "test")
     by_folder = started(images(tmp_path / "folders", [*names, "extra/a/1.png"]))

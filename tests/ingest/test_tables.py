@@ -44,6 +44,7 @@ def table_in(tmp_path: Path, text: str | bytes, name: str = "meta/about.csv", co
         ("id,kind\n0007,x\n0012,y\n", "commas", ("id", "kind"), ["c/0007.png", "c/0012.png"]),
         ("id,kind\n7,x\n12,y\n", "commas", ("id", "kind"), ["c/0007.png", "c/0012.png"]),
         ("image,kind\nmy photo,x\n", "commas", ("image", "kind"), ["b/my photo.png"]),
+        ("a/1\nb/1\n", "commas", ("1",), ["a/1.jpg", "b/1.jpg"]),
         ('file,text\na/1.jpg,"a ""quoted"", text"\na/2.jpg,y\n', "commas", ("file", "text"), ["a/1.jpg", "a/2.jpg"]),
         ("../a/1.jpg,x\n", "commas", ("1", "2"), ["a/1.jpg"]),
     ],

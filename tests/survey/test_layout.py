@@ -34,6 +34,7 @@ def paths(*folders: str, count: int = 30) -> list[str]:
         (paths("album/2023-01-05", "album/2023-02-05"), set()),
         (paths("ill/40X", "ill/100X", "well/40X", "well/100X"), {"ill", "well"}),
         (paths("ill/patient_1", "ill/patient_2", "well/patient_3"), {"ill", "well"}),
+        ([f"{each}/{each}_14-{n}{'AB'[n % 2]}/40X/{n}.png" for each in "MB" for n in range(100, 120)], {"M", "B"}),
         (paths("cats", "cats/blurry", "dogs"), {"cats", "dogs"}),
         (paths("photos/cat", "photos/dog", "unlabelled-images", "unsorted"), {"cat", "dog"}),
         (paths("raw", "medium", "done"), {"raw", "medium", "done"}),
@@ -98,6 +99,8 @@ def tracks(pattern: str, per_class: int = 30, frames: int = 3) -> list[str]:
         ("{label}{track}-{frame}r.jpg", 30),  # a frame may show both classes
         ("{label}/p{shared}/{frame}.jpg", 60),
         ("p{shared}/{label}/{frame}.jpg", 60),
+        ("{label}/{track}_jpg.rf.{shared}c{frame}.jpg", 60),
+        ("{label}/{track}{frame}_jpg.rf.{shared}c{frame}.jpg", 0),
         ("{label}/{track}.jpg", 0),
         ("{label}/n0{label}_{track}{frame}.jpg", 0),
         ("{label}/x_{shared}.jpg", 0),
@@ -108,6 +111,26 @@ def test_groups_are_proposed_where_names_say_so(pattern: str, groups: int) -> No
     labels = ["a"] * (len(names) // 2) + ["b"] * (len(names) // 2)
     found = group_pattern(names, labels)
     assert (0 if found is None else len(set(found_by(found, names, "group")))) == groups
+
+
+def test_a_number_that_counts_the_images_of_each_class_tells_no_group() -> None:
+    names = [f"{label}/kind_{label}_{n:04}_{n + 60 * (label == 'b')}.jpg" for label in "ab" for n in range(1, 61)]
+    assert group_pattern(names, [name[0] for name in names]) is None
+
+
+def test_a_frame_with_one_image_of_each_class_is_a_group() -> None:
+    names = [f"{label}{frame * 37}-{frame % 7}r.jpg" for label in ("NP", "P") for frame in range(60)]
+    found = group_pattern(names, ["NP"] * 60 + ["P"] * 60)
+    assert found is not None
+    assert len(set(found_by(found, names, "group"))) == 60
+
+
+def test_of_class_track_and_frame_the_first_two_tell_groups_where_classes_are_many() -> None:
+    places = [(label, track, frame) for label in range(20) for track in range(25) for frame in range(3)]
+    names = [f"{label}/{label:05}_{track:05}_{frame:05}.png" for label, track, frame in places]
+    found = group_pattern(names, [str(label) for label, _, _ in places])
+    assert found is not None
+    assert len(set(found_by(found, names, "group"))) == 20 * 25
 
 
 def test_the_rooms_of_a_house_are_a_group() -> None:
