@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from quarterturn.core.errors import UnreadableImage, UserError, one_line
 from quarterturn.ingest.label_studio import LOCAL_FILES, UPLOAD, as_csv
+from quarterturn.ingest.one_hot import ONE_HOT, one_hot_labels
 from quarterturn.ingest.parts import list_part, part_named
 from quarterturn.ingest.places import MAX_BYTES
 from quarterturn.ingest.source import ImageSource, composed, is_image, normalised_name
@@ -249,12 +250,18 @@ def table_rows(form: str, text: str) -> list[list[str]]:
 
 
 def _with_header(table: Table, names: ImageNames, path: PurePosixPath) -> Table:
-    """Take the first row for the names of the columns, unless it names an image or a file that would be one."""
+    """Take the first row for the names of the columns, unless it names an image or a file that would be one.
+
+    A table with a column of 0 and 1 for each class gets one with their names; see `one_hot_labels`.
+    """
     first = table.rows[0] if table.rows else []
     if not first or any(is_image(cell) or names.fitting([cell], path)[0] for cell in first if cell):
         return table
-    columns = tuple(cell or str(number + 1) for number, cell in enumerate(first))
-    return replace(table, columns=columns, rows=table.rows[1:])
+    columns, rows = tuple(cell or str(number + 1) for number, cell in enumerate(first)), table.rows[1:]
+    labels = one_hot_labels(columns, rows)
+    if labels is not None:
+        columns, rows = (*columns, ONE_HOT), [[*row, label] for row, label in zip(rows, labels, strict=True)]
+    return replace(table, columns=columns, rows=rows)
 
 
 def table_text(source: ImageSource, name: str) -> str:

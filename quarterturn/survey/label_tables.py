@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from quarterturn.core.errors import UserError
+from quarterturn.ingest.one_hot import ONE_HOT
 from quarterturn.ingest.parts import list_part, part_named
 from quarterturn.ingest.source import ImageSource, is_image, normalised_name, words_apart
 from quarterturn.ingest.tables import ENDINGS, ImageNames, Table, read_table
@@ -156,7 +157,8 @@ def _with_columns(
     group = columns["group"] or next(
         (column for column in others if column not in (split, label) and _GROUP.search(_words(column))), None
     )
-    labels = [column for column in labels if column not in (label, group)]
+    used = {label, group, *(flags if label == ONE_HOT else [])}
+    labels = [column for column in labels if column not in used]
     return LabelTables(tables, label, group, split, labels, [], bool(label and _LABEL.search(_words(label))))
 
 

@@ -183,6 +183,15 @@ def test_numbers_in_a_table_are_classes_where_nothing_else_tells_any(tmp_path: P
     assert counts(started(images(tmp_path / "eyes", names, train=f"id,grade\n{rows}"))) == {"0": 20, "1": 20}
 
 
+def test_a_column_of_0_and_1_for_each_class_tells_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"{n},0,{','.join(str(float(n % 3 == place)) for place in range(3))}\n" for n in range(60))
+    folder = images(tmp_path / "moles", [f"in/{n}.png" for n in range(60)], truth=f"image,UNK,MEL,NV,BCC\n{rows}")
+    params = started(folder)
+    assert (params.data.labels, params.data.label_column) == (["BCC", "MEL", "NV"], "one-hot class")
+    assert counts(params) == {"MEL": 20, "NV": 20, "BCC": 20}
+    assert "by  column one-hot class of truth.csv\n" in capsys.readouterr().out
+
+
 def test_several_columns_of_two_values_are_no_classes(tmp_path: Path) -> None:
     rows = "".join(f"{n}.png,{n % 2},{n % 3 // 2},{n % 5 // 4}\n".replace("0", "-1") for n in range(1, 10))
     folder = images(tmp_path / "faces", [f"{n}.png" for n in range(1, 10)], faces=f"image,smiling,young,male\n{rows}")

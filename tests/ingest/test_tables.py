@@ -56,6 +56,28 @@ def test_a_table_is_read_by_what_its_rows_name(
     assert (table.form, table.columns, table.images) == (form, columns, images)
 
 
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [
+        (["1,0,0", "0,1,0", "0,0,1"], ["cat", "dog", "cow"]),
+        (["1.0,0.0,0.0", "0.0,0.0,0.0", *["0.0,0.0,1.0"] * 9], ["cat", "", *["cow"] * 9]),
+        (["1,0,0", "1,1,0", "0,0,1"], None),  # several classes of one image
+        (["1,0,0", "0,0,0", "0,0,1"], None),  # a third has no class
+        (["1,0,7", "1,0,8", "0,1,9"], ["cat", "cat", "dog"]),
+        (["1,4,7", "1,5,8", "0,6,9"], None),
+    ],
+)
+def test_a_column_of_0_and_1_for_each_class_tells_classes(
+    tmp_path: Path, cells: list[str], labels: list[str] | None
+) -> None:
+    table = table_in(tmp_path, "file,cat,dog,cow\n" + "".join(f"a/{n}.jpg,{row}\n" for n, row in enumerate(cells, 1)))
+    place = table.place("one-hot class")
+    assert (None if place is None else table.cells(place)) == labels
+    assert table.place("cow") == 3
+    without_header = table_in(tmp_path, "".join(f"a/{n}.jpg,{row}\n" for n, row in enumerate(cells, 1)))
+    assert without_header.place("one-hot class") is None
+
+
 def test_a_table_may_be_in_utf16_as_excel_saves_it(tmp_path: Path) -> None:
     assert table_in(tmp_path, "file\tkind\na/1.jpg\tx\n".encode("utf-16")).images == ["a/1.jpg"]
 
