@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 ONE_HOT = "one-hot class"  # name of the column that such a table is read with beside its own
-_NO, _YES = frozenset(("", "0", "0.0")), frozenset(("1", "1.0"))
+_NO, _YES = frozenset(("", "0", "0.0", "false")), frozenset(("1", "1.0", "true"))
+FLAGS = _NO | _YES
 MOST_BLANK = 0.1  # of the rows may have no 1: images without a class
 
 
@@ -16,10 +17,10 @@ def one_hot_labels(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
         columns: names of the columns.
         rows: cells of each row, as many as columns.
     """
-    flags = [place for place in range(len(columns)) if all(row[place] in _NO or row[place] in _YES for row in rows)]
+    flags = [place for place in range(len(columns)) if all(row[place].lower() in FLAGS for row in rows)]
     if len(flags) < 2 or not rows:
         return None
-    found = [[columns[place] for place in flags if row[place] in _YES] for row in rows]
+    found = [[columns[place] for place in flags if row[place].lower() in _YES] for row in rows]
     blank = sum(not each for each in found)
     if blank > MOST_BLANK * len(rows) or any(len(each) > 1 for each in found):
         return None

@@ -8,8 +8,9 @@ from quarterturn.core.params import RESERVED_LABELS
 from quarterturn.data.manifest import TEST, TRAIN, UNLABELLED, VAL
 from quarterturn.ingest.source import normalised_name, words_apart
 
+_TRAINING = ("train", "training", "trainset", "trainingsdaten", "trainval", "trn", "entraînement", "entrainement")
 PART_NAMES = {
-    **dict.fromkeys(("train", "training", "trainset", "trainingsdaten", "trainval", "trn"), TRAIN),
+    **dict.fromkeys(_TRAINING, TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "validierung", "dev"), VAL),
     **dict.fromkeys(("test", "testing", "testdaten", "testset", "tst"), TEST),
     **dict.fromkeys((*RESERVED_LABELS, "unsup"), UNLABELLED),

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -20,6 +20,7 @@ from quarterturn.ingest.source import ImageSource, composed, is_image, normalise
 ENDINGS = (".csv", ".tsv", ".txt", ".json")
 SAMPLE = 500  # rows that decide how a table is read
 MOST_LOOKED_AT = 5_000_000  # characters that they are among
+MOSTLY = 0.9  # of the rows are as wide where blanks separate cells
 MOST_SHOWN = 12  # columns in a message
 csv.field_size_limit(MAX_BYTES)  # characters; by default 131,072, which quoted cells may exceed
 
@@ -45,7 +46,18 @@ def _separated(delimiter: str) -> Callable[[str], list[list[str]]]:
 
 
 def _blanks(pattern: str) -> Callable[[str], list[list[str]]]:
-    return lambda text: [re.split(pattern, line.strip()) for line in text.splitlines()]
+    """Return a reader of text with cells that blanks separate.
+
+    Where many rows differ in width, only the first blank does: `0034309 Boeing 707` and `0056978 A300`.
+    """
+
+    def rows(text: str) -> list[list[str]]:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        found = [re.split(pattern, line) for line in lines]
+        most = max(Counter(map(len, found)).values(), default=0)
+        return found if most >= MOSTLY * len(found) else [re.split(pattern, line, maxsplit=1) for line in lines]
+
+    return rows
 
 
 FORMS: dict[str, Callable[[str], list[list[str]]]] = {  # by what separates the cells
@@ -192,7 +204,7 @@ def read_table(source: ImageSource, name: str, names: ImageNames, image_column: 
     """Read a table: its cells, whether it has a header, and the images that its rows name.
 
     Columns may be separated by commas, semicolons, tabs or blanks: the form counts in which most rows name an image,
-    then the one with most columns. The first row is a header unless it names an image.
+    then the first with several columns. The first row is a header unless it names an image.
 
     Args:
         source: of the table.
@@ -225,13 +237,13 @@ def read_table(source: ImageSource, name: str, names: ImageNames, image_column: 
 def _form(text: str, names: ImageNames, table: PurePosixPath) -> tuple[str, int | None]:
     """Return the form of a table, by its first rows, and the index of the column that names images, or None."""
     best: tuple[str, int | None] = "commas", None
-    score: tuple[tuple[bool, int, int], int] = (False, -len(FORMS), -1), 0
+    score: tuple[tuple[bool, int, int], bool] = (False, -len(FORMS), -1), False
     for form in FORMS:
         columns = list(zip(*table_rows(form, text[:MOST_LOOKED_AT])[:SAMPLE], strict=True))
         fitting = [names.fitting(cells, table) for cells in columns]
         most = max(fitting, default=(False, -len(FORMS), 0))
-        if (most, len(columns)) > score:
-            score = most, len(columns)
+        if (most, len(columns) > 1) > score:
+            score = most, len(columns) > 1
             best = form, fitting.index(most) if most[-1] > 0 else None
     return best
 

@@ -23,7 +23,14 @@ from quarterturn.ingest.source import ImageSource, is_ignored, normalised_name
 from quarterturn.ingest.splitting import GIVEN
 from quarterturn.ingest.tables import ImageNames, read_table
 from quarterturn.survey.label_tables import LabelTables, find_tables
-from quarterturn.survey.layout import as_classes, class_folders, group_pattern, looks_like_groups, name_pattern
+from quarterturn.survey.layout import (
+    MOST_LABELLED,
+    as_classes,
+    class_folders,
+    group_pattern,
+    looks_like_groups,
+    name_pattern,
+)
 
 SAMPLE = 200  # images whose sizes are looked at
 MASK_LEVELS = 16  # grey levels; a mask has no more
@@ -131,7 +138,7 @@ def find(path: str, base: Params, options: Options) -> Findings:
     if len(classes) < 2:
         raise UserError(f"two classes are needed; {labels.how} tells {', '.join(classes) or 'none'}")
     parts = None if options.columns["split"] == "" else _parts(names, of_image, tables)
-    column, pattern = _groups(names, of_image, tables, options)
+    column, pattern, no_groups = _groups(names, of_image, tables, options)
     used = tables is not None and bool(labels.column or column or parts in ("column", "lists"))
     data: dict[str, Any] = {
         "labels": classes,
@@ -154,12 +161,13 @@ def find(path: str, base: Params, options: Options) -> Findings:
         said, lines = _annotated(source, base, data, parts)
     _check_groups(said)
     sizes = _sizes(source, names, base.data.max_rejected)
-    unused = [] if tables is None else tables.unused + ([] if used else [table.name for table in tables.tables])
+    unused = [] if tables is None else tables.unused + ([] if used else [_and_option(tables)])
     told = [
         ("labels by", labels.how),
         *(("left out", _left_out(every, pattern)) for pattern in ignore),
         ("one class", f"in several spellings: {', '.join(joined)}" if joined else ""),
         ("not used", ", ".join(unused)),
+        ("no groups", no_groups),
         ("too few", f"{len(few)} classes have too few images and count as unlabelled: {_first(few)}" if few else ""),
         *(("note", line) for line in lines if "data.ignore" not in line and "among data.labels" not in line),
         ("unreadable", f"too many images, such as {sizes.unreadable}; convert them" if sizes.unreadable else ""),
@@ -202,6 +210,12 @@ def _check_groups(said: pd.DataFrame) -> None:
     count = said.loc[said["label"] != "", GROUP].nunique() if GROUP in said and said["label"].any() else LEAST_IMAGES
     if count < LEAST_IMAGES:
         raise UserError(f"the labelled images are in {count} groups; at least {LEAST_IMAGES} are needed to split them")
+
+
+def _and_option(tables: LabelTables) -> str:
+    """Return the names of tables, and the option that takes a column of theirs that could tell classes."""
+    names = ", ".join(table.name for table in tables.tables)
+    return names + (f"; --label {tables.label} takes classes from there" if tables.label else "")
 
 
 def _first(texts: Sequence[str], most: int = 10) -> str:
@@ -257,8 +271,7 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
     if tables is not None and by_table:
         numbers = all(label.isdecimal() for label in by_table if label)
         ids = numbers and any(_same(by_table, told) for told in (folders, by_name and by_name[1]) if told)  # of classes
-        weak = not tables.named and (any(folders) or (numbers and by_name is not None))
-        if wanted or not (ids or weak):
+        if wanted or not (ids or _outweighed(tables, by_table, names, folders, numbers and by_name is not None)):
             others = f"; --label takes {', '.join(tables.labels)} instead" if tables.labels else ""
             listed = ", ".join(table.name for table in tables.tables)
             return Labels(by_table, f"column {tables.label} of {listed}{others}", tables.label)
@@ -274,6 +287,30 @@ def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | Non
     classes, of_image, _ = as_classes(found)
     prefixes = [label or "" for label in labels_by_path(names, classes)] == of_image
     return Labels(found, "names of files", None, None if prefixes else pattern)
+
+
+def _outweighed(
+    tables: LabelTables,
+    by_table: Sequence[str | None],
+    names: Sequence[str],
+    folders: Sequence[str | None],
+    by_name: bool,
+) -> bool:
+    """Return whether folders, or names of files, tell classes with more certainty than the label column.
+
+    Args:
+        tables: with the column.
+        by_table: its cell for each image, or None.
+        names: paths of the images.
+        folders: what the folders tell, or None.
+        by_name: whether names tell classes, and the column numbers.
+    """
+    if not any(folders):
+        return by_name and not tables.certainty
+    agreeing = any(_same(list(map(tables.by_image(column).get, names)), folders) for column in tables.labels)
+    told = list(filter(None, folders))
+    partial = 2 * sum(map(bool, by_table)) < len(told) and len(told) >= LEAST_IMAGES * len(set(told))
+    return tables.certainty < 2 or partial or (agreeing and not _same(by_table, folders))
 
 
 def _no_tables(source: ImageSource, names: Sequence[str]) -> str:
@@ -317,8 +354,10 @@ def _parts(names: Sequence[str], labels: Sequence[str], tables: LabelTables | No
         cells = tables.by_image(tables.split)
         ways.insert(0, ("column", [part_named(cells.get(name, "")) for name in names]))
     elif tables is not None and len({*lists.values()} - {""}) > 1:
-        listed = {image: lists[table.name] for table in tables.tables for image in table.images if image is not None}
-        ways.append(("lists", [listed.get(name, "") for name in names]))
+        pairs = {(image, lists[table.name]) for table in tables.tables for image in table.images if image is not None}
+        listed = dict(pairs)
+        if len(listed) == len(pairs):  # else they are lists of several splits
+            ways.append(("lists", [listed.get(name, "") for name in names]))
     for way, parts in ways:
         counts = Counter((part, label) for part, label in zip(parts, labels, strict=True) if label)
         test = TEST if any(part == TEST for part, _ in counts) else VAL  # as `annotate` takes it
@@ -331,19 +370,27 @@ def _parts(names: Sequence[str], labels: Sequence[str], tables: LabelTables | No
 
 def _groups(
     names: Sequence[str], labels: Sequence[str], tables: LabelTables | None, options: Options
-) -> tuple[str | None, str | None]:
-    """Return the column and the pattern that tell groups: those that are given, or else one that looks like it."""
+) -> tuple[str | None, str | None, str]:
+    """Return the column and the pattern that tell groups: those that are given, or else one that looks like it.
+
+    The third is a line about a column that sounds like groups, but is not taken, or "".
+    """
     column = options.columns["group"]
     if options.group_pattern or column:
-        return column or None, options.group_pattern or None
+        return column or None, options.group_pattern or None, ""
     if options.group_pattern == "" or column == "":
-        return None, None
+        return None, None, ""
+    line = ""
     if tables is not None and tables.group is not None:
         cells = tables.by_image(tables.group)
         labelled = [(cells.get(name), label) for name, label in zip(names, labels, strict=True) if label]
         if looks_like_groups([group for group, _ in labelled], [label for _, label in labelled]):
-            return tables.group, None
-    return None, group_pattern(names, labels)
+            return tables.group, None, ""
+        groups = {group for group, _ in labelled if group}
+        if LEAST_IMAGES <= len(groups) <= MOST_LABELLED * len(labelled):
+            few = f"column {tables.group} tells only {len(groups):,} groups, or few in a class"
+            line = f"{few}; --group {tables.group} takes them all the same"
+    return None, group_pattern(names, labels), line
 
 
 def _too_few(said: pd.DataFrame, classes: Sequence[str]) -> list[str]:

@@ -8,14 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from quarterturn.core.errors import UserError
-from quarterturn.ingest.one_hot import ONE_HOT
+from quarterturn.ingest.one_hot import FLAGS, ONE_HOT
 from quarterturn.ingest.parts import list_part, part_named
 from quarterturn.ingest.source import ImageSource, is_image, normalised_name, words_apart
 from quarterturn.ingest.tables import ENDINGS, ImageNames, Table, read_table
 
-_LABEL = re.compile(
-    r"\b(label|choice|class|category|target|diagnosis|dx|finding|species|subspecies|breed|genus|type|variety|disease|condition"
-    r"|emotion|quality|grade|kind|health|level|severity|stage|status|result|outcome|klasse|befund|y)(s|es|name|names)?\b"
+_CLASS = re.compile(
+    r"\b(label|choice|class|category|target|diagnosis|dx|finding|species|subspecies|breed|genus|landmark|klasse|kategorie"
+    r"|befund|diagnose|tierart|diagnostic|catégorie|espèce)(s|es|name|names)?\b"
+)
+_TRAIT = re.compile(  # that may be the class, or something else about the image
+    r"\b(type|variety|disease|condition|emotion|quality|grade|kind|health|level|severity|stage|status|result|outcome"
+    r"|ergebnis|y)(s|es|name|names)?\b"
 )
 _GROUP = re.compile(
     r"\b(patient|subject|person|participant|animal|lesion|case|house|site|track|sequence|burst|session|video|clip|slide"
@@ -41,7 +45,7 @@ class LabelTables:
         split: column that tells parts, or None.
         labels: other columns that could tell labels.
         unused: names of tables that are not among them.
-        named: whether the name of the label column says that it tells labels.
+        certainty: 2 if the name of the label column tells a class, 1 if it tells a trait, else 0.
     """
 
     tables: list[Table]
@@ -50,7 +54,7 @@ class LabelTables:
     split: str | None
     labels: list[str]
     unused: list[str]
-    named: bool = False
+    certainty: int = 0
 
     def by_image(self, column: str) -> dict[str, str]:
         """Return the cell of a column for each image that a row names."""
@@ -114,8 +118,8 @@ def find_tables(
             found.append(_with_columns(source, tables, columns, classes))
         except UserError as error:
             unfit.append(error)
-    best = max(found, key=lambda each: (each.label is not None, each.named, len(each.images)), default=None)
-    if unfit and not (best and best.named):
+    best = max(found, key=lambda each: (each.label is not None, each.certainty, len(each.images)), default=None)
+    if unfit and not (best and best.certainty):
         raise unfit[0]
     if best is None:
         return None
@@ -146,9 +150,9 @@ def _with_columns(
     cells = {column: found.by_image(column) for column in others}
     split = columns["split"] or next((column for column in others if _tells_parts(cells[column])), None)
     labels = [column for column in others if column != split and _tells_labels(column, cells[column], classes)]
-    labels.sort(key=lambda column: (not _LABEL.search(_words(column)), _of_numbers(cells[column])))
+    labels.sort(key=lambda column: (-_certainty(column), _of_numbers(cells[column])))
     label = columns["label"] or (labels[0] if labels else None)
-    flags = [column for column in others if set(cells[column].values()) <= {"0", "1", "-1", "0.0", "1.0", "-1.0", ""}]
+    flags = [column for column in others if {cell.lower() for cell in cells[column].values()} <= FLAGS | {"-1", "-1.0"}]
     if label in flags and len(flags) > 2 and not columns["label"]:
         raise UserError(
             f"{source.path}: {first.name} tells classes in several columns of 0 and 1: {', '.join(flags[:8])}; write"
@@ -159,7 +163,12 @@ def _with_columns(
     )
     used = {label, group, *(flags if label == ONE_HOT else [])}
     labels = [column for column in labels if column not in used]
-    return LabelTables(tables, label, group, split, labels, [], bool(label and _LABEL.search(_words(label))))
+    return LabelTables(tables, label, group, split, labels, [], _certainty(label) if label else 0)
+
+
+def _certainty(column: str) -> int:
+    """Return how certainly the name of a column says that it tells classes, 0 to 2."""
+    return 2 if _CLASS.search(_words(column)) else 1 if _TRAIT.search(_words(column)) else 0
 
 
 def _words(column: str) -> str:
@@ -184,4 +193,4 @@ def _tells_labels(column: str, cells: dict[str, str], classes: Sequence[str]) ->
 
 def _of_numbers(cells: dict[str, str]) -> bool:
     """Return whether all labels are whole numbers, which tell less than names."""
-    return all(cell.isdecimal() for cell in cells.values() if cell)
+    return all(re.fullmatch(r"\d+(\.0+)?", cell) for cell in cells.values() if cell)

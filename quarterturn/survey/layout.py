@@ -15,7 +15,7 @@ from quarterturn.ingest.source import normalised_name
 _PLAIN = re.compile(
     r"(images?|imgs?|photos?|pictures?|pics?|jpe?gs?|png|rgb|raw|(.*[ _-])?(part|batch|chunk)[ _-]?\d+)$"
 )
-_DATE = re.compile(r"(19|20)\d\d([-_. ]?\d\d([-_. ]?\d\d)?)?")  # of an album
+_DATE = re.compile(r"(19|20)\d\d([-_. ]?\d\d([-_. ]?\d\d)?)?|(19|20)\d\d[-_. ]\d\d([-_. ]\d\d)?[ _-].*")  # of an album
 _IDENTIFIER = re.compile(r"\d{3}")
 _WAITING = frozenset(
     ("all", "inbox", "new", "pool", "rest", "to do", "to label", "todo", "unsorted")
@@ -48,7 +48,7 @@ def class_folders(names: Sequence[str]) -> list[str | None]:
 
     The nearest folder counts, after folders are passed over that tell nothing: those that are common to all images,
     those named after parts, those inside a folder that has images itself, and the last level as long as it tells
-    `_no_class`.
+    `_no_class`. Plain ones such as `photos`, at another depth than most, hold images of no class.
     """
     folders = _below_common([PurePosixPath(name).parts[:-1] for name in names])
     depth = part_depth(["/".join([*path, "image"]) for path in folders])
@@ -57,7 +57,12 @@ def class_folders(names: Sequence[str]) -> list[str | None]:
     folders = [next((path[:end] for end in range(1, len(path)) if path[:end] in direct), path) for path in folders]
     while _no_class(folders):
         folders = [path[:-1] for path in folders]
-    nearest = [path[-1] if path and not _is_part(path[-1]) else None for path in folders]
+    usual = Counter(map(len, set(folders))).most_common(1)[0][0]
+    plain = [len(path) != usual and bool(path) and bool(_PLAIN.match(normalised_name(path[-1]))) for path in folders]
+    nearest = [
+        path[-1] if path and not _is_part(path[-1]) and not apart else None
+        for path, apart in zip(folders, plain, strict=True)
+    ]
     return nearest if len(set(filter(None, nearest))) > 1 else [None] * len(names)
 
 
@@ -112,7 +117,8 @@ def name_pattern(names: Sequence[str]) -> tuple[str, list[str | None]] | None:
     for pattern in (BEFORE, AFTER):
         found = found_by(pattern, names, "label")
         counts = Counter(normalised_name(label) for label in found if label)
-        good = {label for label, count in counts.items() if count > 1 and not _CAMERA.match(label)}
+        counts = Counter({label: count for label, count in counts.items() if not _CAMERA.match(label)})
+        good = {label for label, count in counts.items() if count > 1}
         total, fitting = counts.total(), sum(counts[label] for label in good)  # names without any are unlabelled
         if 2 <= len(good) <= total / FEW_IMAGES and 10 * fitting >= 9 * total:
             return pattern, [label if normalised_name(label or "") in good else None for label in found]

@@ -199,6 +199,60 @@ def test_several_columns_of_two_values_are_no_classes(tmp_path: Path) -> None:
         started(folder)
 
 
+OAK = [f"{kind}/{number}.png" for kind in ("oak", "birch") for number in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "rows"),
+    [
+        ("condition", ["wet", "dry"], 60),  # of trees, whose kinds are folders
+        ("label", ["good", "bad"], 20),  # of few
+        ("category,species", ["a,oak", "b,oak"], 60),  # beside one that agrees with the folders
+    ],
+)
+def test_folders_have_the_word_where_a_table_tells_less(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], columns: str, cells: list[str], rows: int
+) -> None:
+    texts = [f"{name},{cells[number % 2]}" for number, name in enumerate(OAK[:rows])]
+    texts = [text.replace("oak", "birch") if text.startswith("birch") else text for text in texts]
+    params = started(images(tmp_path / "trees", OAK, about="\n".join([f"image,{columns}", *texts])))
+    assert (params.data.labels, params.data.label_column) == (["birch", "oak"], None)
+    first = columns.partition(",")[0]
+    assert f"about.csv; --label {first} takes classes from there" in capsys.readouterr().out
+
+
+def test_a_table_has_the_word_where_folders_are_places(tmp_path: Path) -> None:
+    names = [f"Station {place}/{number}.png" for place in "AB" for number in range(30)]
+    rows = "".join(f"{name};{'Reh' if number % 3 else 'Fuchs'}\n" for number, name in enumerate(names))
+    assert started(images(tmp_path / "wild", names, tiere=f"Datei;Tierart\n{rows}")).data.labels == ["Fuchs", "Reh"]
+
+
+def test_names_of_classes_are_preferred_to_their_numbers(tmp_path: Path) -> None:
+    rows = "".join(f"{n}.png,{n % 3}.0,{('wren', 'robin', 'finch')[n % 3]}\n" for n in range(60))
+    folder = images(tmp_path / "birds", [f"{n}.png" for n in range(60)], birds=f"image,class id,labels\n{rows}")
+    assert started(folder).data.label_column == "labels"
+
+
+def test_lists_of_several_splits_give_no_parts(tmp_path: Path) -> None:
+    folder = images(tmp_path / "textures", OAK)
+    for fold in range(3):
+        tested = {name for number, name in enumerate(OAK) if number % 3 == fold}
+        for part, listed in (("test", tested), ("train", set(OAK) - tested)):
+            (folder / f"{part}{fold}.txt").write_text("\n".join(sorted(listed)))
+    assert started(folder).split.by == "hash"
+    for path in [*folder.glob("t*1.txt"), *folder.glob("t*2.txt")]:
+        path.unlink()
+    assert started(folder).split.by == "given"
+
+
+def test_a_column_of_few_groups_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"{name},{name[:3]},P{number % 15}\n" for number, name in enumerate(OAK))
+    folder = images(tmp_path / "leaves", OAK, about=f"image,class,patient_id\n{rows}")
+    assert started(folder).data.group_column is None
+    assert "patient_id tells only 15 groups, or few in a class; --group patient_id takes" in capsys.readouterr().out
+    assert started(folder, columns=columns(group="patient_id")).data.group_column == "patient_id"
+
+
 def test_given_parts_are_taken_from_folders_lists_or_a_column(tmp_path: Path) -> None:
     names = parts("train", "test")
     by_folder = started(images(tmp_path / "folders", [*names, "extra/a/1.png"]))

@@ -26,6 +26,9 @@ IMAGES = [f"{label}/{number}.jpg" for label in ("cat", "dog") for number in rang
         [name.replace(".jpg", ".segmentation.png") for name in IMAGES],
         [f"masks/{name}".replace(".jpg", ".png") for name in IMAGES],
         ["GroundTruth/" + name.replace(".jpg", "_mask.png") for name in IMAGES],
+        [f"cat/lung masks/{number}.png" for number in range(30)],
+        [f"Part1_GroundTruth/{number}_segmentation.png" for number in range(30)],
+        [f"dog/dog GT/{number}.png" for number in range(30)],
         ["Examples/example_1.jpg"],
         [f"thumbs/{name}" for name in IMAGES],
         [f"cat/{number}.jpeg" for number in range(3)],
@@ -49,6 +52,12 @@ def test_companions_are_found_and_nothing_else(beside: list[str]) -> None:
 )
 def test_images_that_only_sound_like_companions_stay(others: list[str]) -> None:
     assert companions(IMAGES + others) == []
+
+
+def test_a_mark_of_masks_in_the_name_of_a_folder_leaves_no_class_out() -> None:
+    images = [f"{label}/{number}.jpg" for label in ("print_label_defect", "scratch") for number in range(30)]
+    masks = [name.replace(".jpg", "_label.png") for name in images]
+    assert companions(images + masks) == masks
 
 
 def test_a_folder_of_documents_apart_from_the_images_is_left_out() -> None:

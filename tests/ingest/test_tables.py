@@ -44,6 +44,8 @@ def table_in(tmp_path: Path, text: str | bytes, name: str = "meta/about.csv", co
         ("id,kind\n0007,x\n0012,y\n", "commas", ("id", "kind"), ["c/0007.png", "c/0012.png"]),
         ("id,kind\n7,x\n12,y\n", "commas", ("id", "kind"), ["c/0007.png", "c/0012.png"]),
         ("image,kind\nmy photo,x\n", "commas", ("image", "kind"), ["b/my photo.png"]),
+        ("file\tkind\na/1.jpg\tgreat tit\na/2.jpg\tblue tit\n", "tabs", ("file", "kind"), ["a/1.jpg", "a/2.jpg"]),
+        ("0007 Boeing 707\n0012 A300\n", "blanks", ("1", "2"), ["c/0007.png", "c/0012.png"]),
         ("a/1\nb/1\n", "commas", ("1",), ["a/1.jpg", "b/1.jpg"]),
         ('file,text\na/1.jpg,"a ""quoted"", text"\na/2.jpg,y\n', "commas", ("file", "text"), ["a/1.jpg", "a/2.jpg"]),
         ("../a/1.jpg,x\n", "commas", ("1", "2"), ["a/1.jpg"]),
@@ -65,6 +67,7 @@ def test_a_table_is_read_by_what_its_rows_name(
         (["1,0,0", "0,0,0", "0,0,1"], None),  # a third has no class
         (["1,0,7", "1,0,8", "0,1,9"], ["cat", "cat", "dog"]),
         (["1,4,7", "1,5,8", "0,6,9"], None),
+        (["TRUE,FALSE,FALSE", "FALSE,FALSE,TRUE"], ["cat", "cow"]),
     ],
 )
 def test_a_column_of_0_and_1_for_each_class_tells_classes(

@@ -32,6 +32,9 @@ def paths(*folders: str, count: int = 30) -> list[str]:
         (paths("images_part_1", "images_part_2"), set()),
         (paths("ok/2024-01-05", "ok/2024-02-05", "ng/2024-01-05"), {"ok", "ng"}),
         (paths("album/2023-01-05", "album/2023-02-05"), set()),
+        (paths("ok/2024-01-05 north", "ok/2024-02-05 south", "ng/2024-01-05 north"), {"ok", "ng"}),
+        ([*paths("set/photos/ill", "set/photos/well"), *paths("test/photos", count=50)], {"ill", "well"}),
+        ([*paths("known/cat", "known/dog"), *paths("raw", count=90)], {"cat", "dog"}),
         (paths("ill/40X", "ill/100X", "well/40X", "well/100X"), {"ill", "well"}),
         (paths("ill/patient_1", "ill/patient_2", "well/patient_3"), {"ill", "well"}),
         ([f"{each}/{each}_14-{n}{'AB'[n % 2]}/40X/{n}.png" for each in "MB" for n in range(100, 120)], {"M", "B"}),
@@ -61,11 +64,12 @@ def test_the_nearest_folder_that_tells_something_is_the_class(names: list[str], 
         ("benign ({}).png|malignant ({}).png", {"benign", "malignant"}),
         ("{}_bathroom.jpg|{}_kitchen.jpg", {"bathroom", "kitchen"}),
         ("IMG_{}.jpg|DSC{}.jpg", None),
+        ("Katze_{}.jpg|Hund_{}.jpg|IMG_{}.jpg|DSC{}.jpg", {"Katze", "Hund", None}),
         ("{}.jpg|1{}.jpg", None),
         ("frame{}.jpg", None),
     ],
 )
-def test_names_tell_classes_before_or_after_a_number(name: str, classes: set[str] | None) -> None:
+def test_names_tell_classes_before_or_after_a_number(name: str, classes: set[str | None] | None) -> None:
     names = [each.format(1000 + number) for each in name.split("|") for number in range(40)]
     found = name_pattern(names)
     assert (None if found is None else set(found[1])) == classes
