@@ -213,9 +213,9 @@ def _check_groups(said: pd.DataFrame) -> None:
 
 
 def _and_option(tables: LabelTables) -> str:
-    """Return the names of tables, and the option that takes a column of theirs that could tell classes."""
+    """Return the names of tables, and the option for a column of theirs whose name tells classes or a trait."""
     names = ", ".join(table.name for table in tables.tables)
-    return names + (f"; --label {tables.label} takes classes from there" if tables.label else "")
+    return names + (f"; --label {tables.label} takes classes from there" if tables.certainty else "")
 
 
 def _first(texts: Sequence[str], most: int = 10) -> str:
