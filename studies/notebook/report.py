@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from quarterturn.core.files import atomic
 from quarterturn.evaluation.intervals import accuracy_interval
-from studies.markdown import fill_tables, header
+from studies.markdown import fill_tables, fraction_of, header, points
 from studies.repeats import Mean, crossed_mean, predicted_accuracy
 from studies.runs import unpack
 
@@ -25,7 +25,7 @@ PUBLISHED = {
     "baseline": np.array([[225, 83], [107, 208]]),
 }
 CELLS = ["true_0_as_0", "true_0_as_1", "true_1_as_0", "true_1_as_1"]
-GUESSES = ["as many steps", "images squeezed"]
+GUESSES = ["as many steps", "images squeezed", "larger initial weights"]
 SLIPS = ["gradients zeroed", "one fixed half", "tested in evaluation mode", "all repaired"]
 ARMS_APART = ["equal learning rates", "equal epochs", "trunk trained", "trunk untrained"]
 
@@ -48,6 +48,7 @@ def tables(results: pd.DataFrame, recipe: dict[str, dict[str, float]]) -> dict[s
         "published beside reproduced": published_beside_reproduced(results, recipe),
         "confusion matrices": confusion_matrices(results),
         "guesses": variants(results, "as published", GUESSES),
+        "guesses at 224 pixels": variants(results, "as published", GUESSES[:1], 224),
         "slips": variants(results, "as published", SLIPS),
         "arms": variants(results, "all repaired", ARMS_APART),
         "smallest p": [f"The smallest p is {smallest_mcnemar_p(PUBLISHED['transfer'], PUBLISHED['baseline']):.2f}."],
@@ -69,6 +70,7 @@ def published_beside_reproduced(results: pd.DataFrame, recipe: dict[str, dict[st
         right, count = int(np.trace(matrix)), int(matrix.sum())
         low, high = accuracy_interval(right / count, count)
         of_arm = rights(results, "as published", arm, 224)
+        mean = crossed_mean(of_arm)
         expected = predicted_accuracy(of_arm.mean(axis=1), of_arm.shape[1], count)
         accuracy = right / count
         outside = max(expected.low - accuracy, accuracy - expected.high)
@@ -77,11 +79,10 @@ def published_beside_reproduced(results: pd.DataFrame, recipe: dict[str, dict[st
             if outside <= 0
             else f"{100 * outside:.1f} points {'below' if accuracy < expected.low else 'above'}"
         )
-        own = recipe[arm]
         lines.append(
-            f"| {arm} | {accuracy:.3f} [{low:.3f}, {high:.3f}] | {interval(crossed_mean(of_arm))}"
+            f"| {arm} | {accuracy:.3f} [{low:.3f}, {high:.3f}] | {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
             f" | {expected.low:.3f} to {expected.high:.3f} | {place}"
-            f" | {own['accuracy']:.3f} [{own['accuracy_low']:.3f}, {own['accuracy_high']:.3f}] |"
+            f" | {fraction_of(recipe[arm], 'accuracy')} |"
         )
     return lines
 
@@ -103,19 +104,21 @@ def confusion_matrices(results: pd.DataFrame) -> list[str]:
     return lines
 
 
-def variants(results: pd.DataFrame, reference: str, names: list[str]) -> list[str]:
-    """Return a table of the variants' accuracies at 112 pixels, and their changes from the reference, in points."""
+def variants(results: pd.DataFrame, reference: str, names: list[str], size: int = 112) -> list[str]:
+    """Return a table of the variants' accuracies, and their changes from the reference on the same seeds, in points."""
     lines = header(
         ["", *ARMS, "transfer − baseline", "change of rotation", "of transfer", "of baseline", "of the difference"]
     )
-    before = {arm: rights(results, reference, arm, 112) for arm in ARMS}
+    tried = results[(results["variant"] == names[0]) & (results["image_size"] == size)]
+    results = results[results["seed"].isin(tried["seed"])]
+    before = {arm: rights(results, reference, arm, size) for arm in ARMS}
     for name in [reference, *names]:
-        now = {arm: rights(results, name, arm, 112) for arm in ARMS}
+        now = {arm: rights(results, name, arm, size) for arm in ARMS}
         cells = [f"{now[arm].mean():.3f}" for arm in ARMS]
-        cells.append(points(crossed_mean(now["transfer"] - now["baseline"])))
+        cells.append(_points(crossed_mean(now["transfer"] - now["baseline"])))
         changes = {arm: now[arm] - before[arm] for arm in ARMS}
         changed = [*changes.values(), changes["transfer"] - changes["baseline"]]
-        cells += [points(crossed_mean(change)) if change.any() else "–" for change in changed]
+        cells += [_points(crossed_mean(change)) if change.any() else "–" for change in changed]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
@@ -127,14 +130,8 @@ def rights(results: pd.DataFrame, variant: str, arm: str, size: int) -> npt.NDAr
     return np.stack([unpack(text, count) for text in chosen.sort_values("seed")["right"]]).astype(float)
 
 
-def interval(mean: Mean) -> str:
-    return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
-
-
-def points(mean: Mean) -> str:
-    """Return a mean in points of accuracy; bold where the interval is clear of zero."""
-    text = f"{100 * mean.mean:+.1f} [{100 * mean.low:+.1f}, {100 * mean.high:+.1f}]"
-    return f"**{text}**" if mean.excludes_zero else text
+def _points(mean: Mean) -> str:
+    return points(mean.mean, mean.low, mean.high, marked=True)
 
 
 def draw(results: pd.DataFrame, path: Path) -> None:
@@ -142,14 +139,14 @@ def draw(results: pd.DataFrame, path: Path) -> None:
     right, count = {arm: np.trace(matrix) for arm, matrix in PUBLISHED.items()}, PUBLISHED["transfer"].sum()
     rows: list[tuple[str, float, tuple[float, float] | None]]
     rows = [("published, one run on 623", 100 * (right["transfer"] - right["baseline"]) / count, None)]
-    for size, names in ((224, ["as published"]), (112, ["as published", *GUESSES, *SLIPS, *ARMS_APART])):
+    for size, names in ((224, ["as published", *GUESSES[:1]]), (112, ["as published", *GUESSES, *SLIPS, *ARMS_APART])):
         for name in names:
             mean = crossed_mean(rights(results, name, "transfer", size) - rights(results, name, "baseline", size))
             rows.append((f"{name}, {size} px", 100 * mean.mean, (100 * mean.low, 100 * mean.high)))
     figure = Figure(figsize=(8, 0.36 * len(rows) + 1.1), layout="constrained")
     axes = figure.subplots()
     for place, (_, value, ends) in enumerate(rows):
-        color = "#444444" if ends is None else "#1f6f8b" if place < 4 + len(SLIPS) + len(GUESSES) - 1 else "#b5651d"
+        color = "#444444" if ends is None else "#1f6f8b" if place < len(rows) - len(ARMS_APART) else "#b5651d"
         axes.plot(value, place, "D" if ends is None else "o", color=color)
         if ends is not None:
             axes.plot(ends, [place, place], color=color, linewidth=2)

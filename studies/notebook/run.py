@@ -1,61 +1,59 @@
 """The notebook's protocol, reproduced and examined: `make notebook DATA=folder-or-zip`.
 
 Runs the recipe `notebook` through the pipeline in a separate clone (build/notebook-224), then the variants of arms.py
-on its pixel store and on one at 112 pixels. The results of each seed are written to results.csv when it is finished;
-after an interruption the study continues with the missing seeds. report.py makes tables and images from them.
+on its pixel store and on one at 112 pixels. Each seed is written as soon as it has ended, so a run that is stopped goes
+on where it was. report.py makes tables and images from results.csv.
 """
 
-import hashlib
 import shutil
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-import pandas as pd
-import torch
-
-from quarterturn.core.errors import UserError
 from quarterturn.core.errors import run as run_saying_errors
-from quarterturn.core.files import atomic
-from quarterturn.core.params import load_params
-from quarterturn.core.progress import with_progress
-from quarterturn.core.side_by_side import cores
+from quarterturn.core.params import Params, load_params
 from quarterturn.data.manifest import read_table
 from quarterturn.data.pixel_store import Store
 from quarterturn.evaluation.intervals import confusion
 from quarterturn.training import device
-from studies.clone import cloned, images, set_params, shell
+from studies.clone import ROOT, cloned, images, set_params, shell
 from studies.notebook.arms import VARIANTS, Notebook
-from studies.notebook.report import write_report
+from studies.notebook.report import CELLS, write_report
 from studies.notebook.squeezed import squeezed
-from studies.runs import pack
+from studies.runs import Row, Runs, digest, finish, pack
 
-HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results.csv"
+HERE, BUILD = Path(__file__).resolve().parent, ROOT / "build/notebook"
 SIZE, SMALL = 224, 112  # pixels: the notebook's, and that of the variants
-PLAN = [(SIZE, seed, "as published") for seed in range(5)]
-PLAN += [(SIZE, seed, "as many steps") for seed in range(3)]
-PLAN += [(SMALL, seed, variant) for seed in range(3) for variant in VARIANTS]
+# Variants by size and seed, in the order in which they are begun: what takes longest first.
+PLAN: dict[tuple[int, int], list[str]] = (
+    {(SIZE, seed): ["as published", "as many steps"] for seed in range(3)}
+    | {(SMALL, seed): list(VARIANTS) for seed in range(3)}
+    | {(SIZE, seed): ["as published"] for seed in (3, 4)}
+)
+COLUMNS, KEY = ("variant", "arm", "accuracy", "labels", "steps", "test", *CELLS, "right"), 2
+
+
+class Unit(NamedTuple):
+    """Name the variants of a seed, which share trainings; `images` and `settings` are digests of what they depend on.
+
+    `images` covers the images and their split, `settings` the recipe and the variants.
+    """
+
+    image_size: int
+    seed: int
+    images: str
+    settings: str
 
 
 def main() -> None:
     data = images(sys.argv[1:], "notebook")
     clones = {size: prepare(data, size) for size in (SIZE, SMALL)}
-    finished = read_results(split_of(clones[SIZE]))
-    done = set(finished[["image_size", "seed", "variant"]].itertuples(index=False, name=None))
-    missing: dict[tuple[int, int], list[str]] = {}
-    for size, seed, variant in PLAN:
-        if (size, seed, variant) not in done:
-            missing.setdefault((size, seed), []).append(variant)
-    # One thread each: two such trainings at once are faster than one after the other on two.
-    with ProcessPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        running = [pool.submit(examine, clones[size], size, seed, names) for (size, seed), names in missing.items()]
-        for task in with_progress(as_completed(running), "notebook, seeds", len(running)):
-            finished = in_order(pd.concat([finished, task.result()]))
-            with atomic(RESULTS) as temporary:
-                finished.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+    units = [unit(clones[size], size, seed) for size, seed in PLAN]
+    results = Runs(HERE / "results.csv", BUILD, Unit, COLUMNS, KEY, ("images", "settings"))
+    finish(results, units, Examining(clones), "notebook")
     shutil.copyfile(clones[SIZE] / "metrics/evaluate.json", HERE / "recipe.json")
     write_report(HERE)
 
@@ -69,54 +67,48 @@ def prepare(data: Path, size: int) -> Path:
     return clone
 
 
-def split_of(clone: Path) -> str:
-    """Return 12 hex digits that identify the images and their split."""
+def unit(clone: Path, size: int, seed: int) -> Unit:
+    """Return the unit of work for a size and seed, in the state that the clone of this size has."""
     table = read_table(clone / "outputs/split/images.csv")[["sha256", "label", "part"]]
-    return hashlib.sha256(table.sort_values("sha256").to_csv(index=False).encode()).hexdigest()[:12]
-
-
-def in_order(results: pd.DataFrame) -> pd.DataFrame:
-    """Sort the results by size, variant and seed as in `PLAN`; the three arms of each keep their order."""
-    keys = results[["image_size", "seed", "variant"]].itertuples(index=False, name=None)
-    return results.iloc[np.argsort([PLAN.index(key) for key in keys], kind="stable")]
-
-
-def read_results(split: str) -> pd.DataFrame:
-    """Return the existing rows of results.csv.
-
-    Raises:
-        UserError: they belong to other images.
-    """
-    if not RESULTS.exists():
-        return pd.DataFrame(columns=["image_size", "seed", "variant"])
-    finished = pd.read_csv(RESULTS, dtype={"split": "str"})
-    if (finished["split"] != split).any():
-        raise UserError(f"{RESULTS} holds results of other images; move it away to start again")
-    return finished
-
-
-def examine(clone: Path, size: int, seed: int, variants: list[str]) -> pd.DataFrame:
-    """Return one row for each variant and each of its three tests, at one seed."""
     params = load_params(clone / "params.yaml")
-    store = Store(clone / "outputs", size)
+    trained = [params.rotate_augment, params.model, params.pretrain, params.transfer, params.baseline]
+    variants = [VARIANTS[name] for name in PLAN[size, seed]]
+    split = table.sort_values("sha256").itertuples(index=False, name=None)
+    return Unit(size, seed, digest(split), digest([*trained, *variants]))
+
+
+@dataclass(frozen=True)
+class Examining:
+    """Train and test the variants of a seed.
+
+    Attributes:
+        clones: folder of the clone for each size.
+    """
+
+    clones: dict[int, Path]
+
+    def __call__(self, unit: Unit) -> Iterator[Row]:
+        """Yield a row for each variant and each of its three tests."""
+        clone, variants = self.clones[unit.image_size], PLAN[unit.image_size, unit.seed]
+        params, store = load_params(clone / "params.yaml"), Store(clone / "outputs", unit.image_size)
+        return examine(params, store, unit.seed, variants)
+
+
+def examine(params: Params, store: Store, seed: int, variants: Sequence[str]) -> Iterator[Row]:
+    """Yield a row for each variant and each of its three tests, at one seed."""
     notebooks = {False: Notebook(params, store, seed, device.prepare())}
     if any(VARIANTS[variant].squeezed for variant in variants):
         other = copy(store)
         other.pixels = squeezed(store, params.data.path)
         notebooks[True] = Notebook(params, other, seed, device.prepare())
     names = {"rotation": [str(angle) for angle in params.rotate_augment.angles]}
-    rows = []
     for variant in variants:
         for arm, tested in notebooks[VARIANTS[variant].squeezed].run(VARIANTS[variant]).items():
             right = tested.actual == tested.predicted
-            row = {"variant": variant, "seed": seed, "arm": arm, "accuracy": right.mean(), "image_size": size}
-            row |= {"labels": tested.labels, "steps": tested.steps, "test": len(right)}
             matrix = confusion(tested.actual, tested.predicted, names.get(arm, params.data.labels))
             cells = [count for of_class in matrix.values() for count in of_class.values()]
-            row |= dict(zip(["true_0_as_0", "true_0_as_1", "true_1_as_0", "true_1_as_1"], cells, strict=True))
-            row |= {"split": split_of(clone), "right": pack(right)}
-            rows.append(row)
-    return pd.DataFrame(rows)
+            accuracy = round(float(right.mean()), 6)
+            yield variant, arm, accuracy, tested.labels, tested.steps, len(right), *cells, pack(right)
 
 
 if __name__ == "__main__":

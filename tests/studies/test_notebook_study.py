@@ -18,8 +18,10 @@ from quarterturn.data.pixel_store import Store, write_store
 from quarterturn.ingest.decoding import decode_square
 from quarterturn.training.device import choose
 from studies.notebook import report
+from studies.notebook import run as study
 from studies.notebook.arms import PUBLISHED, REPAIRED, VARIANTS, Notebook, Trained
 from studies.notebook.squeezed import squeezed
+from studies.runs import unpack
 from tests.rooms import ROOT
 
 FOLDER = ROOT / "studies/notebook"
@@ -162,6 +164,23 @@ def test_each_row_of_the_results_agrees_with_itself() -> None:
     published = results[(results["variant"] == "as published") & (results["image_size"] == 224)]
     assert published["seed"].nunique() >= 5
     assert (results.groupby("variant")["seed"].nunique() >= 3).all()
+
+
+def test_a_seed_yields_a_row_for_each_test_of_its_variants_as_the_report_reads_them(tmp_path: Path) -> None:
+    found = pd.DataFrame(study.examine(small_params(), small_store(tmp_path), 0, ["as published", "all repaired"]))
+    found.columns = pd.Index(study.COLUMNS)
+    assert found[["variant", "arm"]].to_numpy().tolist() == [
+        [variant, arm] for variant in ("as published", "all repaired") for arm in report.ARMS
+    ]
+    assert found["test"].tolist() == [40] * 6
+    for _, row in found.iterrows():
+        right = unpack(row["right"], row["test"])
+        assert right.sum() == row["true_0_as_0"] + row["true_1_as_1"] == pytest.approx(row["accuracy"] * row["test"])
+
+
+def test_every_variant_that_the_report_shows_is_planned() -> None:
+    shown = [*report.GUESSES, *report.SLIPS, *report.ARMS_APART]
+    assert all(set(shown) < set(study.PLAN[112, seed]) == set(VARIANTS) for seed in range(3))
 
 
 def test_squeezing_keeps_all_of_an_image_and_cropping_its_middle(tmp_path: Path) -> None:
