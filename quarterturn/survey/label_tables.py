@@ -118,7 +118,7 @@ def find_tables(
             found.append(_with_columns(source, tables, columns, classes))
         except UserError as error:
             unfit.append(error)
-    best = max(found, key=lambda each: (each.label is not None, each.certainty, len(each.images)), default=None)
+    best = max(found, key=lambda each: (each.label is not None, each.certainty > 0, len(each.images)), default=None)
     if unfit and not (best and best.certainty):
         raise unfit[0]
     if best is None:

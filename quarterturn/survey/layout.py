@@ -15,7 +15,8 @@ from quarterturn.ingest.source import normalised_name
 _PLAIN = re.compile(
     r"(images?|imgs?|photos?|pictures?|pics?|jpe?gs?|png|rgb|raw|(.*[ _-])?(part|batch|chunk)[ _-]?\d+)$"
 )
-_DATE = re.compile(r"(19|20)\d\d([-_. ]?\d\d([-_. ]?\d\d)?)?|(19|20)\d\d[-_. ]\d\d([-_. ]\d\d)?[ _-].*")  # of an album
+# Of an album, with words after a date of a month or day.
+_DATE = re.compile(r"(19|20)\d\d([-_. ]?\d\d([-_. ]?\d\d)?)?|(19|20)\d\d[-_. ]\d\d([-_. ]\d\d)?[ _-].*")
 _IDENTIFIER = re.compile(r"\d{3}")
 _WAITING = frozenset(
     ("all", "inbox", "new", "pool", "rest", "to do", "to label", "todo", "unsorted")
@@ -58,11 +59,12 @@ def class_folders(names: Sequence[str]) -> list[str | None]:
     while _no_class(folders):
         folders = [path[:-1] for path in folders]
     usual = Counter(map(len, set(folders))).most_common(1)[0][0]
-    plain = [len(path) != usual and bool(path) and bool(_PLAIN.match(normalised_name(path[-1]))) for path in folders]
-    nearest = [
-        path[-1] if path and not _is_part(path[-1]) and not apart else None
-        for path, apart in zip(folders, plain, strict=True)
-    ]
+
+    def tells(path: tuple[str, ...]) -> bool:
+        apart = len(path) != usual and _PLAIN.match(normalised_name(path[-1]))
+        return not apart and not _is_part(path[-1])
+
+    nearest = [path[-1] if path and tells(path) else None for path in folders]
     return nearest if len(set(filter(None, nearest))) > 1 else [None] * len(names)
 
 

@@ -206,7 +206,6 @@ OAK = [f"{kind}/{number}.png" for kind in ("oak", "birch") for number in range(3
     ("columns", "cells", "rows"),
     [
         ("condition", ["wet", "dry"], 60),  # of trees, whose kinds are folders
-        ("label", ["good", "bad"], 20),  # of few
         ("category,species", ["a,oak", "b,oak"], 60),  # beside one that agrees with the folders
     ],
 )
@@ -219,6 +218,20 @@ def test_folders_have_the_word_where_a_table_tells_less(
     assert (params.data.labels, params.data.label_column) == (["birch", "oak"], None)
     first = columns.partition(",")[0]
     assert f"about.csv; --label {first} takes classes from there" in capsys.readouterr().out
+
+
+def test_a_table_of_a_test_leaves_the_word_to_the_folders_of_training(tmp_path: Path) -> None:
+    tested = [f"test/{number}.png" for number in range(20)]
+    rows = "".join(f"{name},{('good', 'bad')[number % 2]}\n" for number, name in enumerate(tested))
+    folder = images(tmp_path / "trees", [*OAK, *tested], test_labels=f"image,label\n{rows}")
+    assert counts(started(folder)) == {"oak": 30, "birch": 30, "": 20}
+
+
+def test_a_table_of_few_images_in_folders_has_the_word_if_its_column_tells_classes(tmp_path: Path) -> None:
+    albums = [f"{album}/{number}.png" for album in ("harz", "eifel") for number in range(30)]
+    rows = "".join(f"{name},{('wren', 'robin')[number % 2]}\n" for number, name in enumerate(albums[:20]))
+    params = started(images(tmp_path / "birds", albums, about=f"image,label\n{rows}"))
+    assert counts(params) == {"wren": 10, "robin": 10, "": 40}
 
 
 def test_a_table_has_the_word_where_folders_are_places(tmp_path: Path) -> None:
