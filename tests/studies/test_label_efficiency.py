@@ -383,7 +383,7 @@ def test_a_fresh_clone_shows_the_results_and_has_nothing_to_train(tmp_path: Path
 @pytest.mark.slow
 def test_the_tables_of_results_are_made_of_the_metrics(project: Path) -> None:
     values = json.loads((project / "studies/label_efficiency/arrows.json").read_text("utf-8"))
-    study = {"seeds": [0, 1, 2], "fractions": [0.05, 0.1, 0.25, 0.5, 1.0], "primary": 0.1, "folds": 2}
+    study = load_study(SILHOUETTES).model_copy(update={"seeds": [0, 1, 2], "folds": 2})
     lines = report.results("arrows", study, values)
     assert lines[2].startswith("2 of 3 seeds, ")
     assert "with 10 % of the labels" in lines[2]
