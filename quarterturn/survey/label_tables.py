@@ -81,7 +81,8 @@ def find_tables(
 ) -> LabelTables | None:
     """Return the tables that name the images, and what their columns tell; None if there are none.
 
-    Of all files .csv, .tsv, .txt and .json, those with the same columns count that together name the most images.
+    Of all files .csv, .tsv, .txt and .json, those with the same columns count that together name the most images, and
+    further ones that tell the labels of other images in a column of the same name.
 
     Args:
         source: the images.
@@ -123,12 +124,21 @@ def find_tables(
         raise unfit[0]
     if best is None:
         return None
+    further = [table for table in read if _continues(table, best)]  # such as that of the test
+    if further:
+        best = _with_columns(source, [*best.tables, *further], columns, classes)
     return replace(best, unused=[table.name for table in read if table not in best.tables])
 
 
 def _family(name: str) -> str:
     """Return what tables have in common that belong together: lists of parts, or a name but for digits."""
     return "part" if list_part(name) else re.sub(r"\d+", "", PurePosixPath(name).stem.casefold())
+
+
+def _continues(table: Table, found: LabelTables) -> bool:
+    """Return whether a table has the same column of labels as others, and names other images."""
+    named = found.label is not None and found.certainty > 0 and found.label in table.columns
+    return named and table not in found.tables and found.images.isdisjoint(table.images)
 
 
 def _checked(source: ImageSource, table: Table) -> Table:

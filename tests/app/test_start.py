@@ -234,6 +234,16 @@ def test_a_table_of_few_images_in_folders_has_the_word_if_its_column_tells_class
     assert counts(params) == {"wren": 10, "robin": 10, "": 40}
 
 
+def test_a_table_of_the_test_may_have_other_columns_than_that_of_training(tmp_path: Path) -> None:
+    names = [f"{part}/{number}.png" for part, count in (("train", 40), ("test", 20)) for number in range(count)]
+    rows = [f"{name},{('mild', 'severe')[number % 2]}" for number, name in enumerate(names)]
+    tables = {"grades training": ["image,grade,,", *rows[:40]], "grades test": ["image,grade", *rows[40:]]}
+    folder = images(tmp_path / "eyes", names, **{name: "\n".join(lines) for name, lines in tables.items()})
+    params = started(folder)
+    assert (params.data.tables, params.split.by) == (["grades training.csv", "grades test.csv"], "given")
+    assert counts(params) == {"mild": 30, "severe": 30}
+
+
 def test_a_table_has_the_word_where_folders_are_places(tmp_path: Path) -> None:
     names = [f"Station {place}/{number}.png" for place in "AB" for number in range(30)]
     rows = "".join(f"{name};{'Reh' if number % 3 else 'Fuchs'}\n" for number, name in enumerate(names))
