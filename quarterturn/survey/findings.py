@@ -307,11 +307,12 @@ def _outweighed(
     """
     if not any(folders):
         return by_name and not tables.certainty
-    agreeing = any(_same(list(map(tables.by_image(column).get, names)), folders) for column in tables.labels)
+    another = any(_same(list(map(tables.by_image(column).get, names)), folders) for column in tables.labels)
     in_folders = sum(1 for cell, folder in zip(by_table, folders, strict=True) if cell and folder)
     labelled, told = sum(map(bool, by_table)), sum(map(bool, folders))
     elsewhere = 2 * in_folders < labelled < told  # such as the labels of a test beside training in folders
-    return tables.certainty < 2 or elsewhere or (agreeing and not _same(by_table, folders))
+    better = labelled < told if _same(by_table, folders) else another
+    return tables.certainty < 2 or elsewhere or better
 
 
 def _no_tables(source: ImageSource, names: Sequence[str]) -> str:

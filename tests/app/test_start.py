@@ -227,6 +227,11 @@ def test_a_table_of_a_test_leaves_the_word_to_the_folders_of_training(tmp_path: 
     assert counts(started(folder)) == {"oak": 30, "birch": 30, "": 20}
 
 
+def test_a_table_that_says_of_few_images_what_folders_say_of_all_leaves_the_word_to_them(tmp_path: Path) -> None:
+    rows = "".join(f"{name},{name.partition('/')[0].title()}\n" for name in OAK[::5])
+    assert counts(started(images(tmp_path / "trees", OAK, about=f"image,label\n{rows}"))) == {"oak": 30, "birch": 30}
+
+
 def test_a_table_of_few_images_in_folders_has_the_word_if_its_column_tells_classes(tmp_path: Path) -> None:
     albums = [f"{album}/{number}.png" for album in ("harz", "eifel") for number in range(30)]
     rows = "".join(f"{name},{('wren', 'robin')[number % 2]}\n" for number, name in enumerate(albums[:20]))
