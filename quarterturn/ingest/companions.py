@@ -9,12 +9,12 @@ from pathlib import PurePosixPath
 from quarterturn.ingest.source import is_ignored, normalised_name
 
 _MASKS = re.compile(
-    r"(^|[ _-])(masks?|annotations?|ground[ _-]?truths?|gt|labels?([ _-]images)?|segmentation(s|class|object)?"
+    r"(.*[ _-])?(masks?|annotations?|ground[ _-]?truths?|gt|labels?([ _-]images)?|segmentation(s|class|object)?"
     r"|trimaps?)$"
 )
-_THUMBNAILS = re.compile(r"^thumb(nail)?s?$")
-_EXAMPLES = re.compile(r"^(example|preview|(readme|sample|example|demo)[ _-]image)s?$")
-_MAYBE_EXAMPLES = re.compile(r"^(demo|doc|sample)s?$")  # where no folder of images is beside them: it may be a class
+_THUMBNAILS = re.compile(r"thumb(nail)?s?$")
+_EXAMPLES = re.compile(r"(example|preview|(readme|sample|example|demo)[ _-]image)s?$")
+_MAYBE_EXAMPLES = re.compile(r"(demo|doc|sample)s?$")  # where no folder of images is beside them: it may be a class
 MASK_NAME = re.compile(
     r"(?P<stem>.+?)(?P<sign>[ _.-](?:mask|masks|seg|segmentation|gt|groundtruth|label|annotation))[ _.-]?\d*$"
 )
@@ -47,7 +47,7 @@ def _folders(names: Sequence[str], is_mask: Callable[[str], bool]) -> list[str]:
     for name in names:
         folders = PurePosixPath(name).parts[:-1]
         for depth, folder in enumerate(folders):
-            if any(kind.search(normalised_name(folder)) for kind in (_MASKS, _THUMBNAILS, _EXAMPLES, _MAYBE_EXAMPLES)):
+            if any(kind.match(normalised_name(folder)) for kind in (_MASKS, _THUMBNAILS, _EXAMPLES, _MAYBE_EXAMPLES)):
                 inside[folders[: depth + 1]].append(name)
     stems, places = Counter(map(_stem, names)), {PurePosixPath(name).parts[:-1] for name in names}
     neighbours = Counter(place[:-1] for place in places if place)  # folders with files of their own, by those above
@@ -58,10 +58,10 @@ def _folders(names: Sequence[str], is_mask: Callable[[str], bool]) -> list[str]:
         named_alike = 2 * sum(known) >= len(within)
         alone = neighbours[path[:-1]] == (path in places)
         if (
-            (_MASKS.search(folder) and named_alike and all(map(is_mask, _few(within))))
-            or (_THUMBNAILS.search(folder) and named_alike)
-            or (_EXAMPLES.search(folder) and len(within) <= MOST_EXAMPLES * len(names))
-            or (_MAYBE_EXAMPLES.search(folder) and alone and len(within) <= MOST_EXAMPLES * len(names))
+            (_MASKS.match(folder) and named_alike and all(map(is_mask, _few(within))))
+            or (_THUMBNAILS.match(folder) and named_alike)
+            or (_EXAMPLES.match(folder) and len(within) <= MOST_EXAMPLES * len(names))
+            or (_MAYBE_EXAMPLES.match(folder) and alone and len(within) <= MOST_EXAMPLES * len(names))
         ):
             found.append(f"{glob.escape(path[-1])}/")
     return list(dict.fromkeys(found))
