@@ -36,12 +36,17 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> li
 
 def fraction_of(figures: Mapping[str, float], key: str) -> str:
     """Return a fraction with its interval, which has KEY_low and KEY_high."""
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*_with_interval(figures, key))
+    return fraction(*_with_interval(figures, key))
 
 
 def points_of(figures: Mapping[str, float], key: str) -> str:
     """Return a difference with its interval, which has KEY_low and KEY_high, in points."""
     return points(*_with_interval(figures, key))
+
+
+def fraction(value: float, low: float, high: float) -> str:
+    """Return a fraction with its interval."""
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def points(value: float, low: float, high: float, marked: bool = False) -> str:

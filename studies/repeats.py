@@ -17,11 +17,6 @@ class Mean:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Return whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
 
 def crossed_mean(values: npt.NDArray[np.float64]) -> Mean:
     """Return the mean over all seeds and test images, with an interval that holds for other seeds and other images.

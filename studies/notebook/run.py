@@ -21,7 +21,7 @@ from quarterturn.evaluation.intervals import confusion
 from quarterturn.training import device
 from studies.clone import ROOT, cloned, images, set_params, shell
 from studies.notebook.arms import VARIANTS, Notebook
-from studies.notebook.report import CELLS, write_report
+from studies.notebook.report import CELLS, GUESSES_AT_224, write_report
 from studies.notebook.squeezed import squeezed
 from studies.runs import Row, Runs, digest, finish, pack
 
@@ -29,7 +29,7 @@ HERE, BUILD = Path(__file__).resolve().parent, ROOT / "build/notebook"
 SIZE, SMALL = 224, 112  # pixels: the notebook's, and that of the variants
 # Variants by size and seed, in the order in which they are begun: what takes longest first.
 PLAN: dict[tuple[int, int], list[str]] = (
-    {(SIZE, seed): ["as published", "as many steps"] for seed in range(3)}
+    {(SIZE, seed): ["as published", *GUESSES_AT_224] for seed in range(3)}
     | {(SMALL, seed): list(VARIANTS) for seed in range(3)}
     | {(SIZE, seed): ["as published"] for seed in (3, 4)}
 )
