@@ -30,6 +30,9 @@ def find_labels(source: ImageSource, names: Sequence[str], tables: LabelTables |
     """Return what tells the classes: an option, a table, files beside images, folders, or names, in this order.
 
     Numbers in a table that tell the same as folders or names leave the word to those.
+
+    Raises:
+        UserError: nothing tells any class, or of given classes one has no image, but another has.
     """
     if options.label_pattern:
         return Labels(found_by(options.label_pattern, names, "label"), "--label-pattern", None, options.label_pattern)
